@@ -21,6 +21,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 const DEVICE: &str = "/pl031@9010000";
 const OF_DEVICE: &str = "device-interrupt";
 
+/// Numbers of cores of the machines on which [`OF_CORES`] are measured, besides the usual one.
+const MORE_CORES: [u32; 2] = [3, 4];
+/// Operations that must not depend on the number of cores.
+const OF_CORES: [&str; 2] = ["sgi-to-other", "sgi-to-awake"];
+
 /// The names and the costs of the operations, in the order in which the guest measures them.
 pub type Results = Vec<(String, Cost)>;
 
@@ -45,6 +50,18 @@ impl Run {
         let (ours, theirs) = places.with_context(|| format!("{operation} was not measured"))?;
         self.results[ours].1 = other.results[theirs].1;
         self.accesses[ours] = other.accesses[theirs];
+        Ok(self)
+    }
+
+    /// Returns this run with what another run, on a machine with `cores` cores, has of [`OF_CORES`] in addition.
+    fn and(mut self, cores: u32, other: &Self) -> Result<Self> {
+        for name in OF_CORES {
+            let place = other.results.iter().position(|(other, _)| other == name);
+            let place = place.with_context(|| format!("{name} was not measured"))?;
+            self.results.push((format!("{name}, {cores} cores"), other.results[place].1));
+            // Without Stasis, there are none.
+            self.accesses.extend(other.accesses.get(place));
+        }
         Ok(self)
     }
 }
@@ -82,7 +99,13 @@ impl Meter {
 
     /// Runs the guest on plain QEMU.
     pub fn alone(&self) -> Result<Run> {
-        let mut machine = counting(Machine::plain(&self.guest, None)).memory("64M").start()?;
+        let usual = self.run_alone(2)?;
+        MORE_CORES.into_iter().try_fold(usual, |run, cores| run.and(cores, &self.run_alone(cores)?))
+    }
+
+    fn run_alone(&self, cores: u32) -> Result<Run> {
+        let machine = counting(Machine::plain(&self.guest, None)).cpus(cores);
+        let mut machine = machine.memory("64M").start()?;
         let (boot, results) = results(&mut machine.console)?;
         Ok(Run { results, accesses: Vec::new(), boot, steps: Vec::new() })
     }
@@ -93,15 +116,17 @@ impl Meter {
         counting(Machine::stasis(&self.image, Some(archive)))
     }
 
-    /// Runs the guest under Stasis, once without the device and once with it. Only the cost of the device's interrupt is of the second run.
+    /// Runs the guest under Stasis, without the device and with it, and on more cores. Only the cost of the device's interrupt is of the second run.
     pub fn under_stasis(&self) -> Result<Run> {
-        self.run(&self.archive)?.with(OF_DEVICE, self.run(&self.with_device)?)
+        let usual = self.run(&self.archive, 2)?.with(OF_DEVICE, self.run(&self.with_device, 2)?)?;
+        let more = |run: Run, cores| run.and(cores, &self.run(&self.archive, cores)?);
+        MORE_CORES.into_iter().try_fold(usual, more)
     }
 
-    fn run(&self, archive: &Path) -> Result<Run> {
+    fn run(&self, archive: &Path, cores: u32) -> Result<Run> {
         let room = tempfile::tempdir()?;
         let log = room.path().join("log");
-        let mut machine = counting(Machine::stasis(&self.image, Some(archive)));
+        let mut machine = counting(Machine::stasis(&self.image, Some(archive))).cpus(cores);
         for event in EVENTS {
             machine = machine.arg("-trace").arg(event);
         }
@@ -223,6 +248,17 @@ mod tests {
         assert_eq!(both.accesses.iter().map(|of| of.reads.min).collect::<Vec<_>>(), [0, 1]);
         let error = without().with(OF_DEVICE, run(&[("empty", 2)])).unwrap_err().to_string();
         assert_eq!(error, "device-interrupt was not measured");
+    }
+
+    #[test]
+    fn what_was_measured_on_more_cores_stands_beside_the_rest() {
+        let more = run(&[("empty", 2), ("sgi-to-other", 700), ("sgi-to-awake", 600)]);
+        let both = run(&[("empty", 2)]).and(3, &more).unwrap();
+        let names: Vec<_> = both.results.iter().map(|(name, cost)| (&**name, cost.min)).collect();
+        let added = [("sgi-to-other, 3 cores", 700), ("sgi-to-awake, 3 cores", 600)];
+        assert_eq!(names, [&[("empty", 2)][..], &added[..]].concat());
+        let error = run(&[]).and(4, &run(&[("sgi-to-other", 1)])).unwrap_err().to_string();
+        assert_eq!(error, "sgi-to-awake was not measured");
     }
 
     /// What comes of a guest that says this and nothing more.

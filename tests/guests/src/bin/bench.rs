@@ -43,6 +43,10 @@ const GIVEN: (usize, u32) = (0x0c00_0000, 144);
 const AHEAD: u64 = 50_000;
 /// The second CPU gets as long to be there.
 const START_TIME: u64 = 2_000_000_000;
+/// The time between two ticks of a process that computes: 10 kHz.
+const PERIOD: u64 = 100_000;
+/// Rounds of its loop, of two instructions: ten ticks come meanwhile.
+const WORK: u64 = 500_000;
 
 /// Interrupts taken so far.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
@@ -52,13 +56,15 @@ static TAKEN_AT: AtomicU64 = AtomicU64::new(0);
 static CLOCK: AtomicUsize = AtomicUsize::new(0);
 static CLOCK_INTID: AtomicU32 = AtomicU32::new(gic::SPURIOUS);
 static SECOND_READY: AtomicU32 = AtomicU32::new(0);
+/// The time between two interrupts of the virtual timer; 0 if it fires once.
+static TIMER_PERIOD: AtomicU64 = AtomicU64::new(0);
 /// Whether the second CPU spins instead of sleeping in WFI.
 static SECOND_SPINS: AtomicBool = AtomicBool::new(false);
 
 /// An operation's name, and one round of it: its ticks.
 type Operation = (&'static str, fn() -> u64);
 
-const OPERATIONS: [Operation; 24] = [
+const OPERATIONS: [Operation; 25] = [
     ("empty", || time(|| ())),
     ("hypercall", || time(|| call(psci::VERSION))),
     ("hypercall-unknown", || time(|| call(UNKNOWN_FUNCTION))),
@@ -84,6 +90,7 @@ const OPERATIONS: [Operation; 24] = [
     ("uart-interrupt", || until_taken(|| write32(uart::IMSC, uart::INT_TX))),
     ("virtual-timer", virtual_timer),
     ("physical-timer", physical_timer),
+    ("busy-with-10-khz", busy_with_ticks),
 ];
 
 struct Result {
@@ -198,6 +205,25 @@ fn physical_timer() -> u64 {
     since_due(due)
 }
 
+/// Computes while the virtual timer ticks.
+fn busy_with_ticks() -> u64 {
+    TIMER_PERIOD.store(PERIOD, SeqCst);
+    msr!("CNTV_CVAL_EL0", now() + PERIOD);
+    msr!("CNTV_CTL_EL0", 1);
+    let ticks = time(compute);
+    TIMER_PERIOD.store(0, SeqCst);
+    msr!("CNTV_CTL_EL0", 0);
+    ticks
+}
+
+#[inline(never)]
+fn compute() {
+    // SAFETY: It counts down a register.
+    unsafe {
+        asm!("2: subs {left}, {left}, #1", "b.ne 2b", left = inout(reg) WORK => _, options(nomem, nostack));
+    }
+}
+
 /// Waits for a timer's interrupt: from when it is due to its acknowledgement.
 #[inline(always)]
 fn since_due(due: u64) -> u64 {
@@ -298,7 +324,10 @@ fn irq() {
     let iar = read32(gic::GICC_IAR);
     let at = now();
     match iar & 0x3ff {
-        VIRTUAL => msr!("CNTV_CTL_EL0", 0),
+        VIRTUAL => match TIMER_PERIOD.load(SeqCst) {
+            0 => msr!("CNTV_CTL_EL0", 0),
+            period => msr!("CNTV_CVAL_EL0", mrs!("CNTV_CVAL_EL0") + period),
+        },
         PHYSICAL => msr!("CNTP_CTL_EL0", 0),
         UART => write32(uart::IMSC, 0),
         SGI | SPI => {}
