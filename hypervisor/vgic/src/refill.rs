@@ -142,7 +142,7 @@ impl Vgic {
     }
 
     /// Returns the list register in which an SGI from vCPU `source` was offered, as [`Self::unchanged`] says, if no other source waits.
-    #[inline]
+    #[inline(always)]
     fn sent_before(&self, vcpu: usize, sgi: u16, source: u8) -> Option<usize> {
         let n = self.unchanged(vcpu, sgi, Cause::Source(source))?;
         let cpu = &self.cpus[vcpu];
