@@ -183,6 +183,9 @@ pub fn completions(shell: Shell, script: &mut Vec<u8>) -> Result<()> {
     let of_shell =
         shells.completer(&shell.to_string()).context("nothing is known of this shell")?;
     of_shell.write_registration(COMPLETE, "stasis", "stasis", "stasis", script)?;
+    if shell == Shell::Bash {
+        script.extend_from_slice(include_bytes!("completion.bash"));
+    }
     Ok(())
 }
 

@@ -85,7 +85,6 @@ fn asked() -> Option<Names> {
         Some(None) => words.next()?,
         None => std::env::var("STASIS_TO").ok()?,
     };
-    // A shell may have parted it at the colons, which the words of a completion show.
     let target: Target = to.parse().ok()?;
     let options = Options { patience: PATIENCE, ..Options::default() };
     let mut client = Client::connect(&target, options).ok()?;

@@ -200,7 +200,21 @@ pub fn what_guests_send_goes_to_files_and_a_shell_is_offered_their_names(lab: &L
         let said = String::from_utf8(shell.output()?.stdout)?;
         ensure!(said.trim() == offered, "{words:?}: {said:?}");
     }
+    ensure!(offered_by_bash(lab, &socket)? == "counter", "bash offers something else");
     stasis.quit()
+}
+
+/// Returns what bash offers for `stasis attach --to unix:PATH co`, whose words it has parted at the colon.
+fn offered_by_bash(lab: &Lab, socket: &ChannelSocket) -> Result<String> {
+    let folder = lab.path("bin");
+    std::fs::create_dir_all(&folder)?;
+    std::os::unix::fs::symlink(std::env::current_exe()?, folder.join("stasis"))?;
+    let script = "PATH=$0:$PATH; source <(stasis completions bash); COMP_TYPE=9; COMP_CWORD=6
+        COMP_WORDS=(stasis attach --to unix : \"$1\" co); _stasis_joined stasis co \"$1\"; echo \"${COMPREPLY[0]}\"";
+    let mut bash = Command::new("bash");
+    bash.env(crate::AS_TOOL, "1").args(["-c", script]).arg(&folder).arg(socket.path());
+    let said = bash.output().context("cannot start bash")?;
+    Ok(String::from_utf8(said.stdout)?.trim().to_owned())
 }
 
 pub fn a_window_that_is_missed_is_told(lab: &Lab) -> Result<()> {
