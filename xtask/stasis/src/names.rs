@@ -35,7 +35,7 @@ pub fn command(typed: &OsStr) -> Vec<CompletionCandidate> {
     let end: usize = place.unwrap_or(line.len().saturating_sub(1));
     let before = command_words(line.get(..end).unwrap_or(&line));
     let typed = typed.to_string_lossy();
-    if let [] = before[..] {
+    if before.is_empty() {
         let own = OWN.iter().map(|(word, _)| *word).filter(|word| word.starts_with(&*typed));
         let own = own.map(CompletionCandidate::new);
         return own.chain(offered("", &typed)).collect();
