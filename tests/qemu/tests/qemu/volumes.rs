@@ -103,7 +103,10 @@ pub fn stop_tells_that_what_a_guest_has_written_is_not_on_the_disk(lab: &Lab) ->
     // The volume is made while the disk is well.
     machine(lab)?.disk(&disk).boot()?.quit()?;
     let rules = lab.path("no-flush");
-    std::fs::write(&rules, "[inject-error]\niotype = \"flush\"\nerrno = \"5\"\n")?;
+    std::fs::write(
+        &rules,
+        "[inject-error]\nevent = \"none\"\niotype = \"flush\"\nerrno = \"5\"\n",
+    )?;
     let bad = format!("blkdebug:{}:{}", rules.display(), disk.display());
     let mut stasis = machine(lab)?.disk(bad.as_ref()).boot()?;
     log_in(&mut stasis)?;
