@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what everything costs, in instructions, which are the same on every host.
 //!
 //! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
-//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, and [`image`] the
+//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what they pay for them, and [`image`] the
 //! bytes of the image. [`linux`] has Linux boot and its processes talk. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
 //! all runs. [`profile`] shows where instructions are spent.
 //! `docs/bench.md` has the results and what they mean.
@@ -21,6 +21,7 @@ mod runs;
 mod svg;
 mod switch;
 mod table;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -133,12 +134,15 @@ pub struct Arguments {
     /// Measure what Linux's boot takes, and two processes that play ping-pong, and nothing else
     #[arg(long, exclusive = true)]
     linux: bool,
+    /// Measure what a guest's writes take behind a checkpoint, and the time that periodic ones leave it, and nothing else
+    #[arg(long, exclusive = true)]
+    writes: bool,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
-    let Arguments { runs, profile, pages, pauses, linux, .. } = arguments;
+    let Arguments { runs, profile, pages, pauses, linux, writes, .. } = arguments;
     if let Some(file) = runs {
         let runs = Runs::load(&file)?;
         report::print(|out| write!(out, "{}", runs.table()))?;
@@ -164,6 +168,12 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         report::step("having Linux boot and its processes talk");
         let linux = linux::measure(workspace, &built.image)?;
         return report::print(|out| write!(out, "{}", table::linux(&linux)));
+    }
+    if writes {
+        let (_, built) = prepare(workspace)?;
+        report::step("letting a guest write");
+        let writes = writes::measure(workspace, &built.image, &built.guests)?;
+        return report::print(|out| write!(out, "{}", table::writes(&writes)));
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;

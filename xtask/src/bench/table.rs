@@ -7,6 +7,7 @@ use super::linux::Linux;
 use super::pages::{self, Page};
 use super::pauses::Pauses;
 use super::switch::{self, Switch};
+use super::writes::Writes;
 use super::{Boot, Cost, Numbers};
 
 /// The costs of this guest's operations under Bao (of July 2026, gcc 12.2) on the same meter, measured once; `docs/bench.md` says more. Bao
@@ -126,6 +127,24 @@ pub fn linux(linux: &Linux) -> String {
         let added = |took: u64| format!("{:.1} %", 100.0 * took as f64 / alone as f64 - 100.0);
         let stasis = stasis.into_iter().flat_map(|took| [took.to_string(), added(took)]);
         columns(&mut text, name, std::iter::once(alone.to_string()).chain(stasis));
+    }
+    text
+}
+
+/// Returns the table of what a guest's writes take.
+pub fn writes(writes: &Writes) -> String {
+    let mut text = String::from(
+        "\nInstructions of a guest's first write to a page behind a checkpoint, and pages that a guest fills in two seconds\n\n",
+    );
+    let rows = [
+        ("the checkpoint has the page", writes.after),
+        ("it does not have it yet", writes.meanwhile),
+        ("pages, without checkpoints", writes.filled),
+        ("pages, with one each second", writes.filled_periodic),
+        ("the same, percent", writes.share()),
+    ];
+    for (name, number) in rows {
+        columns(&mut text, name, [number]);
     }
     text
 }

@@ -10,7 +10,7 @@ use crate::space::Extent;
 use crate::store::Result;
 use crate::unit::Packer;
 
-/// Bytes of contents of a unit that is written. Twice as many would save a twelfth more, and take longer to compress than others may have to wait for the core.
+/// Bytes of contents of a unit that is written. Twice as many would save a fifteenth more of a Linux, and take longer to compress than others may have to wait for the core.
 const GATHERED: usize = 32 << 10;
 
 impl<D: BlockDevice> Writer<'_, D> {

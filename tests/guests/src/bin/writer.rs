@@ -1,0 +1,117 @@
+//! A guest that writes memory, and tells what that takes: for the bench, on a machine whose count is one of instructions.
+//!
+//! What it does is typed: `o`, it writes to each of [`PAGES`] pages once; `l`, it goes over them again and again until something else is typed; `f`, it fills
+//! [`FILLED`] bytes again and again for [`FILL_SECONDS`] seconds. Of `o` and `l` it prints `writer <what> <n> slow, median <ticks>`: how many writes took more than [`SLOW`]
+//! ticks beyond the fastest, and what they took beyond it. Of `f` it prints `writer filled <n> pages`.
+
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use stasis_guests::mmio::{read32, write32};
+use stasis_guests::sysreg::wfi;
+use stasis_guests::{gic, println, runtime, timer, uart};
+
+stasis_guests::entry!(main, runtime::no_irq);
+
+/// Where the pages begin: a block of stage 2, well behind the image and the device tree.
+const START: usize = 0x4100_0000;
+const PAGE: usize = 4096;
+/// Pages that `o` and `l` write.
+const PAGES: usize = 2048;
+/// Bytes that `f` fills.
+const FILLED: usize = 200 << 20;
+/// Seconds for which `f` goes on.
+const FILL_SECONDS: u64 = 2;
+/// Ticks beyond the fastest write that an exit takes at least.
+const SLOW: u64 = 40;
+/// Ticks up to which a write is counted by what it took; those that had to wait take more.
+const MOST: usize = 8192;
+
+/// How many writes took as many ticks.
+static TOOK: [AtomicU32; MOST] = [const { AtomicU32::new(0) }; MOST];
+
+/// The UART's SPI.
+const UART_INTID: u32 = 33;
+
+fn is_typed() -> bool {
+    read32(uart::FR) & uart::FR_RXFE == 0
+}
+
+fn next_byte() -> u8 {
+    while !is_typed() {
+        wfi();
+    }
+    uart::get()
+}
+
+/// Writes a word to each page, and notes what that took.
+fn go_over(number: u64) {
+    for page in 0..PAGES {
+        let before = timer::now();
+        // SAFETY: it is RAM that nothing else is in.
+        unsafe { ((START + page * PAGE) as *mut u64).write_volatile(number) };
+        let took = timer::now() - before;
+        TOOK[(took as usize).min(MOST - 1)].fetch_add(1, Relaxed);
+    }
+}
+
+/// Prints what the slow writes took, and forgets all of them.
+fn tell(what: &str) {
+    let took = || (0..).zip(TOOK.iter().map(|count| u64::from(count.load(Relaxed))));
+    let least: u64 = took().find(|(_, count)| *count > 0).map_or(0, |(ticks, _)| ticks);
+    let slow = || took().filter(|(ticks, _)| *ticks > least + SLOW);
+    let count: u64 = slow().map(|(_, count)| count).sum();
+    let (mut passed, mut median) = (0, 0);
+    for (ticks, here) in slow() {
+        passed += here;
+        if passed * 2 >= count {
+            median = ticks - least;
+            break;
+        }
+    }
+    TOOK.iter().for_each(|count| count.store(0, Relaxed));
+    println!("writer {what} {count} slow, median {median}");
+}
+
+/// Fills the memory for some seconds, and returns how many pages that were.
+fn fill() -> u64 {
+    let end = timer::now() + timer::frequency() * FILL_SECONDS;
+    let mut pages = 0;
+    while timer::now() < end {
+        let page = START + pages as usize * PAGE % FILLED;
+        for word in 0..PAGE / 8 {
+            // SAFETY: it is RAM that nothing else is in.
+            unsafe { (page as *mut u64).add(word).write_volatile(pages) };
+        }
+        pages += 1;
+    }
+    pages
+}
+
+fn main() {
+    gic::init();
+    gic::enable(UART_INTID, 0xa0);
+    write32(uart::IMSC, uart::INT_RX | uart::INT_RT);
+    let mut number = 0;
+    go_over(number);
+    tell("first");
+    loop {
+        match next_byte() {
+            b'o' => {
+                number += 1;
+                go_over(number);
+                tell("once");
+            }
+            b'l' => {
+                while !is_typed() {
+                    number += 1;
+                    go_over(number);
+                }
+                tell("again");
+            }
+            b'f' => println!("writer filled {} pages", fill()),
+            _ => {}
+        }
+    }
+}
