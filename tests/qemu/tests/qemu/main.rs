@@ -32,6 +32,7 @@ mod one_to_one;
 mod others;
 mod periodic;
 mod power;
+mod power_long;
 mod recovery;
 mod registers;
 mod resume;
@@ -295,6 +296,7 @@ fn main() -> ExitCode {
             vcpus_on_two_cores_that_make_each_other_stand_still,
             all_attacks_leave_a_neighbour_as_it_was,
             a_guest_that_ends_harms_nobody;
+        power_long: whatever_is_under_way_each_checkpoint_is_whole_or_absent;
         recovery:
             a_guest_that_crashes_goes_on_from_its_last_checkpoint,
             a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over,
