@@ -33,7 +33,7 @@ use crate::error::Error;
 use crate::free::{Damage, Space, largest_of};
 use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, NEW_VERSION, SLOT_LEN, SLOT_OFFSET,
-    VERSION, VERSION_OF_MAPS, VERSION_OF_VOLUMES,
+    VERSION, VERSION_OF_MAPS, VERSION_OF_UNITS, VERSION_OF_VOLUMES,
 };
 use crate::map::{BlockMap, Builder};
 use crate::partition::Partition;
@@ -299,6 +299,11 @@ impl<D: BlockDevice> Store<D> {
         self.superblock.version >= VERSION_OF_MAPS
     }
 
+    /// Returns whether checkpoints of this store may have packed units.
+    pub(crate) fn has_units(&self) -> bool {
+        self.superblock.version >= VERSION_OF_UNITS
+    }
+
     /// What is free in the current catalog, and not taken by `others`. Of a store without block maps.
     fn free_but_for(&self, others: impl Iterator<Item = Extent>) -> Free {
         let staged = self.staged.iter().flat_map(|one| one.place.extents().iter().copied());
@@ -309,7 +314,7 @@ impl<D: BlockDevice> Store<D> {
         self.free_but_for(core::iter::empty())
     }
 
-    /// Begins a checkpoint of at most `length` bytes, for which there is room. Nothing changes until it is committed.
+    /// Begins a checkpoint of at most `length` bytes, for which there is room; if the store compresses, whether there is shows as it grows. Nothing changes until it is committed.
     ///
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
@@ -333,7 +338,9 @@ impl<D: BlockDevice> Store<D> {
         let (place, blocks) = if self.has_maps() {
             self.settle()?;
             self.finish_upgrade()?;
-            let blocks = limit.map(|length| length.div_ceil(BLOCK as u64));
+            // How many it takes when it is compressed, nobody knows.
+            let known = limit.filter(|_| self.compression() == Compression::None);
+            let blocks = known.map(|length| length.div_ceil(BLOCK as u64));
             self.prepare_space(blocks, limit.unwrap_or(0))?;
             (Place::Map(None), Blocks::Mapped(Builder::default()))
         } else {

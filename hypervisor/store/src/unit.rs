@@ -75,10 +75,12 @@ pub(crate) fn unpack(unit: &[u8], contents: &mut [u8]) -> Option<usize> {
     let (UnitHeader { length, blocks, method }, rest) = UnitHeader::read_from_prefix(unit).ok()?;
     let packed = rest.get(..usize::from(length.get()))?;
     let contents = contents.get_mut(..usize::from(blocks) * BLOCK)?;
-    let is_it =
-        method == METHOD_LZ4 && (HEADER + packed.len()).next_multiple_of(BLOCK) == unit.len();
+    let is_it = method == METHOD_LZ4
+        && (2..=UNIT_BLOCKS).contains(&blocks.into())
+        && unit.len() < contents.len()
+        && (HEADER + packed.len()).next_multiple_of(BLOCK) == unit.len();
     let done = decompress_into(packed, contents).ok().filter(|_| is_it)?;
-    (done == contents.len() && done > 0).then_some(done)
+    (done == contents.len()).then_some(done)
 }
 
 #[cfg(test)]
@@ -136,7 +138,7 @@ mod tests {
         let unit = packer.pack(&text(16)).unwrap().to_vec();
         assert!(unpacked(&unit[..unit.len() - BLOCK]).is_none());
         assert!(unpacked(&[&unit[..], &[0; BLOCK]].concat()).is_none());
-        for (at, byte) in [(0, 7), (2, 0), (2, 15), (2, 17), (3, 0), (3, 2)] {
+        for (at, byte) in [(0, 7), (2, 0), (2, 1), (2, 15), (2, 17), (3, 0), (3, 2)] {
             let mut forged = unit.clone();
             forged[at] = byte;
             assert!(unpacked(&forged).is_none(), "byte {at} as {byte}");

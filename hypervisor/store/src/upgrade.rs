@@ -43,7 +43,8 @@ impl<D: BlockDevice> Store<D> {
     /// Those of [`upgrade`](Self::upgrade).
     pub fn set_compression(&mut self, compression: Compression) -> Result<(), D> {
         if compression == self.compression() {
-            return Ok(());
+            // An earlier call may have ended between the superblock's copy and itself.
+            return self.settle();
         }
         self.upgrade()?;
         self.write_superblock_with(VERSION_OF_UNITS, compression)

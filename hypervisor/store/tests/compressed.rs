@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FaultyDisk, Random, add, contents, formatted, open, read};
+use common::{FaultyDisk, Random, add, contents, formatted, mixed, open, read};
 use stasis_store::block::BeyondEnd;
 use stasis_store::layout::{BLOCK, FIRST_DATA_BLOCK, Superblock, checksum};
 use stasis_store::{BlockDevice, Compression, Error, Partition, RamDisk, SECTOR, Store};
@@ -112,16 +112,42 @@ fn a_unit_that_is_kept_is_forgotten_when_its_blocks_are_written() {
 #[test]
 fn a_gap_that_is_too_small_for_a_unit_gets_what_is_not_packed() {
     let mut store = compressing(60);
-    // Seven times two blocks of which every second goes, and the rest full.
+    // A block and its map each; every second one goes, and what is behind them is full.
     let small: Vec<u64> =
         (0..14).map(|n| add(&mut store, "a", &noise(n, BLOCK)).unwrap()).collect();
     let rest = store.usage().largest as usize;
     add(&mut store, "rest", &noise(99, rest)).unwrap();
     let gone: Vec<u64> = small.iter().copied().step_by(2).collect();
     store.delete_all(&gone).unwrap();
-    let data = [noise(7, BLOCK), contents(8, 5 * BLOCK)].concat();
+    let before = used(&mut store);
+    // The five blocks would be a unit of three.
+    let data = [noise(7, BLOCK), mixed(8, 5 * BLOCK)].concat();
     let number = add(&mut store, "it", &data).unwrap();
     assert!(read(&mut store, number) == data);
+    assert_eq!(used(&mut store) - before, 6 + 1, "as many as it has, and a map");
+}
+
+#[test]
+fn what_fits_when_it_is_compressed_needs_no_more_room() {
+    let mut store = compressing(60);
+    let data = mixed(3, 90 * BLOCK);
+    let number = add(&mut store, "it", &data).unwrap();
+    assert!(read(&mut store, number) == data);
+    let error = add(&mut store, "more", &data).unwrap_err();
+    assert!(matches!(error, Error::NoRoom { .. }), "{error}");
+    assert!(read(&mut store, number) == data);
+}
+
+#[test]
+fn a_superblock_that_was_not_written_is_written_when_it_is_asked_for_again() {
+    let mut faulty = FaultyDisk::new(formatted(10));
+    // Opening it takes one flush; then come the copy, a flush, and the superblock.
+    faulty.fails_at = vec![3];
+    let mut store = open(&mut faulty);
+    store.set_compression(Compression::Lz4).unwrap_err();
+    store.set_compression(Compression::Lz4).unwrap();
+    drop(store);
+    assert_eq!(open(faulty.some_outcome(0)).compression(), Compression::Lz4);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{
-    Fate, FaultyDisk, Random, add, contents, formatted, formatted_as, golden, open, read,
+    Fate, FaultyDisk, Random, add, contents, formatted, formatted_as, golden, mixed, open, read,
 };
 use proptest::prelude::*;
 use stasis_store::layout::VERSION_OF_UNITS;
@@ -21,17 +21,19 @@ struct Model {
     /// What the store may hold after a loss of power: `current`, and what commits that failed had tried.
     possible: Vec<State>,
     highest_number: u64,
+    /// Makes what a checkpoint has.
+    contents: fn(u64, usize) -> Vec<u8>,
 }
 
 impl Model {
     fn new() -> Self {
-        Self { current: State::new(), possible: vec![State::new()], highest_number: 0 }
+        Self { current: State::new(), possible: vec![State::new()], highest_number: 0, contents }
     }
 
     /// Returns a store that was opened, and holds this.
     fn holding(current: State) -> Self {
         let highest_number = current.keys().last().copied().unwrap_or(0);
-        Self { possible: vec![current.clone()], current, highest_number }
+        Self { possible: vec![current.clone()], current, highest_number, contents }
     }
 
     fn attempted(&mut self, state: State, succeeded: bool) {
@@ -51,7 +53,7 @@ impl Model {
         // Now no slot holds what failed.
         self.possible = vec![self.current.clone()];
         assert!(number > self.highest_number, "number {number} reused");
-        let data = contents(number, len.min(reserved));
+        let data = (self.contents)(number, len.min(reserved));
         for piece in data.chunks(9000) {
             if writer.write(piece).is_err() {
                 assert!(writer.commit().is_err());
@@ -79,11 +81,14 @@ impl Model {
             self.possible = vec![self.current.clone()];
             let number = first + index as u64;
             assert!(number > self.highest_number + index as u64, "number {number} reused");
-            let data = contents(number, len);
+            let data = (self.contents)(number, len);
             let written = writer.write(&data).is_ok();
             state.insert(number, data);
             if index + 1 == lengths.len() {
                 let succeeded = writer.commit().is_ok();
+                if !succeeded {
+                    store.discard_staged();
+                }
                 if succeeded {
                     self.highest_number = number;
                 }
@@ -113,7 +118,7 @@ impl Model {
         };
         self.possible = vec![self.current.clone()];
         assert!(number > self.highest_number, "number {number} reused");
-        let (own, shared) = (contents(number, len), &self.current[&of]);
+        let (own, shared) = ((self.contents)(number, len), &self.current[&of]);
         let whole = shared.len() / 4096;
         let (from, to) = (whole / 4, whole - whole / 4);
         let written = writer.write(&[1; 4096]).is_ok()
@@ -224,12 +229,13 @@ fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
     if version >= VERSION_OF_UNITS {
         open(&mut fresh).set_compression(Compression::Lz4).unwrap();
     }
+    let contents = if version >= VERSION_OF_UNITS { mixed } else { contents };
     let mut crashes = 0;
     for at in 0.. {
         let mut disk = FaultyDisk::new(fresh.clone()).with_depth(depth);
         // Opening it takes one flush.
         disk.power_fails_at = Some(at + 1);
-        let mut model = Model::new();
+        let mut model = Model { contents, ..Model::new() };
         let mut store = open(&mut disk);
         script(&mut model, &mut store);
         if !disk.power_failed() {
@@ -237,7 +243,7 @@ fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
         }
         for seed in 0..outcomes {
             let mut survivor = FaultyDisk::new(disk.some_outcome(seed)).with_depth(depth);
-            let mut model = Model { possible: model.possible.clone(), ..Model::new() };
+            let mut model = Model { possible: model.possible.clone(), contents, ..Model::new() };
             let mut store = open(&mut survivor);
             model.reopened(&mut store);
             // It goes on from there, and what it does then is as safe: power fails once more.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{add, contents, formatted, formatted_as, open, read};
+use common::{add, contents, formatted, formatted_as, mixed, open, read};
 use proptest::prelude::*;
 use stasis_store::layout::BLOCK;
 use stasis_store::{BlockDevice, Compression, Error, RamDisk, Store, Writer};
@@ -334,6 +334,7 @@ impl History {
         tail: usize,
     ) -> (Vec<Part>, Vec<u64>) {
         let (mut parts, mut numbers, mut at) = (Vec::new(), Vec::new(), 0);
+        let contents = if self.compresses { mixed } else { contents };
         let whole = of.map_or(0, |of| (self.model[&of].len() / BLOCK) as u64);
         for &(shared, skipped, count) in shape {
             at += skipped;

@@ -4,9 +4,7 @@ use super::{Node, NodeRef, Run, Visitor, Whose};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
-use crate::layout::{
-    ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, VERSION_OF_UNITS, crc32c,
-};
+use crate::layout::{ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, crc32c};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
@@ -173,7 +171,7 @@ impl Builder {
         let block = store.take_blocks(1, self)?.first;
         let Level { entries, blocks } = core::mem::take(&mut self.levels[usize::from(level)]);
         let bytes = match level {
-            0 if has_units(store) => Node::encode_packed(blocks, &entries),
+            0 if store.has_units() => Node::encode_packed(blocks, &entries),
             _ => Node::encode(level, blocks, &entries),
         };
         let node = NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level };
@@ -182,14 +180,9 @@ impl Builder {
     }
 }
 
-/// Returns whether the runs of a store's checkpoints may be packed.
-fn has_units<D: BlockDevice>(store: &Store<D>) -> bool {
-    store.version() >= VERSION_OF_UNITS
-}
-
 /// Returns the most runs of a new leaf.
 fn most_runs<D: BlockDevice>(store: &Store<D>) -> usize {
-    if has_units(store) { MAX_PACKED_RUNS } else { MAX_RUNS }
+    if store.has_units() { MAX_PACKED_RUNS } else { MAX_RUNS }
 }
 
 impl<D: BlockDevice> UnderWay<D> for Builder {

@@ -168,6 +168,11 @@ impl Node {
         self.blocks
     }
 
+    /// Returns whether its entries may be in packed units.
+    pub fn is_packed(&self) -> bool {
+        self.kind == PACKED_RUNS
+    }
+
     /// Returns the number of entries.
     pub fn count(&self) -> usize {
         self.count
@@ -197,7 +202,7 @@ impl Node {
 
     /// Returns what an entry of a leaf says of a packed unit; 0 if none does.
     fn word(&self, nth: usize) -> u32 {
-        if self.kind == PACKED_RUNS { self.field(nth, 2) } else { 0 }
+        if self.is_packed() { self.field(nth, 2) } else { 0 }
     }
 
     /// Returns whether an entry of a leaf is about a packed unit that one close before it is about, too: a unit of which some blocks were replaced.

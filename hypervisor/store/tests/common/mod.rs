@@ -260,6 +260,13 @@ pub fn contents(seed: u64, len: usize) -> Vec<u8> {
     words.take(len).collect()
 }
 
+/// Returns the contents of a checkpoint of which each block shrinks to some more than its half.
+pub fn mixed(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed + 1);
+    let byte = |at: usize| if at % 4096 < 2048 { random.below(256) as u8 } else { seed as u8 };
+    (0..len).map(byte).collect()
+}
+
 /// Returns a disk that is a store with room for `blocks` blocks of data and maps.
 pub fn formatted(blocks: u32) -> RamDisk {
     formatted_as(blocks, stasis_store::layout::NEW_VERSION)
