@@ -51,15 +51,13 @@ pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
     }
 }
 
-/// Moves a frame that has come to the machine's card of this number. Returns whether somebody may have it. The caller has no lock of a guest that runs.
-fn admit(card: usize, frame: &[u8]) -> bool {
+/// Moves a frame that has come to the machine's card of this number. The caller has no lock of a guest that runs.
+fn admit(card: usize, frame: &[u8]) {
     let mut receivers = Receivers::new();
     if let Ok(ports) = SWITCH.lock().admit(card, frame) {
         receivers.extend(ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
     }
-    let is_for_somebody = !receivers.is_empty();
     give(receivers, frame);
-    is_for_somebody
 }
 
 fn give(receivers: Receivers, frame: &[u8]) {

@@ -54,13 +54,18 @@ impl Task {
     // Not inlined: `cargo xtask bench` finds the function in the image.
     #[inline(never)]
     pub fn yield_now(&mut self) {
-        let roster = roster::of_console();
-        if !self.serves || !(roster.must_decide() || timer::counter() >= self.until) {
+        if !self.serves || !self.turn_is_over() {
             return;
         }
         let left = timer::counter();
         self.run_others();
         self.away += timer::counter() - left;
+    }
+
+    /// Returns whether somebody else may have the core now.
+    #[inline]
+    fn turn_is_over(&self) -> bool {
+        roster::of_console().must_decide() || timer::counter() >= self.until
     }
 
     /// Makes the task sleep until the counter reads `counter`, or until something happens for the console. Others run meanwhile.
@@ -77,7 +82,7 @@ impl Task {
         // has stayed on this core. 2. No vCPU is loaded: the caller has the only task by `&mut`, and no code that runs while a vCPU is loaded is
         // given it.
         self.until = unsafe { run_vcpus(roster::of_console()) };
-        uplink::serve();
+        uplink::serve(|| self.turn_is_over());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The uplinks of networks: frames go between the switch and network cards of the machine.
 //!
 //! A guest's vCPU copies a frame that leaves the machine into a buffer of the card, in its own guest's time; without a free buffer the frame is lost, and nobody
-//! waits. A card interrupts core 0 when frames have come. The interrupt is disabled then, and the console's task is woken; it moves up to [`BATCH`] frames in each of its turns
+//! waits. A card interrupts core 0 when frames have come. The interrupt is disabled then, and the console's task is woken; it moves up to [`BATCH`] frames in each of its turns, and none beyond its end
 //! ([`serve`]), also while a command yields, and enables the interrupt again when all have been moved. So a flood from outside takes the task's share of core 0 and no
 //! other, and what is too much is lost in the card.
 
@@ -69,8 +69,8 @@ impl Uplink {
         }
     }
 
-    /// Moves frames that have come. Returns whether there may be more.
-    fn receive(&self, number: usize) -> bool {
+    /// Moves frames that have come: one, and more until the turn is over. Returns whether there may be more.
+    fn receive(&self, number: usize, is_over: &impl Fn() -> bool) -> bool {
         self.card.lock().acknowledge();
         let mut frame = [0; MAX_FRAME];
         for _ in 0..BATCH {
@@ -80,9 +80,10 @@ impl Uplink {
                 gic::enable(self.intid);
                 return false;
             };
-            // What is for no guest did not come.
-            if super::admit(number, &frame[..len]) {
-                self.received.fetch_add(1, Ordering::Relaxed);
+            self.received.fetch_add(1, Ordering::Relaxed);
+            super::admit(number, &frame[..len]);
+            if is_over() {
+                return true;
             }
         }
         true
@@ -148,19 +149,19 @@ pub fn has_work() -> bool {
     HAS_COME.load(Ordering::Relaxed)
 }
 
-/// Moves frames that have come, for the console's task in its turn. The caller has no lock but those of guests that are parked, which lose their frames.
+/// Moves frames that have come, for the console's task in its turn, until `is_over` says that the turn is over: the next one may be a window. The caller has no lock but those of guests that are parked, which lose their frames.
 #[inline]
-pub(crate) fn serve() {
+pub(crate) fn serve(is_over: impl Fn() -> bool) {
     if has_work() {
-        serve_all();
+        serve_all(is_over);
     }
 }
 
 #[cold]
-fn serve_all() {
+fn serve_all(is_over: impl Fn() -> bool) {
     let mut is_more = false;
     for (number, uplink) in all().iter().enumerate() {
-        is_more |= uplink.receive(number);
+        is_more |= uplink.receive(number, &is_over);
     }
     HAS_COME.store(is_more, Ordering::Relaxed);
 }

@@ -128,7 +128,8 @@ fn main() -> ExitCode {
             who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody;
         uplink:
             linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume,
-            an_uplink_that_is_not_there_is_said_and_the_guests_run;
+            an_uplink_that_is_not_there_is_said_and_the_guests_run,
+            a_flood_from_outside_takes_nothing_of_a_window;
         volumes:
             what_linux_has_flushed_is_there_after_a_power_cut,
             stop_tells_that_what_a_guest_has_written_is_not_on_the_disk,

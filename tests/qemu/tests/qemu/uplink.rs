@@ -1,7 +1,9 @@
 //! Networks that have a card of the machine's as their uplink: an unmodified Linux on QEMU's user network, and uplinks that there are not.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,9 +15,11 @@ use stasis_qemu_tests::stasis::Stasis;
 use xtask::initramfs;
 use xtask::qemu::UPLINK;
 
+use crate::contained::{beside_windows, windows_are_whole};
 use crate::linux::{BOOT_TIME, shell};
 use crate::network::{at, machine};
 use crate::virtio::line;
+use stasis_qemu_tests::guests::{SILENCE, numbers};
 
 /// Bytes of the page that a guest fetches, and of the file that is fetched from it.
 const PAGE: usize = 1 << 20;
@@ -131,5 +135,55 @@ pub fn an_uplink_that_is_not_there_is_said_and_the_guests_run(lab: &Lab) -> Resu
     stasis.complaint(&["network \"lan\"", "in use by Stasis itself"])?;
     stasis.complaint(&["network \"wan\"", "the virtio slot at 0xa000000 is empty"])?;
     stasis.is_alive()?;
+    stasis.quit()
+}
+
+/// Sends frames to all at a port where QEMU takes them, as fast as it may, until it is told to end.
+fn flood(from: UdpSocket, to: u16, ends: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        let mut frame = [0x5a; 1514];
+        frame[..12].copy_from_slice(&[255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1]);
+        while !ends.load(Ordering::Relaxed) {
+            for len in [60, 1514].into_iter().cycle().take(32) {
+                let _ = from.send_to(&frame[..len], (Ipv4Addr::LOCALHOST, to));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
+}
+
+pub fn a_flood_from_outside_takes_nothing_of_a_window(lab: &Lab) -> Result<()> {
+    /// Reports of the guest in the flood, each of some windows.
+    const REPORTS: usize = 4;
+    let from = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let from_port = from.local_addr()?.port();
+    // QEMU takes a port that was free just now.
+    let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    let netdev = format!(
+        "dgram,local.type=inet,local.host=127.0.0.1,local.port={port},\
+         remote.type=inet,remote.host=127.0.0.1,remote.port={from_port}"
+    );
+    // Here the card has the new interface, and in the other test the old one.
+    let machine =
+        beside_windows(lab)?.argument("-global").argument("virtio-mmio.force-legacy=false");
+    let mut stasis = machine.network(lan(UPLINK)).network_card(&netdev).boot()?;
+    stasis.attach("ticker")?;
+    stasis.qemu.console.wait_for("late ", SILENCE)?;
+    let ends = Arc::new(AtomicBool::new(false));
+    flood(from, port, ends.clone());
+    let mut said = String::new();
+    while said.matches("ran ").count() < REPORTS {
+        said += &stasis.qemu.console.next_line(SILENCE)?;
+        said.push('\n');
+    }
+    stasis.detach()?;
+    windows_are_whole(&said)?;
+    let lines = stasis.command("network --json")?;
+    ends.store(true, Ordering::Relaxed);
+    let line = lines.iter().find(|line| line.contains("(uplink)")).context("no uplink")?;
+    let (_, received) = line.split_once("\"received\":").context("no number")?;
+    let came = numbers(received).first().copied().unwrap_or(0);
+    ensure!(came > 1000, "only {came} frames have come: {line}");
+    println!("{came} frames: {said}");
     stasis.quit()
 }
