@@ -182,8 +182,9 @@ impl Domain {
                     unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
                         Answered::Yes(unlocked) => {
                             stats.left(Reason::Mmio);
-                            // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
-                            if host.place.roster.must_decide() {
+                            // An interrupt that was sent may be for another vCPU of this core, and a byte that was read makes room for one that was
+                            // typed: neither interrupts anybody.
+                            if host.place.roster.must_decide() || self.news.is_there() {
                                 return Left::Answered(self.lock(unlocked));
                             }
                             unlocked
@@ -203,6 +204,9 @@ impl Domain {
                     (unlocked, taken) = self.take_at_once(unlocked, vcpu, host);
                     if let Some(taken) = taken {
                         return Left::Interrupt(taken, unlocked);
+                    }
+                    if self.news.is_there() {
+                        return Left::Answered(self.lock(unlocked));
                     }
                 }
                 // The cause of the SError is unknown, but the last access was the guest's.
