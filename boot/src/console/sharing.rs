@@ -1,6 +1,6 @@
 //! The commands `weight` and `windows`: who has how much of the cores, while all run.
 
-use super::commands::{cores_of, find_all, said};
+use super::commands::{cores_of, find, find_all, said};
 use crate::answer::{Answer, written};
 use crate::{plans, registry, smp};
 use alloc::format;
@@ -63,9 +63,11 @@ pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result
     Ok(())
 }
 
+/// Returns a window as a configuration has it: with its guest's name. What names no guest is left for the check.
 fn configured(window: Window<'_>) -> WindowConfig {
     let Window { guest, at_us, length_us } = window;
-    WindowConfig { guest: guest.to_string(), at_us, length_us }
+    let guest = find(guest).map_or_else(|_| guest.to_string(), |domain| domain.name.clone());
+    WindowConfig { guest, at_us, length_us }
 }
 
 /// Checks that no guest gets a window that may have to wait for memory in it.

@@ -8,7 +8,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-pub use self::complete::{Completion, Names, complete, words_for};
+pub use self::complete::{Completion, List, Names, complete, list_for, words_for};
 use self::spec::{Arguments, Spec, TABLE};
 use crate::suggest::suggest;
 use crate::table::GuestRow;
@@ -18,6 +18,8 @@ use crate::text::{parse_time, quoted};
 pub const ALL: &str = "all";
 /// The character between the names of several guests.
 pub const SEPARATOR: char = ',';
+/// The greatest weight of a guest.
+pub const MAX_WEIGHT: u16 = 10_000;
 /// The option for tables as JSON, one object in each line.
 const JSON: &str = "--json";
 /// The option that lets the clock of a resumed guest go at another speed than before.
@@ -183,7 +185,7 @@ pub enum Command<'a> {
 /// A window of a guest in a core's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window<'a> {
-    /// The guest's name.
+    /// The guest's name or number.
     pub guest: &'a str,
     /// Microseconds from the frame's beginning to the window's.
     pub at_us: u64,
@@ -192,10 +194,10 @@ pub struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Returns the window of `guest:at:length`, in which a guest's name may have colons, too.
+    /// Returns the window of `guest:at:length`; `None` if it is none.
     fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.rsplitn(3, ':');
-        let (length, at, guest) = (parts.next()?, parts.next()?, parts.next()?);
+        let (guest, times) = text.split_once(':')?;
+        let (at, length) = times.split_once(':')?;
         Some(Self { guest, at_us: parse_time(at)?, length_us: parse_time(length)? })
     }
 }
@@ -257,7 +259,7 @@ pub enum CommandError {
         /// The usage of the command.
         usage: Usage,
     },
-    /// The command does not have this option.
+    /// The command, or this use of it, does not have this option.
     #[error("{} is no option of it; usage: {usage}", quoted(.word))]
     NoSuchOption {
         /// The word that was typed.
@@ -266,10 +268,12 @@ pub enum CommandError {
         usage: Usage,
     },
     /// An argument is no number, or one that is not allowed.
-    #[error("{} is no number from 1 to {most}; usage: {usage}", quoted(.word))]
+    #[error("{} is no number from {least} to {most}; usage: {usage}", quoted(.word))]
     NotANumber {
         /// The word that was typed.
         word: String,
+        /// The smallest number that is allowed.
+        least: u64,
         /// The largest number that is allowed.
         most: u64,
         /// The usage of the command.
@@ -364,6 +368,9 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
     let command = (spec.build)(&arguments)?;
     if let Command::Help(Some(topic)) = command {
         find(topic)?;
+    }
+    if arguments.has(JSON) && !command.answers_in_json() {
+        return Err(CommandError::NoSuchOption { word: JSON.to_string(), usage: Usage(spec.word) });
     }
     Ok(command)
 }

@@ -97,11 +97,12 @@ pub fn parse_size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
-/// Returns the microseconds of a time as people write it: `10ms`, `500us`, `1s`.
+/// Returns the microseconds of a time as people write it: `10ms`, `500us`, `2 s`.
 pub fn parse_time(text: &str) -> Option<u64> {
+    let text = text.trim();
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
-    let us = match unit {
+    let us = match unit.trim() {
         "us" => 1,
         "ms" => 1000,
         "s" => 1_000_000,
@@ -161,7 +162,8 @@ mod tests {
         assert_eq!(parse_time("10ms"), Some(10_000));
         assert_eq!(parse_time("0us"), Some(0));
         assert_eq!(parse_time("2s"), Some(2_000_000));
-        for wrong in ["10", "ms", "", "-1ms", "1.5ms", "99999999999999999s", "1 ms"] {
+        assert_eq!(parse_time("2 s"), Some(2_000_000));
+        for wrong in ["10", "ms", "", "-1ms", "1.5ms", "99999999999999999s"] {
             assert_eq!(parse_time(wrong), None, "{wrong}");
         }
     }

@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 
 pub use self::check::{check, check_plan};
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
-pub use self::error::{ConfigError, Problem};
+pub use self::error::{ConfigError, PlanError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
 pub use self::network::{MAX_UPLINKS, NetworkConfig, NetworkProblem};
 pub use self::policy::{DEFAULT_WELL_AFTER_US, Periodic, Policy};

@@ -1,9 +1,9 @@
-# Bash parts words at colons: unix:PATH behind --to would be three. They are one again before stasis is asked.
+# Bash parts words at colons and at =: --to=unix:PATH would be five. They are one again before stasis is asked.
 _stasis_joined() {
     local joined=() place=0 index word
     for index in "${!COMP_WORDS[@]}"; do
         word=${COMP_WORDS[index]}
-        if ((index > 1 && index != COMP_CWORD)) && [[ $word == : || ${joined[-1]} == *: ]]; then
+        if ((index > 1 && index != COMP_CWORD)) && [[ $word == [:=] || ${joined[-1]} == *[:=] ]]; then
             joined[-1]+=$word
         else
             joined+=("$word")

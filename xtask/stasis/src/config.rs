@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use stasis_console::text::{parse_size, parse_time};
 use stasis_guest::image::Kind;
 use stasis_guest::shared::SharedRegion;
 use stasis_host::config::{
@@ -23,7 +24,6 @@ use self::raw::{RawCore, RawGuest};
 pub use self::written::Written;
 
 use crate::checkout::Checkout;
-use crate::report;
 
 /// A configuration, and the files that its archive must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ impl Origin<'_> {
     /// Reads a size, in bytes.
     fn size(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
         let found = value.get_ref();
-        stasis_console::text::parse_size(found).with_context(|| {
+        parse_size(found).with_context(|| {
             format!("{}: {found:?} is no size such as \"256M\"", self.at(value.span(), key))
         })
     }
@@ -240,7 +240,7 @@ impl Origin<'_> {
     /// Reads a time, in microseconds.
     fn duration(&self, value: &Spanned<String>, key: &str) -> Result<u64> {
         let found = value.get_ref();
-        report::parse_microseconds(found).with_context(|| {
+        parse_time(found).with_context(|| {
             let at = self.at(value.span(), key);
             format!("{at}: {found:?} is no time such as \"10ms\"; it ends in us, ms or s")
         })

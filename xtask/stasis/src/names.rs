@@ -1,14 +1,14 @@
 //! What a shell offers behind Tab: the names of a machine's guests and checkpoints, which the machine is asked for if `--to`, or STASIS_TO, says where it is.
 //!
-//! The words are those that the [console](stasis_console::command) itself completes. A machine that does not answer within a second offers nothing.
+//! The words are those that the [console](stasis_console::command) itself completes. A machine that has not answered within a second, for it is busy with another request or is not there, offers nothing.
 
 use std::ffi::OsStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap_complete::engine::CompletionCandidate;
 use serde_json::Value;
-use stasis_client::{Client, Options, Target};
-use stasis_console::command::{Names, words_for};
+use stasis_client::{Client, Message, Options, Target};
+use stasis_console::command::{List, Names, list_for, words_for};
 
 /// How long a machine may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -65,15 +65,13 @@ fn command_words(line: &[String]) -> Vec<&str> {
 
 /// Returns what the console offers behind `before` for what was typed.
 fn offered(before: &str, typed: &str) -> Vec<CompletionCandidate> {
-    let names = asked().unwrap_or_default();
-    words_for(&format!("{before}{typed}"), &names)
-        .into_iter()
-        .map(CompletionCandidate::new)
-        .collect()
+    let line = format!("{before}{typed}");
+    let names = list_for(&line).and_then(asked).unwrap_or_default();
+    words_for(&line, &names).into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Returns the names that the machine knows; `None` if nobody says where it is, or it does not answer.
-fn asked() -> Option<Names> {
+/// Returns the names of this list that the machine knows; `None` if nobody says where it is, or it does not answer in time.
+fn asked(list: List) -> Option<Names> {
     let mut words = std::env::args();
     let to = words.by_ref().find_map(|word| match word.strip_prefix("--to") {
         Some("") => Some(None),
@@ -86,20 +84,39 @@ fn asked() -> Option<Names> {
         None => std::env::var("STASIS_TO").ok()?,
     };
     let target: Target = to.parse().ok()?;
+    let until = Instant::now() + PATIENCE;
     let options = Options { patience: PATIENCE, ..Options::default() };
     let mut client = Client::connect(&target, options).ok()?;
-    let mut of = |line: &str| -> Vec<String> {
-        let list = client.answer(line).unwrap_or_default();
-        let rows = list.lines().filter_map(|row| serde_json::from_str::<Value>(row).ok());
-        rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
-    };
-    let guests = of("guests --json");
-    Some(Names {
-        configured: guests.clone(),
-        guests,
-        checkpoints: of("store --json"),
-        volumes: of("volume --json"),
+    let mut names = |line| answer(&mut client, line, until).map(|rows| names_in(&rows));
+    Some(match list {
+        List::Guests => {
+            let guests = names("guests --json")?;
+            Names { configured: guests.clone(), guests, ..Names::default() }
+        }
+        List::Checkpoints => Names { checkpoints: names("store --json")?, ..Names::default() },
+        List::Volumes => Names { volumes: names("volume --json")?, ..Names::default() },
     })
+}
+
+/// Returns the answer to a command line; `None` if its end has not come by `until`. A request that is under way on the machine is not waited for longer.
+fn answer(client: &mut Client, line: &str, until: Instant) -> Option<Vec<u8>> {
+    let id = client.request(line).ok()?;
+    let mut answer = Vec::new();
+    while Instant::now() < until {
+        match client.next(Some(until)).ok()?? {
+            Message::Rows { id: of, bytes } if of == id => answer.extend(bytes),
+            Message::Done { id: of, .. } if of == id => return Some(answer),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Returns the names in rows of JSON.
+pub fn names_in(rows: &[u8]) -> Vec<String> {
+    let rows = rows.split(|byte| *byte == b'\n');
+    let rows = rows.filter_map(|row| serde_json::from_slice::<Value>(row).ok());
+    rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
 }
 
 #[cfg(test)]

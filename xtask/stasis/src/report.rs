@@ -147,20 +147,6 @@ pub fn size_from(text: &str) -> Result<u64, String> {
     })
 }
 
-/// Returns the microseconds of a time as people write it: `10ms`, `2 s`, `500us`.
-pub fn parse_microseconds(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let microseconds = match unit.trim() {
-        "us" => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(microseconds)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,17 +162,6 @@ mod tests {
         let error = size_from("64").unwrap_err();
         assert_eq!(error, "a size needs its unit: \"64M\" in place of \"64\"");
         assert!(size_from("much").unwrap_err().contains("is no size such as \"512M\""));
-    }
-
-    #[test]
-    fn times_are_read_with_their_unit_only() {
-        assert_eq!(parse_microseconds("10ms"), Some(10_000));
-        assert_eq!(parse_microseconds("2 s"), Some(2_000_000));
-        assert_eq!(parse_microseconds("500us"), Some(500));
-        assert_eq!(parse_microseconds("0ms"), Some(0));
-        assert_eq!(parse_microseconds("10"), None);
-        assert_eq!(parse_microseconds("1.5s"), None);
-        assert_eq!(parse_microseconds("99999999999999s"), None);
     }
 
     #[test]

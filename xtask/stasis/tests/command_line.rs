@@ -112,3 +112,24 @@ fn the_name_alone_prints_the_help_and_a_wrong_word_is_an_error() {
     assert!(printed(folder.path(), &[]).contains("checkpoint"));
     assert_eq!(run(folder.path(), &["chekpoint"]).status.code(), Some(2));
 }
+
+#[test]
+fn what_bash_parts_at_colons_and_at_the_sign_of_an_option_is_one_word_again() {
+    let script = r#"source "$0"
+        _clap_complete_stasis() { printf '%s ' "$COMP_CWORD" "${COMP_WORDS[@]}"; }
+        COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _stasis_joined"#;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/completion.bash");
+    for (parted, joined) in [
+        ("stasis attach --to = unix : /x co", "3 stasis attach --to=unix:/x co "),
+        ("stasis attach --to unix : /x co", "4 stasis attach --to unix:/x co "),
+        (
+            "stasis ctl --to = tcp : localhost : 4444 pause",
+            "3 stasis ctl --to=tcp:localhost:4444 pause ",
+        ),
+    ] {
+        let mut bash = Command::new("bash");
+        bash.args(["-c", script]).arg(&source).args(parted.split(' '));
+        let said = bash.output().unwrap().stdout;
+        assert_eq!(String::from_utf8_lossy(&said), joined);
+    }
+}

@@ -21,6 +21,17 @@ pub struct Names {
     pub volumes: Vec<String>,
 }
 
+/// A list of [`Names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Guests, those in the configuration among them.
+    Guests,
+    /// Checkpoints.
+    Checkpoints,
+    /// Volumes.
+    Volumes,
+}
+
 /// The effect of the Tab key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
@@ -45,6 +56,26 @@ pub fn words_for(line: &str, names: &Names) -> Vec<String> {
     words.sort_unstable();
     words.dedup();
     words
+}
+
+/// Returns the list that has what the last word of `line` could become; `None` if no list of names has.
+pub fn list_for(line: &str) -> Option<List> {
+    let (before, word) = parted(line);
+    let mut earlier = before.split_ascii_whitespace();
+    let command = earlier.next()?;
+    match kind_of(command, earlier).filter(|_| !word.starts_with('-'))? {
+        Kind::Guest | Kind::Guests | Kind::Startables => Some(List::Guests),
+        Kind::Checkpoint => Some(List::Checkpoints),
+        Kind::Volume => Some(List::Volumes),
+        Kind::Topic | Kind::OneOf(_) | Kind::Word(_) | Kind::Free => None,
+    }
+}
+
+/// Returns what the parameter of a command is that stands behind the words `earlier`.
+fn kind_of<'a>(command: &str, earlier: impl Iterator<Item = &'a str>) -> Option<Kind> {
+    let spec = TABLE.iter().find(|spec| spec.word == command)?;
+    let index = earlier.filter(|word| !word.starts_with("--")).count();
+    spec.parameters.get(index).map(|parameter| parameter.kind)
 }
 
 /// Returns the completion of the last word of `line`, which is the beginning of a command line.
@@ -94,11 +125,10 @@ fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &
     if word.starts_with('-') {
         return (spec.options.iter().map(ToString::to_string).collect(), word);
     }
-    let index = earlier.filter(|word| !word.starts_with("--")).count();
-    let Some(parameter) = spec.parameters.get(index) else {
+    let Some(kind) = kind_of(command, earlier) else {
         return (Vec::new(), word);
     };
-    let candidates = match parameter.kind {
+    let candidates = match kind {
         Kind::Guest => names.guests.clone(),
         Kind::Startables => {
             let startable = names.guests.iter().chain(&names.configured).cloned();

@@ -7,7 +7,8 @@ use crate::text::{parse_size, parse_time};
 use crate::type_ahead::CANCEL;
 
 use super::{
-    ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, SEPARATOR, Usage, WHOLE, Window,
+    ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, MAX_WEIGHT, SEPARATOR, Usage, WHOLE,
+    Window,
 };
 
 /// Number of lines that `log` shows if the line does not say how many.
@@ -128,7 +129,7 @@ impl<'a> Arguments<'a> {
         self.words.get(index).copied()
     }
 
-    fn has(&self, option: &str) -> bool {
+    pub(super) fn has(&self, option: &str) -> bool {
         self.options.contains(&option)
     }
 
@@ -156,8 +157,12 @@ impl<'a> Arguments<'a> {
         };
         match word.parse() {
             Ok(number) if (1..=most).contains(&number) => Ok(Some(number)),
-            _ => Err(CommandError::NotANumber { word: word.to_string(), most, usage: self.usage }),
+            _ => Err(self.not_a_number(word, 1, most)),
         }
+    }
+
+    fn not_a_number(&self, word: &str, least: u64, most: u64) -> CommandError {
+        CommandError::NotANumber { word: word.to_string(), least, most, usage: self.usage }
     }
 
     /// Returns the names in a list of guests; an empty list means all guests.
@@ -192,15 +197,12 @@ fn store<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     }
 }
 
-/// The greatest weight of a guest.
-const MAX_WEIGHT: u64 = 10_000;
-
 fn weight<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
     if arguments.optional(0).is_none() {
         return Ok(Command::Weights { json: arguments.has(JSON) });
     }
     arguments.needed(1, "weight")?;
-    let weight = arguments.number(1, MAX_WEIGHT)?.unwrap_or(1) as u16;
+    let weight = arguments.number(1, MAX_WEIGHT.into())?.unwrap_or(1) as u16;
     Ok(Command::SetWeight { guests: arguments.guests(0)?, weight })
 }
 
@@ -212,12 +214,7 @@ fn windows<'a>(arguments: &Arguments<'a>) -> Result<Command<'a>, CommandError> {
         return Ok(Command::Windows { json: arguments.has(JSON) });
     };
     let usage = arguments.usage;
-    let not_a_number = |word: &str| CommandError::NotANumber {
-        word: word.to_string(),
-        most: u32::MAX.into(),
-        usage,
-    };
-    let core = core.parse().map_err(|_| not_a_number(core))?;
+    let core = core.parse().map_err(|_| arguments.not_a_number(core, 0, u32::MAX.into()))?;
     let frame = arguments.needed(1, "frame")?;
     if frame == NO_FRAME {
         arguments.no_more(2)?;

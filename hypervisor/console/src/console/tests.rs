@@ -13,7 +13,9 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::command::{Window, find_guest, find_guests, parse, words_for, write_help};
+use crate::command::{
+    List, Window, find_guest, find_guests, list_for, parse, words_for, write_help,
+};
 use crate::table::{GuestRow, StoreRow};
 use crate::terminal::Text;
 use crate::{line, table};

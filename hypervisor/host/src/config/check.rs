@@ -6,16 +6,17 @@ use core::ops::RangeInclusive;
 
 use stasis_state::name::check as check_name;
 
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, PlanError, Problem};
 use super::memory_map::MemoryMap;
 use super::policy::{EVERY_US, MAX_WATCHDOG_US, Periodic, Policy, RUN_SHARES, WELL_AFTER_US};
 use super::{Configuration, CoreConfig, GuestConfig, core_plan, network, shared, virtio};
 use crate::periodic;
+use stasis_console::command::MAX_WEIGHT;
 use stasis_console::text::quoted;
 use stasis_devices::machine;
 
 /// What a weight may be.
-const WEIGHTS: RangeInclusive<u16> = 1..=10_000;
+const WEIGHTS: RangeInclusive<u16> = 1..=MAX_WEIGHT;
 
 /// What a guest's counter may be configured to run at, in Hz. Armv8.6 has counters of 1 GHz.
 const COUNTER_FREQUENCIES: RangeInclusive<u32> = 1_000_000..=1_000_000_000;
@@ -71,25 +72,18 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
 /// # Errors
 ///
 /// As of a configuration with this plan and these guests, as far as it is about the plan.
-pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<(), ConfigError> {
+pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<(), PlanError> {
     let guests = guests
         .into_iter()
         .map(|(name, cores)| GuestConfig { cores, ..GuestConfig::new(&name, "", 0) });
     let cores = Vec::from([plan.clone()]);
     let configuration = Configuration { guests: guests.collect(), cores, ..Default::default() };
-    core_plan::check(0, plan, &configuration).map_err(|problem| ConfigError::Core {
-        index: 0,
-        core: plan.number.to_string(),
-        problem,
-    })?;
-    for (index, guest) in configuration.guests.iter().enumerate() {
-        check_windows(guest, &configuration).map_err(|problem| ConfigError::Guest {
-            index,
-            guest: quoted(&guest.name),
-            problem,
-        })?;
-    }
-    Ok(())
+    core_plan::check(0, plan, &configuration)
+        .map_err(|problem| PlanError::Core { core: plan.number, problem })?;
+    configuration.guests.iter().try_for_each(|guest| {
+        check_windows(guest, &configuration)
+            .map_err(|problem| PlanError::Guest { guest: quoted(&guest.name), problem })
+    })
 }
 
 /// Checks that a guest and its periodic checkpoints are called otherwise than those of the guests `before`: guests with the same name for them

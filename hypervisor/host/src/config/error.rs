@@ -78,6 +78,27 @@ pub enum ConfigError {
     },
 }
 
+/// What can be wrong with a plan that a core gets while guests run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The plan breaks a rule.
+    #[error("core {core}: {problem}")]
+    Core {
+        /// The core's number.
+        core: u32,
+        /// The rule.
+        problem: CoreProblem,
+    },
+    /// A guest could not go on under the plan.
+    #[error("guest {guest}: {problem}")]
+    Guest {
+        /// The guest's name in quotes.
+        guest: String,
+        /// The rule.
+        problem: Problem,
+    },
+}
+
 /// What can be wrong with one guest's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {

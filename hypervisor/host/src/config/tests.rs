@@ -689,3 +689,19 @@ fn an_uplink_that_cannot_be_is_said_with_its_network() {
     }
     assert!(refused(&[("a b", None)]).starts_with("stasis.dtb: network \"a b\": "));
 }
+
+#[test]
+fn a_plan_that_is_typed_is_refused_without_the_name_of_a_file() {
+    let window =
+        |guest: &str, at_us, length_us| WindowConfig { guest: guest.to_string(), at_us, length_us };
+    let said = |windows: Vec<WindowConfig>| {
+        let plan = CoreConfig { number: 1, frame_us: 10_000, windows };
+        let guests = vec![("one".to_string(), vec![1]), ("two".to_string(), vec![1])];
+        check_plan(&plan, guests).map_err(|error| error.to_string())
+    };
+    assert_eq!(said(vec![window("one", 0, 9_000)]), Ok(()));
+    let outside = said(vec![window("one", 5_000, 6_000)]).unwrap_err();
+    assert!(outside.starts_with("core 1: window 0: it ends at "), "{outside}");
+    let full = said(vec![window("one", 0, 10_000)]).unwrap_err();
+    assert!(full.starts_with("guest \"two\": "), "{full}");
+}

@@ -6,9 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use stasis_client::{Client, Message, Status};
+use stasis_client::{Client, Error, Message, Status};
 
 use super::{Address, coded};
 use crate::report;
@@ -34,6 +34,8 @@ struct Outputs {
     wanted: Vec<String>,
     /// The guest and the file of each stream.
     files: BTreeMap<u16, (String, File)>,
+    /// Guests for which there was no stream left, and of which that was said.
+    left_out: Vec<String>,
 }
 
 /// Adds what these guests send to `FOLDER/GUEST.log`; what all send, also those that come later, if none is named. Ends after `timeout`, or when each guest that is named is gone.
@@ -48,7 +50,7 @@ pub(super) fn main(
     let client = address.connect(true)?;
     let wanted: Vec<String> = guests.iter().map(|guest| (*guest).to_owned()).collect();
     let (folder, files) = (folder.to_owned(), BTreeMap::new());
-    let mut outputs = Outputs { client, folder, wanted, files };
+    let mut outputs = Outputs { client, folder, wanted, files, left_out: Vec::new() };
     outputs.begin()?;
     let until = timeout.map(|timeout| Instant::now() + timeout);
     while until.is_none_or(|until| Instant::now() < until) {
@@ -64,12 +66,26 @@ pub(super) fn main(
 }
 
 impl Outputs {
-    /// Follows the guests that are there.
+    /// Follows the guests that are there, and those that come while the machine is asked for them.
     fn begin(&mut self) -> Result<()> {
-        let list = self.client.answer("guests --json").map_err(coded)?;
-        let rows = list.lines().filter_map(|row| serde_json::from_str::<Value>(row).ok());
-        let there: Vec<String> =
-            rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect();
+        let asked = self.client.request("guests --json").map_err(coded)?;
+        let (mut list, mut meanwhile) = (Vec::new(), Vec::new());
+        loop {
+            match self.client.next_for(asked).map_err(coded)? {
+                Message::Rows { id, bytes } if id == asked => list.extend(bytes),
+                Message::Done { id, status: Status::Done, .. } if id == asked => break,
+                Message::Done { id, status, why } if id == asked => {
+                    return Err(coded(Error::Refused { status, why }));
+                }
+                message => meanwhile.push(message),
+            }
+        }
+        self.follow_all(&crate::names::names_in(&list))?;
+        meanwhile.into_iter().try_for_each(|message| self.take(message))
+    }
+
+    /// Follows the guests that are wanted of those that are there.
+    fn follow_all(&mut self, there: &[String]) -> Result<()> {
         if let Some(absent) = self.wanted.iter().find(|guest| !there.contains(guest)) {
             bail!("there is no guest \"{absent}\"; there are: {}", there.join(", "));
         }
@@ -82,7 +98,15 @@ impl Outputs {
         if !is_wanted || self.files.values().any(|(other, _)| other == guest) {
             return Ok(());
         }
-        ensure!(self.files.len() < MOST, "more than {MOST} guests at a time: name some of them");
+        if self.files.len() >= MOST {
+            if !self.left_out.iter().any(|other| other == guest) {
+                self.left_out.push(guest.to_owned());
+                report::warn(format_args!(
+                    "\"{guest}\" is not followed: there are {MOST} already; name those that you want"
+                ));
+            }
+            return Ok(());
+        }
         let path = self.folder.join(file_name(guest));
         let file = open(&path)?;
         let id = self.client.open(&format!("attach {guest}")).map_err(coded)?;
@@ -100,6 +124,12 @@ impl Outputs {
                 }
             }
             Message::Done { id, status, why } => match self.files.remove(&id) {
+                Some((guest, _)) if status == Status::Lost => {
+                    report::warn(format_args!("some output of \"{guest}\" is lost: {why}"));
+                    // The machine may not know.
+                    self.client.cancel(id).map_err(coded)?;
+                    self.follow(&guest)?;
+                }
                 Some((guest, _)) if status != Status::Done => {
                     report::warn(format_args!("\"{guest}\" is followed no more: {why}"));
                 }

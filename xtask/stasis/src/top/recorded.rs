@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::state::{Core, Vcpu, of_kind};
@@ -25,14 +25,18 @@ const MAX_LINE: u64 = 1 << 20;
 const MAX_LISTED: usize = 200;
 /// Guests and cores that are told apart.
 const MAX_NAMES: usize = 64;
+/// Characters of a text that are kept, which are more than any name has.
+const MAX_TEXT: usize = 128;
 
 /// A checkpoint that was committed.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 struct Stored {
     #[serde(skip)]
     at: f64,
+    #[serde(deserialize_with = "short")]
     guest: String,
     number: u64,
+    #[serde(deserialize_with = "short")]
     name: String,
     /// Microseconds that the guest stood still; `None` if it did not run.
     still_us: Option<u64>,
@@ -43,6 +47,7 @@ struct Stored {
 struct Missed {
     #[serde(skip)]
     at: f64,
+    #[serde(deserialize_with = "short")]
     guest: String,
     core: u32,
     missed: u64,
@@ -54,8 +59,20 @@ struct Missed {
 struct Changed {
     #[serde(skip)]
     at: f64,
+    #[serde(deserialize_with = "short")]
     guest: String,
+    #[serde(deserialize_with = "short")]
     state: String,
+}
+
+/// Returns the beginning of a text, which may be as long as a line.
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}
+
+/// Reads a text of which the beginning is kept.
+fn short<'d, D: Deserializer<'d>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| cut(&text))
 }
 
 /// The first of some things, and the number of all.
@@ -196,13 +213,13 @@ impl Run {
 
     fn vcpu(&mut self, span: (f64, f64), vcpu: Vcpu) {
         let Vcpu { guest, vcpu: index, core, share, .. } = vcpu;
-        let share = share.clamp(0.0, 1.0);
-        let guests = self.shares.entry(core).or_default();
-        if self.looked.contains_key(&core)
-            && (guests.len() < MAX_NAMES || guests.contains_key(&guest))
-        {
-            let bins = guests.entry(guest.clone()).or_insert_with(|| vec![0.0; BINS]);
-            spread((self.begin, self.end), span, share, bins);
+        let (guest, share) = (cut(&guest), share.clamp(0.0, 1.0));
+        if self.looked.contains_key(&core) {
+            let guests = self.shares.entry(core).or_default();
+            if guests.len() < MAX_NAMES || guests.contains_key(&guest) {
+                let bins = guests.entry(guest.clone()).or_insert_with(|| vec![0.0; BINS]);
+                spread((self.begin, self.end), span, share, bins);
+            }
         }
         let key = (guest, index);
         if self.totals.len() < MAX_NAMES || self.totals.contains_key(&key) {
@@ -307,5 +324,19 @@ nonsense
         let run = Run::read(|| Ok(lines.as_bytes())).unwrap();
         assert_eq!((run.looked.len(), run.missed_by.len()), (MAX_NAMES, MAX_NAMES));
         assert_eq!((run.missed.first.len(), run.missed.count), (MAX_LISTED, 2000));
+    }
+
+    #[test]
+    fn rows_of_vcpus_on_ever_other_cores_and_long_names_take_no_room() {
+        let name = "g".repeat(5000);
+        let counts = "\"switches\":1,\"interrupts\":2,\"irq\":3,\"mmio\":4,\"sysreg\":5,\"call\":6,\"wait\":7,\"fault\":8";
+        let lines: String = (0..200)
+            .map(|n| format!("{{\"at\":{n},\"rows\":[{{\"milliseconds\":1000}},{{\"core\":0,\"share\":1,\"vcpus\":1}},{{\"guest\":\"{n}{name}\",\"vcpu\":0,\"core\":{n},\"share\":1,{counts}}}],\"event\":{{\"event\":\"guest\",\"guest\":\"{name}\",\"state\":\"{name}\"}}}}\n"))
+            .collect();
+        let run = Run::read(|| Ok(lines.as_bytes())).unwrap();
+        assert_eq!((run.shares.len(), run.totals.len()), (1, MAX_NAMES));
+        let kept = run.totals.keys().map(|(guest, _)| guest);
+        let kept = kept.chain(run.changed.first.iter().flat_map(|one| [&one.guest, &one.state]));
+        assert!(kept.into_iter().all(|text| text.len() == MAX_TEXT));
     }
 }

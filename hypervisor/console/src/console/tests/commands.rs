@@ -100,14 +100,14 @@ fn each_command_is_understood() {
         ("windows --json", Command::Windows { json: true }),
         ("windows 0 none", Command::Divide { core: 0, frame: None }),
         (
-            "windows 1 10ms a:0ms:2ms,b:c:5ms:500us",
+            "windows 1 10ms a:0ms:2ms,b:5ms:500us",
             Command::Divide {
                 core: 1,
                 frame: Some((
                     10_000,
                     vec![
                         Window { guest: "a", at_us: 0, length_us: 2000 },
-                        Window { guest: "b:c", at_us: 5000, length_us: 500 },
+                        Window { guest: "b", at_us: 5000, length_us: 500 },
                     ],
                 )),
             },
@@ -184,6 +184,22 @@ fn mistyped_input_gets_an_answer() {
         (
             "windows 1 none a",
             "\"a\" is one argument too many; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
+        ),
+        (
+            "windows x 10ms a:0ms:1ms",
+            "\"x\" is no number from 0 to 4294967295; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
+        ),
+        (
+            "windows 1 none --json",
+            "\"--json\" is no option of it; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
+        ),
+        (
+            "weight linux 300 --json",
+            "\"--json\" is no option of it; usage: weight [guests] [weight] [--json]",
+        ),
+        (
+            "windows 1 10ms b:c:5ms:500us",
+            "\"b:c:5ms:500us\" is no window such as \"linux:0ms:2ms\": its guest, where it begins in the frame, how long it is; usage: windows [core] [frame|none] [guest:at:length,...] [--json]",
         ),
         ("guests all", "\"all\" is one argument too many; usage: guests [--json]"),
         ("guests --jsno", "\"--jsno\" is no option of it; usage: guests [--json]"),

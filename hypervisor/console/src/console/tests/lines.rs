@@ -140,6 +140,22 @@ fn a_shell_is_offered_whole_words() {
 }
 
 #[test]
+fn one_list_of_names_at_the_most_has_what_a_word_could_become() {
+    for (line, list) in [
+        ("attach co", Some(List::Guests)),
+        ("start ", Some(List::Guests)),
+        ("resume m", Some(List::Checkpoints)),
+        ("resume 1 as ", None),
+        ("volume copy r", Some(List::Volumes)),
+        ("guests --j", None),
+        ("gu", None),
+        ("nonsense x", None),
+    ] {
+        assert_eq!(list_for(line), list, "{line}");
+    }
+}
+
+#[test]
 fn tab_shows_the_choices_where_there_are_several() {
     let mut bench = Bench::new();
     bench.type_in(b"pause co\t");
