@@ -44,6 +44,11 @@ pub(crate) use devices;
 
 /// The record of a device: its registers, and the rules for every state that a guest can bring about.
 pub trait DeviceRecord: Record {
+    /// Returns the first minor version of the format that can express the record, with the values that it has.
+    fn since(&self) -> u16 {
+        Self::TYPE.since()
+    }
+
     /// Checks the record of a device of `guest`, except for names: the rule for them is younger than the format.
     ///
     /// # Errors

@@ -170,6 +170,8 @@ pub(crate) struct Body<'a> {
     pub kind: crate::RecordType,
     pub instance: u16,
     pub bytes: &'a [u8],
+    /// The first minor version of the format that can express the record.
+    since: u16,
     /// Whether a reader that does not know the kind may skip the record.
     is_optional: bool,
     registers: &'static [Descriptor],
@@ -177,8 +179,14 @@ pub(crate) struct Body<'a> {
 
 impl<'a> Body<'a> {
     fn of<R: Record>(instance: u16, record: &'a R) -> Self {
-        let bytes = record.as_bytes();
-        Self { kind: R::TYPE, instance, bytes, is_optional: false, registers: R::REGISTERS }
+        Self {
+            kind: R::TYPE,
+            instance,
+            bytes: record.as_bytes(),
+            since: R::TYPE.since(),
+            is_optional: false,
+            registers: R::REGISTERS,
+        }
     }
 
     /// Returns the field `kind` of the record's header.
@@ -196,9 +204,9 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// Returns the lowest version of the format that has all of these records.
+    /// Returns the lowest version of the format that can express all of these records.
     pub(crate) fn version(&self) -> Version {
-        let minor = self.bodies().iter().map(|body| body.kind.since()).max().unwrap_or(0);
+        let minor = self.bodies().iter().map(|body| body.since).max().unwrap_or(0);
         Version { minor, ..VERSION }
     }
 
@@ -247,7 +255,7 @@ impl<'a> Visitor<'a> for Vec<Body<'a>> {
 
     fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Infallible> {
         if !record.is_absent() {
-            self.push(Body::of(0, record));
+            self.push(Body { since: record.since(), ..Body::of(0, record) });
         }
         Ok(())
     }

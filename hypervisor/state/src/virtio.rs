@@ -9,6 +9,7 @@ use crate::{
     invariants::{Violation, each, rule},
     name::{self, NAME_LEN},
     record,
+    register::Record,
 };
 
 /// The result of checking a record's rules.
@@ -22,6 +23,10 @@ pub const VIRTIO_QUEUES: usize = 3;
 pub const ALL_QUEUES: usize = MAX_VIRTIO * VIRTIO_QUEUES;
 /// The most descriptors of a queue: what QEMU's devices offer.
 pub const MAX_QUEUE: u16 = 1024;
+/// The most descriptors of a queue in a file before minor [`LONG_QUEUES_SINCE`].
+const SHORT_QUEUE: u16 = 256;
+/// The first minor version of the format in which a queue may have more than 256 descriptors.
+pub(crate) const LONG_QUEUES_SINCE: u16 = 7;
 
 /// The device IDs of the devices that there are. Virtual I/O Device (VIRTIO) Version 1.2, 5.
 pub mod device_id {
@@ -122,6 +127,12 @@ impl Virtio {
 }
 
 impl DeviceRecord for Virtio {
+    fn since(&self) -> u16 {
+        let mut queues = self.queue_num.iter().zip(&self.queue_ready[..]);
+        let has_long = queues.any(|(num, ready)| *ready != 0 && *num > SHORT_QUEUE);
+        if has_long { LONG_QUEUES_SINCE } else { Self::TYPE.since() }
+    }
+
     fn check(&self, _: &Guest) -> Rule {
         let known = |_, id: u32| id <= device_id::ENTROPY;
         each("device_id", &self.device_id[..], "it is a device that there is", known)?;

@@ -12,6 +12,7 @@ use stasis_state::{
     device::SharedMemory,
     guest::{GuestPower, GuestPowerState, Lineage},
     machine::{DeviceKind, Entry, Machine},
+    virtio::Virtio,
 };
 
 /// The files of each version, and the number of vCPUs in each.
@@ -174,6 +175,31 @@ fn a_file_of_1_6_has_virtio_devices_and_a_generation_id() {
     }
 }
 
+#[test]
+fn a_file_of_1_7_has_a_queue_of_more_than_256_entries() {
+    for state in golden("1.7") {
+        assert_eq!(state.devices.virtio, long_queue());
+    }
+}
+
+#[test]
+fn a_file_is_of_1_7_only_where_a_queue_that_is_ready_is_long() {
+    for (num, ready, version) in [(256, 1, "1.6"), (512, 0, "1.6"), (512, 1, "1.7")] {
+        let mut state = golden("1.6").next().unwrap();
+        (state.devices.virtio.queue_num[0], state.devices.virtio.queue_ready[0]) = (num, ready);
+        let memory = vec![0; *state.guest.ram_size as usize];
+        let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
+        assert_eq!(load(&file).unwrap().header.version().to_string(), version);
+    }
+}
+
+/// Returns virtio devices of which one has a queue as long as QEMU's.
+fn long_queue() -> Virtio {
+    let mut virtio = virtio();
+    virtio.queue_num[0] = 1024;
+    virtio
+}
+
 fn lineage() -> Lineage {
     Lineage::new(0x0123_4567_89ab_cdef_0011_2233_4455_6677, 0x8899 << 96, 0xaabb)
 }
@@ -192,7 +218,7 @@ fn write_golden_files() {
         state.devices.watchdog = Some(watchdog());
         state.devices.shared = Some(shared());
         state.devices.pl061 = pl061();
-        state.devices.virtio = virtio();
+        state.devices.virtio = long_queue();
         state.devices.generation = Some(generation());
         state.lineage = Some(lineage());
         state.machine = Some(Box::new(machine(&state)));
