@@ -27,7 +27,7 @@ use super::plugged::{self, Disk, Plugged};
 use super::stream::{Stream, check_ram};
 use super::{StreamBackend, show};
 use crate::checkpoint::{image_of, routines};
-use crate::output::Output;
+use crate::output::{Output, finish_together_and_tell};
 use crate::report;
 use crate::volume::image;
 
@@ -107,10 +107,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let devices = Devices::restored(state.devices.clone(), *state.clock.wall_time);
     state.machine = Some(Box::new(devices.machine()));
     let memory = StreamRam::new(&stream, main);
-    let len = save(&state, &memory, out)?;
-    for Disk { volume, image } in &arguments.disks {
-        image::copy(image, &image_of(out, volume)?)?;
-    }
+    let (output, len) = save(&state, &memory, out)?;
+    finish(output, out, &arguments.disks)?;
     report::print(|out| {
         left_behind.iter().try_for_each(|what| writeln!(out, "left behind: {what}"))?;
         losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}"))?;
@@ -151,8 +149,25 @@ fn random() -> Result<u128> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-/// Writes the checkpoint, and returns its length.
-fn save(state: &GuestState, memory: &StreamRam<'_>, path: &Path) -> Result<u64> {
+/// Copies the images of the disks beside the checkpoint, and finishes it with them: none is there if one could not be written.
+fn finish(checkpoint: Output, path: &Path, disks: &[Disk]) -> Result<()> {
+    let (mut outputs, mut copied) = (Vec::new(), Vec::new());
+    for Disk { volume, image } in disks {
+        let to = image_of(path, volume)?;
+        if let Some((output, length)) = image::begin_copy(image, &to)? {
+            outputs.push(output);
+            copied.push((to, length));
+        }
+    }
+    finish_together_and_tell(outputs.into_iter().chain([checkpoint]))?;
+    for (to, length) in copied {
+        report::step(format_args!("{}: {}", to.display(), report::size(length)));
+    }
+    Ok(())
+}
+
+/// Writes the checkpoint, which is not finished, and returns it with its length.
+fn save(state: &GuestState, memory: &StreamRam<'_>, path: &Path) -> Result<(Output, u64)> {
     let mut output = Output::create(path)?;
     let capture = Capture::new(state.records(), memory, &[], routines())?;
     let mut sink = Written(BufWriter::with_capacity(BLOCK_SIZE, &mut output));
@@ -165,8 +180,7 @@ fn save(state: &GuestState, memory: &StreamRam<'_>, path: &Path) -> Result<u64> 
         error => anyhow!("{error}"),
     })?;
     drop(sink);
-    output.finish_and_tell()?;
-    Ok(stats.bytes)
+    Ok((output, stats.bytes))
 }
 
 /// A checkpoint in a file.
@@ -285,4 +299,24 @@ fn print(path: &Path, backend: Backend) -> Result<()> {
         writeln!(text, "not said: {unknown}")?;
     }
     report::print(|out| out.write_all(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_not_there_without_the_images_of_its_disks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("root.img"), [1; 4096]).unwrap();
+        let disk = |image: &str| Disk { volume: "root".to_owned(), image: path(image) };
+        let begin = || Output::create(&path("out")).unwrap();
+        let error = finish(begin(), &path("out"), &[disk("none.img")]).unwrap_err();
+        assert!(error.to_string().contains("none.img"), "{error}");
+        assert!(!path("out").exists());
+        finish(begin(), &path("out"), &[disk("root.img")]).unwrap();
+        let image = image_of(&path("out"), "root").unwrap();
+        assert!(path("out").exists() && std::fs::read(image).unwrap() == [1; 4096]);
+    }
 }

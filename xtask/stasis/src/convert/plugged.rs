@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use stasis_devices::virtio::fitting::offered;
 use stasis_state::virtio::{Virtio, device_id};
 
@@ -60,7 +60,7 @@ impl Plugged {
         let backend = match (kind, behind) {
             (Kind::Entropy, _) => None,
             (Kind::Disk { image, .. }, Behind::Real) => {
-                let image = image.display().to_string().replace(',', ",,");
+                let image = file_name(image);
                 Some([
                     "-drive".to_owned(),
                     format!("if=none,id=disk{slot},format=raw,file={image}"),
@@ -124,6 +124,13 @@ impl Plugged {
     }
 }
 
+/// Returns a path as an option's value that QEMU takes for a file. A name with a colon before its first slash would be one of a protocol.
+fn file_name(path: &Path) -> String {
+    let name = path.display().to_string().replace(',', ",,");
+    let is_protocol = name.find([':', '/']).is_some_and(|at| name.as_bytes()[at] == b':');
+    if is_protocol { format!("./{name}") } else { name }
+}
+
 /// A disk that a person names: its volume, and the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -147,7 +154,7 @@ impl std::str::FromStr for Disk {
 ///
 /// # Errors
 ///
-/// There are more or fewer than the guest has; an image is none; a driver has accepted what Stasis does not offer.
+/// There are more or fewer than the guest has; two disks are one volume; an image is none; a driver has accepted what Stasis does not offer.
 pub fn complete(virtio: &mut Virtio, disks: &[Disk], networks: &[String]) -> Result<()> {
     let count = |id: u32| virtio.slots().filter(|(_, found)| *found == id).count();
     let (has_disks, has_cards) = (count(device_id::BLOCK), count(device_id::NETWORK));
@@ -157,6 +164,11 @@ pub fn complete(virtio: &mut Virtio, disks: &[Disk], networks: &[String]) -> Res
         n == has_cards,
         "it has {has_cards} network cards: say the network of each by --network"
     );
+    let mut volumes: Vec<&str> = disks.iter().map(|disk| disk.volume.as_str()).collect();
+    volumes.sort_unstable();
+    if let Some([twice, _]) = volumes.array_windows().find(|[one, next]| one == next) {
+        bail!("two disks are the volume \"{twice}\": give each a name of its own by --disk");
+    }
     let (mut disks, mut networks) = (disks.iter(), networks.iter());
     for (slot, id) in virtio.slots().collect::<Vec<_>>() {
         let accepted = virtio.driver_features[slot];
@@ -207,6 +219,22 @@ mod tests {
         assert!(options.starts_with("-global virtio-mmio.force-legacy=false -drive if=none,id=disk0,format=raw,file=a,,b.img -device virtio-blk-device,drive=disk0,serial=root,"), "{options}");
         assert!(options.contains(" -netdev user,id=card1 -device virtio-net-device,netdev=card1,mac=52:01:02:03:04:05,"), "{options}");
         assert_eq!(Plugged::options(&[], Behind::Real), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_colon_in_a_path_is_no_protocol() {
+        let names = ["a:b,c.img", "/a:b.img", "a/b:c.img", "a.img"];
+        let wanted = ["./a:b,,c.img", "/a:b.img", "a/b:c.img", "a.img"];
+        assert_eq!(names.map(|name| file_name(Path::new(name))), wanted);
+    }
+
+    #[test]
+    fn two_disks_are_two_volumes() {
+        let mut virtio = Virtio::default();
+        virtio.device_id[..2].fill(device_id::BLOCK);
+        let disks: [Disk; 2] = ["root=a.img", "root=b.img"].map(|disk| disk.parse().unwrap());
+        let error = complete(&mut virtio, &disks, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("two disks are the volume \"root\": "), "{error}");
     }
 
     #[test]

@@ -113,16 +113,26 @@ pub fn export(store: &mut Store<FileDisk>, name: &str, disk: &Path, path: &Path)
 
 /// Copies a raw image, unless it is there already.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let Some((output, length)) = begin_copy(from, to)? else { return Ok(()) };
+    output.finish_and_tell()?;
+    report::step(format_args!("{}: {}", to.display(), report::size(length)));
+    Ok(())
+}
+
+/// Returns a copy of a raw image that is not finished, and its length in bytes; `None` if the image is there already.
+///
+/// # Errors
+///
+/// The image can't be read, or the copy not be written.
+pub fn begin_copy(from: &Path, to: &Path) -> Result<Option<(Output, u64)>> {
     if is_same(from, to) {
-        return Ok(());
+        return Ok(None);
     }
     let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
     let mut output = Output::create(to)?;
     let copied = copy_data(&file, output.file());
     let length = copied.with_context(|| format!("cannot copy {}", from.display()))?;
-    output.finish_and_tell()?;
-    report::step(format_args!("{}: {}", to.display(), report::size(length)));
-    Ok(())
+    Ok(Some((output, length)))
 }
 
 /// Copies an image to an empty file, and returns its length in bytes. Where there is nothing but zeros, there is a hole.
