@@ -72,6 +72,11 @@ pub fn now_us() -> u64 {
     (u128::from(timer::counter()) * 1_000_000 / u128::from(timer::frequency())) as u64
 }
 
+/// Returns the seconds since the counter was 0.
+pub fn uptime() -> u64 {
+    timer::counter() / timer::frequency()
+}
+
 /// Returns the milliseconds since the counter read `start`.
 pub fn millis_since(start: u64) -> u64 {
     (timer::counter() - start) * 1000 / timer::frequency()

@@ -7,11 +7,12 @@
 
 pub mod uplink;
 
+use crate::clock;
 use crate::domain::Domain;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use spin::mutex::SpinMutex;
-use stasis_devices::virtio::switch::Switch;
+use stasis_devices::virtio::switch::{Dropped, Switch};
 use stasis_guest::Guest;
 
 /// The most guests that get a frame for all.
@@ -41,9 +42,14 @@ pub fn unplug(domain: &Domain) {
 pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
     let mut receivers = Receivers::new();
     let mut card = None;
-    if let Ok(to) = SWITCH.lock().forward(|other| other.number == from.number, slot, frame) {
-        card = to.card;
-        receivers.extend(to.ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
+    let now = clock::uptime();
+    match SWITCH.lock().forward(|other| other.number == from.number, slot, frame, now) {
+        Ok(to) => {
+            card = to.card;
+            receivers.extend(to.ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
+        }
+        Err(Dropped::Spoofed) => from.lose_frame(),
+        Err(_) => {}
     }
     give(receivers, frame);
     if let Some(card) = card {
@@ -54,7 +60,7 @@ pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
 /// Moves a frame that has come to the machine's card of this number. The caller has no lock of a guest that runs.
 fn admit(card: usize, frame: &[u8]) {
     let mut receivers = Receivers::new();
-    if let Ok(ports) = SWITCH.lock().admit(card, frame) {
+    if let Ok(ports) = SWITCH.lock().admit(card, frame, clock::uptime()) {
         receivers.extend(ports.take(MOST).map(|port| (port.guest.clone(), port.slot)));
     }
     give(receivers, frame);

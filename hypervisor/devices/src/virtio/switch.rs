@@ -5,7 +5,7 @@
 //!
 //! A network can have an uplink: a card of the machine's. Then an address that no port has is outside. What guests send there goes to the uplink alone, and
 //! what comes from outside for such an address goes to no guest, so that nobody sees the traffic of others. Addresses that were seen outside are no guest's to send
-//! under.
+//! under, until they have not been seen there for [`REMEMBERED`] seconds: a guest may have come from there with an address of its own making.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,8 +14,10 @@ use super::net::{ADDRESS, Address};
 
 /// The most addresses that are learned of a port; the oldest one is forgotten for a new one.
 const MAX_LEARNED: usize = 8;
-/// The most addresses that are known to be outside of a network; the oldest one is forgotten for a new one.
+/// The most addresses that are known to be outside of a network; the one that was not seen for longest is forgotten for a new one.
 const MAX_OUTSIDE: usize = 64;
+/// The seconds for which an address that was seen outside is remembered, as bridges do (IEEE 802.1D, 7.9.2).
+const REMEMBERED: u64 = 300;
 
 /// A port of a network, for a card in a guest's slot. `T` is the guest.
 #[derive(Clone, Debug)]
@@ -41,8 +43,22 @@ struct Network {
 struct Uplink {
     /// Number of the machine's card, which is whoever's that has the switch.
     card: usize,
-    /// Addresses that were seen there.
-    outside: Vec<Address>,
+    /// Addresses that were seen there, the one seen last at the end.
+    outside: Vec<Sight>,
+}
+
+/// An address that was seen outside.
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    address: Address,
+    /// When it was seen last, in seconds.
+    at: u64,
+}
+
+impl Sight {
+    fn is_remembered(&self, now: u64) -> bool {
+        now.saturating_sub(self.at) < REMEMBERED
+    }
 }
 
 /// All networks of a machine.
@@ -66,7 +82,7 @@ pub struct Receivers<P> {
 pub enum Dropped {
     /// The sender has no port.
     NoPort,
-    /// The source is no address of one card, or it is another port's, or one that was seen outside.
+    /// The source is no address of one card, or it is another port's, or one that was seen outside of late.
     Spoofed,
     /// The destination is the sender's own port.
     ToItself,
@@ -76,8 +92,8 @@ fn is_group(address: Address) -> bool {
     address[0] & 1 != 0
 }
 
-/// Notes an address, and forgets the oldest one if there are `most`.
-fn note(addresses: &mut Vec<Address>, address: Address, most: usize) {
+/// Notes an address at the end, and forgets the first one if there are `most`.
+fn note<A>(addresses: &mut Vec<A>, address: A, most: usize) {
     if addresses.len() == most {
         addresses.remove(0);
     }
@@ -113,7 +129,8 @@ impl<T> Switch<T> {
         self.networks[network].uplink = Some(Uplink { card, outside: Vec::new() });
     }
 
-    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for which `is_it` says so, and whether it leaves the machine. Learns its source.
+    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for which `is_it` says so, and whether it leaves the machine. Learns its source. `now`
+    /// counts seconds, as for [`admit`](Self::admit).
     ///
     /// # Errors
     ///
@@ -123,6 +140,7 @@ impl<T> Switch<T> {
         is_it: impl Fn(&T) -> bool,
         slot: u8,
         frame: &[u8],
+        now: u64,
     ) -> Result<Receivers<impl Iterator<Item = &Port<T>>>, Dropped> {
         let is_sender = |port: &Port<T>| port.slot == slot && is_it(&port.guest);
         let from = self.ports.iter().position(is_sender).ok_or(Dropped::NoPort)?;
@@ -131,7 +149,7 @@ impl<T> Switch<T> {
         match self.owner(network, source) {
             Some(owner) if owner != from => return Err(Dropped::Spoofed),
             Some(_) => {}
-            None if self.is_outside(network, source) => return Err(Dropped::Spoofed),
+            None if self.is_outside(network, source, now) => return Err(Dropped::Spoofed),
             None => note(&mut self.ports[from].learned, source, MAX_LEARNED),
         }
         let only = if is_group(to) { None } else { self.owner(network, to) };
@@ -145,7 +163,8 @@ impl<T> Switch<T> {
         Ok(Receivers { ports: ports.map(|(_, port)| port), card: leaves })
     }
 
-    /// Returns the ports that get a `frame` that has come to the machine's card of this number. Notes its source.
+    /// Returns the ports that get a `frame` that has come to the machine's card of this number. Notes its source, which was seen at
+    /// second `now`.
     ///
     /// # Errors
     ///
@@ -154,6 +173,7 @@ impl<T> Switch<T> {
         &mut self,
         card: usize,
         frame: &[u8],
+        now: u64,
     ) -> Result<impl Iterator<Item = &Port<T>>, Dropped> {
         let is_it = |network: &Network| network.uplink.as_ref().is_some_and(|it| it.card == card);
         let network = self.networks.iter().position(is_it).ok_or(Dropped::NoPort)?;
@@ -161,7 +181,7 @@ impl<T> Switch<T> {
         if self.ports.iter().any(|port| port.network == network && port.address == source) {
             return Err(Dropped::Spoofed);
         }
-        self.see_outside(network, source);
+        self.see_outside(network, source, now);
         let only = if is_group(to) { None } else { self.owner(network, to) };
         Ok(self.ports_of(network, only, is_group(to)).map(|(_, port)| port))
     }
@@ -199,18 +219,20 @@ impl<T> Switch<T> {
         })
     }
 
-    fn is_outside(&self, network: usize, address: Address) -> bool {
-        let uplink = self.networks[network].uplink.as_ref();
-        uplink.is_some_and(|uplink| uplink.outside.contains(&address))
+    fn is_outside(&self, network: usize, address: Address, now: u64) -> bool {
+        let mut seen = self.networks[network].uplink.iter().flat_map(|uplink| &uplink.outside);
+        seen.any(|sight| sight.address == address && sight.is_remembered(now))
     }
 
     /// Notes that an address is outside. A guest that has sent under it before does so no longer.
-    fn see_outside(&mut self, network: usize, address: Address) {
+    fn see_outside(&mut self, network: usize, address: Address, now: u64) {
         let Some(uplink) = &mut self.networks[network].uplink else { return };
-        if uplink.outside.contains(&address) {
+        let before = uplink.outside.iter().position(|sight| sight.address == address);
+        let before = before.map(|n| uplink.outside.remove(n));
+        note(&mut uplink.outside, Sight { address, at: now }, MAX_OUTSIDE);
+        if before.is_some_and(|sight| sight.is_remembered(now)) {
             return;
         }
-        note(&mut uplink.outside, address, MAX_OUTSIDE);
         for port in self.ports.iter_mut().filter(|port| port.network == network) {
             port.learned.retain(|learned| *learned != address);
         }

@@ -21,11 +21,12 @@ pub struct Card {
     pub address: Address,
     /// Whether its link is up.
     pub is_up: bool,
-    /// What it has moved. Lost is also what came while the guest did not run.
+    /// What it has moved. Lost is also what came while the guest did not run, and what it sent under an address that is not its own.
     pub traffic: Traffic,
 }
 
-/// The number of frames for a guest that came while it did not run or somebody kept its lock. Added to and read relaxed: it is a number for people.
+/// The number of frames for a guest that came while it did not run or somebody kept its lock, and of those
+/// that it sent under an address that is not its own. Added to and read relaxed: it is a number for people.
 #[derive(Debug, Default)]
 pub(super) struct Missed(AtomicU64);
 
@@ -37,12 +38,17 @@ impl Domain {
             self.resident.try_lock()
         });
         let Some(mut resident) = lock.filter(|resident| resident.is_served()) else {
-            self.missed.0.fetch_add(1, Ordering::Relaxed);
+            self.lose_frame();
             return;
         };
         let (guest, ram) = resident.parts();
         let kick = guest.receive_frame(ram, slot, frame);
         self.release(resident, kick);
+    }
+
+    /// Counts a frame that was lost beside the cards' own count: for the guest, or by it under an address that is not its own.
+    pub(crate) fn lose_frame(&self) {
+        self.missed.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Plugs the network cards of a guest that does not run yet into their networks.

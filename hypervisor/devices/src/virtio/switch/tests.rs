@@ -18,14 +18,25 @@ fn switch() -> Switch<char> {
     switch
 }
 
+/// Returns who gets a frame that a guest sends at second 0.
 fn sent(
     switch: &mut Switch<char>,
     from: char,
     to: Address,
     source: Address,
 ) -> Result<String, Dropped> {
+    sent_at(switch, from, to, source, 0)
+}
+
+fn sent_at(
+    switch: &mut Switch<char>,
+    from: char,
+    to: Address,
+    source: Address,
+    now: u64,
+) -> Result<String, Dropped> {
     let frame = [&to[..], &source, &[8, 0]].concat();
-    let Receivers { ports, card } = switch.forward(|guest| *guest == from, 0, &frame)?;
+    let Receivers { ports, card } = switch.forward(|guest| *guest == from, 0, &frame, now)?;
     Ok(ports.map(|port| port.guest).chain(card.map(|_| '^')).collect())
 }
 
@@ -74,13 +85,22 @@ fn what_is_learned_of_a_port_is_bounded() {
 #[test]
 fn a_frame_that_is_cut_goes_nowhere() {
     let mut switch = switch();
-    assert!(switch.forward(|guest| *guest == 'a', 0, &[0; 11]).is_err());
+    assert!(switch.forward(|guest| *guest == 'a', 0, &[0; 11], 0).is_err());
 }
 
-/// Returns who gets a frame that comes from outside.
+/// Returns who gets a frame that comes from outside at second 0.
 fn came(switch: &mut Switch<char>, to: Address, source: Address) -> Result<String, Dropped> {
+    came_at(switch, to, source, 0)
+}
+
+fn came_at(
+    switch: &mut Switch<char>,
+    to: Address,
+    source: Address,
+    now: u64,
+) -> Result<String, Dropped> {
     let frame = [&to[..], &source, &[8, 0]].concat();
-    Ok(switch.admit(3, &frame)?.map(|port| port.guest).collect())
+    Ok(switch.admit(3, &frame, now)?.map(|port| port.guest).collect())
 }
 
 #[test]
@@ -94,7 +114,7 @@ fn what_no_guest_has_is_outside_and_what_comes_is_for_those_who_have_it() {
     assert_eq!(came(&mut switch, B, OTHER).unwrap(), "b");
     assert_eq!(came(&mut switch, ALL, OTHER).unwrap(), "abc");
     assert_eq!(came(&mut switch, [2, 9, 9, 9, 9, 9], OTHER).unwrap(), "", "it is nobody's");
-    assert_eq!(switch.admit(2, &[0; 14]).err(), Some(Dropped::NoPort));
+    assert_eq!(switch.admit(2, &[0; 14], 0).err(), Some(Dropped::NoPort));
 }
 
 #[test]
@@ -121,6 +141,35 @@ fn what_is_seen_outside_is_bounded() {
     }
     let uplink = switch.networks[0].uplink.as_ref().unwrap();
     assert_eq!(uplink.outside.len(), MAX_OUTSIDE);
+}
+
+#[test]
+fn a_guest_sends_under_an_address_again_that_was_not_seen_outside_for_300_seconds() {
+    let mut switch = switch();
+    switch.connect("lan", 3);
+    // The guest was outside, and has come here with an address of its own making.
+    assert_eq!(came_at(&mut switch, ALL, OTHER, 5).unwrap(), "abc");
+    assert_eq!(came_at(&mut switch, ALL, OTHER, 10).unwrap(), "abc");
+    assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 309), Err(Dropped::Spoofed));
+    assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 310).unwrap(), "ab^");
+    assert_eq!(sent_at(&mut switch, 'a', OTHER, A, 310).unwrap(), "c");
+    // It is seen outside again: a guest that has it by now loses it.
+    assert_eq!(came_at(&mut switch, ALL, OTHER, 320).unwrap(), "abc");
+    assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 320), Err(Dropped::Spoofed));
+    assert_eq!(sent_at(&mut switch, 'a', OTHER, A, 320).unwrap(), "^");
+}
+
+#[test]
+fn the_address_that_was_not_seen_for_longest_is_forgotten_first() {
+    let mut switch = switch();
+    switch.connect("lan", 3);
+    for n in 0..=255 {
+        // The router is seen first, and always.
+        assert!(came(&mut switch, B, OTHER).is_ok());
+        assert!(came(&mut switch, B, [6, 0, 0, 0, 0, n]).is_ok());
+    }
+    assert_eq!(sent(&mut switch, 'c', ALL, OTHER), Err(Dropped::Spoofed));
+    assert_eq!(sent(&mut switch, 'c', ALL, [6, 0, 0, 0, 0, 100]).unwrap(), "ab^");
 }
 
 #[test]
