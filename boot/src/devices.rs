@@ -49,17 +49,24 @@ fn known() -> Result<(Fdt<'static>, &'static SpinMutex<Own>), DevicesError> {
     Ok((fdt, own))
 }
 
-/// Returns the device that is the uplink of a network. No guest gets it from now on, nor another network.
+/// Returns the device that is the uplink of a network, once [`keep`] has it.
 ///
 /// # Errors
 ///
 /// Why the device can't be an uplink.
-pub fn take_uplink(machine: &Machine, device: &str) -> Result<Device, DevicesError> {
+pub fn find_uplink(machine: &Machine, device: &str) -> Result<Device, DevicesError> {
     let (fdt, own) = known()?;
-    let mut own = own.lock();
-    let device = uplink(machine, fdt, device, &own)?;
-    own.add(device);
-    Ok(device)
+    Ok(uplink(machine, fdt, device, &own.lock())?)
+}
+
+/// Keeps a device for Stasis. No guest gets it from now on, nor another network.
+///
+/// # Errors
+///
+/// [`DevicesError::Unknown`], or [`DevicesError::DeviceTree`].
+pub fn keep(device: Device) -> Result<(), DevicesError> {
+    known()?.1.lock().add(device);
+    Ok(())
 }
 
 /// Returns the devices that a guest gets by its configuration. Logs what a person should know about them.

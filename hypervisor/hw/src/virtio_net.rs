@@ -89,6 +89,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns whether the slot has no network card, and was left as it was found: others can have it.
+    pub fn is_no_card(&self) -> bool {
+        matches!(self, Self::Empty(_) | Self::NoCard { .. })
+    }
+}
+
 /// A virtio network card.
 pub struct VirtioNet<T: Transport = MmioTransport<'static>> {
     transport: T,

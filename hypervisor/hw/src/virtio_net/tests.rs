@@ -253,3 +253,24 @@ fn a_length_that_is_too_long_or_shorter_than_the_header_is_cut() {
         assert_eq!(received(&mut net, 1)[0].len(), expected);
     }
 }
+
+#[test]
+fn a_slot_without_a_network_card_is_left_as_it_is() {
+    // Magic value, version and device ID of virtio-mmio (4.2.2): an empty slot, no virtio device, and a disk.
+    for (magic, id) in [(0x7472_6976, 0), (0, 0), (0x7472_6976, 2)] {
+        let registers = Box::leak(Box::new([0_u32; 128]));
+        registers[..3].copy_from_slice(&[magic, 2, id]);
+        registers[0x70 / 4] = 0xf;
+        let before = *registers;
+        let registers: *mut [u32; 128] = registers;
+        let slot = Slot { address: registers.expose_provenance(), size: size_of::<[u32; 128]>() };
+        let memory = Box::leak(Box::new(CardMemory::new()));
+        // SAFETY: 1. The registers live for ever, and nobody else uses them now. 2. No device reads the memory.
+        let error = unsafe { VirtioNet::start(slot, memory) }.err();
+        assert!(error.is_some_and(|error| error.is_no_card()), "others can have it");
+        // SAFETY: `registers` points to the registers above, which nobody uses any more.
+        assert_eq!(unsafe { *registers }, before, "its status is that of its driver");
+    }
+    let error = Error::Features { address: 0, features: VERSION_1 };
+    assert!(!error.is_no_card(), "a card that was set up in part is kept");
+}

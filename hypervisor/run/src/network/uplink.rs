@@ -131,6 +131,10 @@ pub(super) fn send(number: usize, frame: &[u8]) {
     let is_sent = uplink.card.lock().send(frame);
     let count = if is_sent { &uplink.sent } else { &uplink.lost };
     count.fetch_add(1, Ordering::Relaxed);
+    if !is_sent {
+        // A card that was reset for its fault interrupts no more, so nobody else would say it.
+        uplink.say_fault();
+    }
 }
 
 /// Takes the interrupt of a card, which is disabled until all frames have been moved, and wakes the console's task. Returns `false` if it is no card's.
