@@ -7,6 +7,9 @@ use alloc::vec::Vec;
 
 use super::GroupId;
 
+/// In place of a tick: nobody has asked yet whose time it is.
+const NEVER_ASKED: u64 = u64::MAX;
+
 /// Parts of a tick.
 const PARTS: u64 = 1_000_000;
 
@@ -40,7 +43,7 @@ pub(super) struct Frame {
     next: usize,
     /// What came before.
     stretch: Stretch,
-    /// Windows that have begun before this tick are not told of as late.
+    /// Windows that have begun before this tick are not told of as late; [`NEVER_ASKED`] before the first question.
     told_from: u64,
 }
 
@@ -96,7 +99,7 @@ impl Frame {
         let begin = epoch + first / PARTS;
         let stretch = Stretch { group: None, end: begin };
         let rest = first % PARTS;
-        Self { length, sections, begin, rest, next: 0, stretch, told_from: begin }
+        Self { length, sections, begin, rest, next: 0, stretch, told_from: NEVER_ASKED }
     }
 
     /// Tells of no window as late that has begun before `now`: the frame was not the core's then.
@@ -109,6 +112,10 @@ impl Frame {
     #[inline]
     pub(super) fn at(&mut self, now: u64, mut is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
         while now >= self.stretch.end {
+            // The counter runs long before a core decides for the first time.
+            if self.told_from == NEVER_ASKED {
+                self.told_from = now;
+            }
             if self.next == self.sections.len() {
                 let begin = self.stretch.end;
                 let passed = self.advance(now);

@@ -473,3 +473,12 @@ fn a_window_that_begins_late_is_counted_if_its_guest_wants_it() {
     core.scheduler.decide(SECOND + 52_000);
     assert_eq!(missed(&core), (3, 1000));
 }
+
+#[test]
+fn no_window_was_missed_before_the_first_decision() {
+    let mut core = divided(&[("a", 1000, 2000)]).task("a", 100, Habit::Runs);
+    core.scheduler.decide(5 * SECOND + 1500);
+    assert_eq!(core.scheduler.missed()[0].count, 0, "the machine was not up then");
+    core.scheduler.decide(5 * SECOND + 11_500);
+    assert_eq!(core.scheduler.missed()[0].count, 1);
+}
