@@ -13,7 +13,7 @@ mod tests;
 mod traps;
 mod work;
 
-pub use self::traps::{AtOnce, Exited, Near, Whole, sgi_to_others};
+pub use self::traps::{Exited, OfUart, Whole, gicd_word, sgi_to_others, uart_access};
 pub use self::work::Taken;
 
 use alloc::boxed::Box;

@@ -2,7 +2,7 @@
 
 mod accesses;
 
-pub use accesses::{AtOnce, Near, sgi_to_others};
+pub use accesses::{OfUart, gicd_word, sgi_to_others, uart_access};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

@@ -14,10 +14,10 @@ use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
 use stasis_debug::plan::Stop;
-use stasis_guest::exit::{self, Syndrome};
+use stasis_guest::exit::{self, PlainAccess, Syndrome};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
-use stasis_guest::{AtOnce, Exited, Near, Next, Vcpu, Whole};
+use stasis_guest::{Exited, Next, OfUart, Vcpu, Whole, gicd_word, uart_access};
 use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
@@ -35,8 +35,8 @@ pub(super) enum Left<'a> {
 
 /// Whether an exit was answered at once.
 enum Answered<'a> {
-    /// It was.
-    Yes(Unlocked),
+    /// It was. `made_room` says whether the UART may have room for more of what was typed.
+    Yes { unlocked: Unlocked, made_room: bool },
     /// Nothing was done.
     No(MaybeLocked<'a>),
 }
@@ -180,11 +180,11 @@ impl Domain {
                     let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
                     let syndrome = Syndrome { esr: cpu::syndrome(), far, hpfar };
                     unlocked = match self.answer_at_once(unlocked, vcpu, syndrome, host) {
-                        Answered::Yes(unlocked) => {
+                        Answered::Yes { unlocked, made_room } => {
                             stats.left(Reason::Mmio);
-                            // An interrupt that was sent may be for another vCPU of this core, and a byte that was read makes room for one that was
-                            // typed: neither interrupts anybody.
-                            if host.place.roster.must_decide() || self.news.is_there() {
+                            // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
+                            let is_more = made_room && self.news.is_there();
+                            if host.place.roster.must_decide() || is_more {
                                 return Left::Answered(self.lock(unlocked));
                             }
                             unlocked
@@ -204,9 +204,6 @@ impl Domain {
                     (unlocked, taken) = self.take_at_once(unlocked, vcpu, host);
                     if let Some(taken) = taken {
                         return Left::Interrupt(taken, unlocked);
-                    }
-                    if self.news.is_there() {
-                        return Left::Answered(self.lock(unlocked));
                     }
                 }
                 // The cause of the SError is unknown, but the last access was the guest's.
@@ -228,30 +225,53 @@ impl Domain {
         syndrome: Syndrome,
         host: &mut RunningOn,
     ) -> Answered<'_> {
-        let Some(near) = Near::by(syndrome) else {
-            return Answered::No(MaybeLocked::Unlocked(unlocked));
+        let Some(word) = gicd_word(syndrome) else {
+            return match uart_access(syndrome) {
+                Some(access) => self.answer_uart(unlocked, vcpu, access, host),
+                None => Answered::No(MaybeLocked::Unlocked(unlocked)),
+            };
         };
-        if let (Near::Distributor, word) = near
-            && self.send_to_others(vcpu, word, syndrome.esr, host)
-        {
-            return Answered::Yes(unlocked);
+        if self.send_to_others(vcpu, word, syndrome.esr, host) {
+            return Answered::Yes { unlocked, made_room: false };
         }
         let sctlr = host.loaded.sctlr_el1();
         let index = host.index;
         let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
         let (core, esr) = (&mut vcpu.core, syndrome.esr);
-        let answer = guest.answer_at_once(index, core, near, esr, sctlr, &mut host.gic);
-        let Some(AtOnce { kick, sent }) = answer else {
+        let answer = guest.answer_at_once(index, core, word, esr, sctlr, &mut host.gic);
+        let Some(kick) = answer else {
             return Answered::No(MaybeLocked::Locked(resident));
         };
         let also = host.fill(guest);
         let unlocked = resident.unlock();
         self.kick(VcpuMask(kick.0 | also.0).without(index));
+        Answered::Yes { unlocked, made_room: false }
+    }
+
+    /// Answers an access to the UART.
+    #[inline]
+    fn answer_uart(
+        &self,
+        unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        access: PlainAccess,
+        host: &mut RunningOn,
+    ) -> Answered<'_> {
+        let sctlr = host.loaded.sctlr_el1();
+        let mut resident = self.lock(unlocked);
+        let guest = &mut resident.guest;
+        let answer = guest.uart_at_once(&mut vcpu.core, access, cpu::syndrome(), sctlr);
+        let Some(OfUart { kick, sent }) = answer else {
+            return Answered::No(MaybeLocked::Locked(resident));
+        };
+        let also = host.fill(guest);
+        let unlocked = resident.unlock();
+        self.kick(VcpuMask(kick.0 | also.0).without(host.index));
         if let Some(byte) = sent {
             above::get().transmit(self, byte);
         }
-        Answered::Yes(unlocked)
+        Answered::Yes { unlocked, made_room: true }
     }
 
     /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a device of the guest, and the list register in which it was

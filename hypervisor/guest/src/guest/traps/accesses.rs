@@ -21,49 +21,35 @@ use stasis_vgic::{GICD_SGIR, VcpuMask, VirtualInterface};
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-/// Where an access is answered at once: [`Guest::answer_at_once`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Near {
-    /// A word of the distributor.
-    Distributor,
-    /// The UART.
-    Uart,
+/// Returns the access to a word of the distributor that an exception stands for; None if it is anything else. Only such a one is
+/// [`Guest::answer_at_once`] for. No lock is needed.
+#[inline(always)]
+pub fn gicd_word(syndrome: Syndrome) -> Option<PlainAccess> {
+    PlainAccess::word_in(GICD_BASE, syndrome)
 }
 
-impl Near {
-    /// Returns the access that an exception stands for, with what it reaches; None if it is never answered at once. No lock is needed.
-    #[inline(always)]
-    pub fn by(syndrome: Syndrome) -> Option<(Self, PlainAccess)> {
-        // Look for the distributor first: SGIs should be fast.
-        if let Some(word) = PlainAccess::word_in(GICD_BASE, syndrome) {
-            return Some((Self::Distributor, word));
-        }
-        let access = PlainAccess::of(syndrome)?;
-        Some((Self::of(access)?, access))
-    }
-
-    /// Returns what an access reaches; None if it is never answered at once.
-    #[inline(always)]
-    pub fn of(access: PlainAccess) -> Option<Self> {
-        const UART: Window = Pl011::WINDOW;
-        let within = |base: u64, size: u64| access.ipa.wrapping_sub(base) < size;
-        if within(GICD_BASE, GICD_REGISTERS) {
-            return (access.width == Width::Word).then_some(Self::Distributor);
-        }
-        (within(UART.base, UART.size) && access.width <= Width::Word).then_some(Self::Uart)
-    }
-}
-
-/// The distributor is one page, by which [`Near::by`] finds it.
+/// The distributor is one page, by which [`gicd_word`] finds it.
 const _: () = assert!(GICD_REGISTERS == 0x1000 && GICD_BASE.is_multiple_of(0x1000));
 
-/// What an access leaves to do that was answered at once.
+/// Returns the access to the UART that an exception stands for; None if it is anything else. Only such a one is [`Guest::uart_at_once`] for. No lock
+/// is needed.
+#[inline(always)]
+pub fn uart_access(syndrome: Syndrome) -> Option<PlainAccess> {
+    const UART: Window = Pl011::WINDOW;
+    PlainAccess::of(syndrome).filter(|access| {
+        access.ipa.wrapping_sub(UART.base) < UART.size
+            && access.width <= Width::Word
+            && access.width.is_aligned(access.ipa)
+    })
+}
+
+/// What an access to the UART leaves to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AtOnce {
+pub struct OfUart {
     /// The vCPUs whose offered interrupts may have changed: the vCPU itself passes through `Vgic::enter` before its next entry, and the others must
     /// be kicked.
     pub kick: VcpuMask,
-    /// The byte that the guest sends by its UART, if it sends one.
+    /// The byte that the guest sends, if it sends one.
     pub sent: Option<u8>,
 }
 
@@ -85,55 +71,52 @@ pub fn sgi_to_others(
 }
 
 impl Guest {
-    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers, or to the UART, by a vCPU
-    /// whose core's interface is `gic`. Returns what is left to do.
+    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
+    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
+    /// kicked. `gic` is the interface of the vCPU's core.
     ///
     /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
     pub fn answer_at_once(
         &mut self,
         index: usize,
         core: &mut Core,
-        (near, access): (Near, PlainAccess),
+        word: PlainAccess,
         esr: u64,
         sctlr_el1: u64,
         gic: &mut impl VirtualInterface,
-    ) -> Option<AtOnce> {
-        if is_big_endian(core, sctlr_el1) || !access.width.is_aligned(access.ipa) {
+    ) -> Option<VcpuMask> {
+        let offset = word.ipa.wrapping_sub(GICD_BASE);
+        let access = gicd_access(offset, Width::Word).ok()?;
+        if is_big_endian(core, sctlr_el1) {
             return None;
         }
-        let done = match near {
-            Near::Distributor => {
-                let kick = self.gicd_at_once(index, core, access, gic)?;
-                AtOnce { kick, sent: None }
+        let mut kick = VcpuMask::NONE;
+        if word.write {
+            let value = general(core, word.register) as u32;
+            if !self.vgic.send_again(index, access, value, gic) {
+                kick = self.vgic.record(index, access, value)?.kick;
             }
-            Near::Uart => self.uart_at_once(core, access),
-        };
-        exit::skip_instruction(core, esr);
-        Some(done)
-    }
-
-    #[inline]
-    fn gicd_at_once(
-        &mut self,
-        index: usize,
-        core: &mut Core,
-        word: PlainAccess,
-        gic: &mut impl VirtualInterface,
-    ) -> Option<VcpuMask> {
-        let access = gicd_access(word.ipa.wrapping_sub(GICD_BASE), Width::Word).ok()?;
-        if !word.write {
+        } else {
             set_general(core, word.register, self.vgic.recorded(index, access)?);
-            return Some(VcpuMask::NONE);
         }
-        let value = general(core, word.register) as u32;
-        if self.vgic.send_again(index, access, value, gic) {
-            return Some(VcpuMask::NONE);
-        }
-        Some(self.vgic.record(index, access, value)?.kick)
+        exit::skip_instruction(core, esr);
+        Some(kick)
     }
 
+    /// Answers an access to the UART. Returns what is left to do.
+    ///
+    /// Returns None if the vCPU is big-endian: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
     #[inline]
-    fn uart_at_once(&mut self, core: &mut Core, access: PlainAccess) -> AtOnce {
+    pub fn uart_at_once(
+        &mut self,
+        core: &mut Core,
+        access: PlainAccess,
+        esr: u64,
+        sctlr_el1: u64,
+    ) -> Option<OfUart> {
+        if is_big_endian(core, sctlr_el1) {
+            return None;
+        }
         let PlainAccess { write, width, ipa, register } = access;
         let access = device::Access { n: 0, offset: ipa - Pl011::WINDOW.base, width };
         let uart = &mut self.devices.pl011;
@@ -145,7 +128,8 @@ impl Guest {
             set_general(core, register, pl011::read(uart, access));
         }
         let line = Line::of(uart, 0).filter(|line| line.level != level);
-        AtOnce { kick: self.update_line(line), sent }
+        exit::skip_instruction(core, esr);
+        Some(OfUart { kick: self.update_line(line), sent })
     }
 
     /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
