@@ -47,6 +47,9 @@ pub enum Behind {
     Nothing,
 }
 
+/// A disk that fails tells its guest so, as under Stasis. QEMU would stop the machine where there is no room.
+const ON_ERROR: &str = "werror=report,rerror=report";
+
 impl Plugged {
     /// Returns the options that make the machine have these devices.
     pub fn options(devices: &[Self], behind: Behind) -> Vec<String> {
@@ -63,7 +66,7 @@ impl Plugged {
                 let image = file_name(image);
                 Some([
                     "-drive".to_owned(),
-                    format!("if=none,id=disk{slot},format=raw,file={image}"),
+                    format!("if=none,id=disk{slot},{ON_ERROR},format=raw,file={image}"),
                 ])
             }
             (Kind::Disk { .. }, Behind::Nothing) => {
@@ -216,7 +219,7 @@ mod tests {
         let disk = Plugged { slot: 0, kind: Kind::Disk { serial: "root".to_owned(), image } };
         let card = Plugged { slot: 1, kind: Kind::Card([0x52, 1, 2, 3, 4, 5]) };
         let options = Plugged::options(&[disk, card], Behind::Real).join(" ");
-        assert!(options.starts_with("-global virtio-mmio.force-legacy=false -drive if=none,id=disk0,format=raw,file=a,,b.img -device virtio-blk-device,drive=disk0,serial=root,"), "{options}");
+        assert!(options.starts_with("-global virtio-mmio.force-legacy=false -drive if=none,id=disk0,werror=report,rerror=report,format=raw,file=a,,b.img -device virtio-blk-device,drive=disk0,serial=root,"), "{options}");
         assert!(options.contains(" -netdev user,id=card1 -device virtio-net-device,netdev=card1,mac=52:01:02:03:04:05,"), "{options}");
         assert_eq!(Plugged::options(&[], Behind::Real), Vec::<String>::new());
     }
