@@ -123,8 +123,9 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     unsafe { pool::init(free) };
     let mut work = Work { task: &mut task, storage: &mut storage };
     guests::init(&machine, gic.gicv, &mut work);
-    console::init(machine.uart.device.intid);
+    // First, for who has seen the console's prompt may use the channel.
     channel::init(&machine);
+    console::init(machine.uart.device.intid);
     let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
     turns::serve_console(ready, task, work)
 }
