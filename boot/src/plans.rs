@@ -3,11 +3,10 @@
 use crate::smp;
 use alloc::vec::Vec;
 use spin::mutex::SpinMutex;
-use stasis_arch::timer;
 use stasis_console::table::WindowRow;
-use stasis_host::config::{CoreConfig, NoPlannedCore};
+use stasis_host::config::{CoreConfig, NoPlannedCore, WindowConfig};
 use stasis_host::sched::Missed;
-use stasis_run::roster;
+use stasis_run::{clock, roster};
 
 /// The plans of the cores that have one. Only the console's task uses them.
 static PLANS: SpinMutex<Vec<CoreConfig>> = SpinMutex::new(Vec::new());
@@ -56,15 +55,10 @@ pub fn missed() -> Vec<(u32, Missed)> {
     present.flat_map(of).collect()
 }
 
-/// Returns the microseconds that a number of ticks takes.
-pub fn micros(ticks: u64) -> u64 {
-    (u128::from(ticks) * 1_000_000 / u128::from(timer::frequency())) as u64
-}
-
 /// Returns a row for each window of `plans`, with what became of it.
 pub fn rows<'a>(plans: &'a [CoreConfig], missed: &[(u32, Missed)]) -> Vec<WindowRow<'a>> {
     let windows = plans.iter().flat_map(|plan| plan.windows.iter().map(move |one| (plan, one)));
-    let row = |(plan, window): (&CoreConfig, &'a stasis_host::config::WindowConfig)| {
+    let row = |(plan, window): (&CoreConfig, &'a WindowConfig)| {
         let is_its =
             |(core, one): &&(u32, Missed)| *core == plan.number && one.guest == window.guest;
         let of = missed.iter().find(is_its).map(|(_, one)| one);
@@ -75,7 +69,7 @@ pub fn rows<'a>(plans: &'a [CoreConfig], missed: &[(u32, Missed)]) -> Vec<Window
             at_us: window.at_us,
             length_us: window.length_us,
             missed: of.map_or(0, |one| one.count),
-            late_us: of.filter(|one| one.count > 0).map(|one| micros(one.late)),
+            late_us: of.filter(|one| one.count > 0).map(|one| clock::micros(one.late)),
         }
     };
     windows.map(row).collect()

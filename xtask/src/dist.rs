@@ -2,7 +2,7 @@
 //!
 //! - [`manual`]: the pages of `docs` as HTML.
 //!
-//! The same sources make the same bytes, wherever the checkout and cargo's folder are: paths are replaced in what is compiled, and the archive has
+//! A release is reproducible: the same sources make the same bytes, wherever the checkout and cargo's folder are: paths are replaced in what is compiled, and the archive has
 //! no times, owners or order of its own. Nothing is taken from the checkout's own builds.
 
 mod manual;

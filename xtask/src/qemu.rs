@@ -15,17 +15,16 @@ use anyhow::{Context, Result, bail};
 use stasis_client::Target;
 use tempfile::TempDir;
 
+use stasis_tool::qemu_option;
+
 use crate::board::Board;
 use crate::console::{Console, Transcript};
 
 pub use crate::setup::qemu::PROGRAM;
+pub use stasis_tool::qemu_option::ON_ERROR;
 
 /// The network card of a machine, as the device tree calls it.
 pub const UPLINK: &str = "/virtio_mmio@a003a00";
-
-/// The options of a `-drive` that make QEMU report errors of the host to the machine. Without them, QEMU stops the machine silently if the host's
-/// file system is full.
-pub const ON_ERROR: &str = "werror=report,rerror=report";
 
 /// The socket of a machine's channel. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the project lies.
 #[derive(Debug)]
@@ -239,7 +238,7 @@ impl Machine {
             Board::Raspi4 { .. } => "sd".to_owned(),
         };
         let mut drive = OsString::from(format!("if={interface},format=raw,file="));
-        drive.push(in_option(disk));
+        drive.push(qemu_option::value(disk));
         command.arg("-drive").arg(drive);
         if self.board == Board::Virt {
             command.args(["-device", &format!("virtio-blk-device,drive=disk{number}")]);
@@ -250,7 +249,7 @@ impl Machine {
     pub fn at_a_terminal(&self, log: &Path) -> Command {
         let mut command = self.command();
         let mut line = OsString::from("stdio,id=line,mux=on,signal=off,logfile=");
-        line.push(in_option(log));
+        line.push(qemu_option::value(log));
         command.args(["-display", "none", "-serial", "chardev:line", "-mon", "chardev=line"]);
         command.arg("-chardev").arg(line);
         self.attach_channel(&mut command);
@@ -265,9 +264,9 @@ impl Machine {
     pub fn at_a_socket(&self, target: &Target, log: &Path) -> Result<Command> {
         let mut command = self.command();
         let mut line = OsString::from("socket,id=line,server=on,wait=off,logfile=");
-        line.push(in_option(log));
+        line.push(qemu_option::value(log));
         match target {
-            Target::Unix(path) => line.push(format!(",path={}", in_option(path))),
+            Target::Unix(path) => line.push(format!(",path={}", qemu_option::value(path))),
             Target::Tcp(at) => {
                 let (host, port) = at.rsplit_once(':').context("tcp:HOST:PORT")?;
                 line.push(format!(",host={host},port={port}"));
@@ -286,7 +285,7 @@ impl Machine {
     fn attach_channel(&self, command: &mut Command) {
         if let Some(socket) = &self.channel {
             let mut option = OsString::from("unix:");
-            option.push(in_option(socket));
+            option.push(qemu_option::value(socket));
             option.push(",server=on,wait=off");
             command.arg("-serial").arg(option);
         }
@@ -334,11 +333,6 @@ impl Machine {
         });
         Ok(Qemu { console, child, _alive: alive })
     }
-}
-
-/// Returns a path as the value of an option, with each comma doubled.
-fn in_option(path: &Path) -> String {
-    path.to_string_lossy().replace(',', ",,")
 }
 
 /// Puts QEMU's own messages behind the transcript: they explain much, but belong to no line of the machine.

@@ -12,7 +12,7 @@ use stasis_arch::timer;
 use stasis_console::table::json_text;
 use stasis_host::run_state::RunState;
 use stasis_host::sched::Missed;
-use stasis_run::roster;
+use stasis_run::{clock, roster};
 
 /// Events that wait to be sent, at most. Of more, the number is told.
 const MOST: usize = 64;
@@ -154,7 +154,7 @@ impl WindowWatch {
             // A core that was divided anew counts from 0.
             let count = one.count.checked_sub(before).unwrap_or(one.count);
             if count > 0 {
-                let (guest, late_us) = (json_text(&one.guest), plans::micros(one.late));
+                let (guest, late_us) = (json_text(&one.guest), clock::micros(one.late));
                 add(
                     "window",
                     &[("guest", &guest), ("core", core), ("missed", &count), ("late_us", &late_us)],

@@ -28,4 +28,5 @@ pub mod virtio_blk;
 mod virtio_dma;
 pub mod virtio_mmio;
 pub mod virtio_net;
+mod virtio_setup;
 pub mod watchdog;

@@ -17,6 +17,7 @@ mod tests;
 mod transfers;
 
 use crate::time::Wait;
+use crate::virtio_setup::negotiate;
 use core::fmt;
 use core::ptr::NonNull;
 pub use dma::DiskMemory;
@@ -127,21 +128,8 @@ impl<T: Transport> VirtioBlk<T> {
     ) -> Result<Self, Error> {
         let address = slot.address;
         let setup = |error| Error::Setup { address, error };
-        let mut status = DeviceStatus::empty();
-        transport.set_status(status);
-        status |= DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
-        transport.set_status(status);
-        let features = transport.read_device_features() & feature::WANTED;
-        transport.write_driver_features(features);
-        if transport.requires_legacy_layout() {
-            transport.set_guest_page_size(virtio_drivers::PAGE_SIZE as u32);
-        } else {
-            status |= DeviceStatus::FEATURES_OK;
-            transport.set_status(status);
-            if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
-                return Err(Error::Features { address, features });
-            }
-        }
+        let (status, features) = negotiate(&mut transport, feature::WANTED)
+            .map_err(|features| Error::Features { address, features })?;
         if features & feature::BLK_SIZE != 0 {
             let found = transport.read_config_space(config::BLK_SIZE);
             let found: u32 = found.map_err(setup)?;

@@ -11,6 +11,7 @@ mod tests;
 use crate::network_card::{ADDRESS, MAX_FRAME, NetworkCard};
 use crate::virtio_blk::Slot;
 use crate::virtio_dma::{Page, with_pages};
+use crate::virtio_setup::negotiate;
 use core::fmt;
 use core::ptr::NonNull;
 use lane::{BUFFER, Buffer, LANE, Lane};
@@ -140,21 +141,8 @@ impl<T: Transport> VirtioNet<T> {
     /// Initializes the device (3.1.1), gives it all buffers for what comes, and returns its driver.
     fn new(at: usize, mut transport: T, memory: &'static mut CardMemory) -> Result<Self, Error> {
         let setup = |error| Error::Setup { address: at, error };
-        let mut status = DeviceStatus::empty();
-        transport.set_status(status);
-        status |= DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER;
-        transport.set_status(status);
-        let features = transport.read_device_features() & (VERSION_1 | MAC);
-        transport.write_driver_features(features);
-        if transport.requires_legacy_layout() {
-            transport.set_guest_page_size(virtio_drivers::PAGE_SIZE as u32);
-        } else {
-            status |= DeviceStatus::FEATURES_OK;
-            transport.set_status(status);
-            if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
-                return Err(Error::Features { address: at, features });
-            }
-        }
+        let (status, features) = negotiate(&mut transport, VERSION_1 | MAC)
+            .map_err(|features| Error::Features { address: at, features })?;
         let mut address = [0; ADDRESS];
         if features & MAC != 0 {
             for (byte, offset) in address.iter_mut().zip(0..) {

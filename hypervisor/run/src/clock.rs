@@ -69,7 +69,12 @@ pub fn must_watch(offset: u64, now: u64) -> bool {
 
 /// Returns the microseconds since the counter was 0.
 pub fn now_us() -> u64 {
-    (u128::from(timer::counter()) * 1_000_000 / u128::from(timer::frequency())) as u64
+    micros(timer::counter())
+}
+
+/// Returns the microseconds that a number of ticks takes.
+pub fn micros(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000 / u128::from(timer::frequency())) as u64
 }
 
 /// Returns the seconds since the counter was 0.

@@ -32,6 +32,7 @@ pub mod files;
 mod gdb;
 mod names;
 pub mod output;
+pub mod qemu_option;
 pub mod report;
 pub mod suggest;
 pub mod top;

@@ -68,7 +68,7 @@ pub struct Switch<T> {
     ports: Vec<Port<T>>,
 }
 
-/// Who gets a frame.
+/// The receivers of a frame.
 #[derive(Clone, Debug)]
 pub struct Receivers<P> {
     /// The ports that get it.

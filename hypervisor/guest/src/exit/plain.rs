@@ -72,6 +72,7 @@ mod tests {
 
     use super::super::{Access, Exit, decode};
     use super::*;
+
     proptest! {
         #[test]
         fn what_it_is_told_by_is_what_any_access_is_decoded_from(

@@ -107,8 +107,10 @@ impl Frame {
         self.told_from = now;
     }
 
-    /// Whose time it is at `now`, which is not before the last one, and until when. Calls `is_late` for each window of which more than a tenth was over before anybody
-    /// has asked whose time it is, with its group and the ticks that were over; for several that have passed as a whole, once with their number.
+    /// Returns whose time it is at `now`, which is not before the last one, and until when.
+    ///
+    /// Calls `is_late` for each window of which more than a tenth was over before anybody has asked, with its group and the ticks that were over; for several
+    /// that have passed as a whole, once with their number.
     #[inline]
     pub(super) fn at(&mut self, now: u64, mut is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
         while now >= self.stretch.end {

@@ -35,7 +35,7 @@ pub(super) enum Left<'a> {
 
 /// Whether an exit was answered at once.
 enum Answered<'a> {
-    /// It was. `made_room` says whether the UART may have room for more of what was typed.
+    /// The exit was answered. `made_room` says whether the UART may have room for more of what was typed.
     Yes { unlocked: Unlocked, made_room: bool },
     /// Nothing was done.
     No(MaybeLocked<'a>),
@@ -227,7 +227,7 @@ impl Domain {
     ) -> Answered<'_> {
         let Some(word) = gicd_word(syndrome) else {
             return match uart_access(syndrome) {
-                Some(access) => self.answer_uart(unlocked, vcpu, access, host),
+                Some(access) => self.answer_uart(unlocked, vcpu, access, syndrome.esr, host),
                 None => Answered::No(MaybeLocked::Unlocked(unlocked)),
             };
         };
@@ -256,12 +256,13 @@ impl Domain {
         unlocked: Unlocked,
         vcpu: &mut Vcpu,
         access: PlainAccess,
+        esr: u64,
         host: &mut RunningOn,
     ) -> Answered<'_> {
         let sctlr = host.loaded.sctlr_el1();
         let mut resident = self.lock(unlocked);
         let guest = &mut resident.guest;
-        let answer = guest.uart_at_once(&mut vcpu.core, access, cpu::syndrome(), sctlr);
+        let answer = guest.uart_at_once(&mut vcpu.core, access, esr, sctlr);
         let Some(OfUart { kick, sent }) = answer else {
             return Answered::No(MaybeLocked::Locked(resident));
         };

@@ -53,13 +53,19 @@ fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
     Ok(())
 }
 
-pub fn gdb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> Result<()> {
-    let socket = ChannelSocket::new()?;
-    let elf = Built::get()?.guests.join("counter");
-    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
+/// Boots a machine whose console is attached to `counter`, which has shown that it counts. The channel is at `socket`.
+fn counting(lab: &Lab, socket: &ChannelSocket) -> Result<(Stasis, Model)> {
+    let mut stasis = lab.machine().guest("counter")?.channel(socket).boot()?;
     let mut model = Model::new();
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut model, 2)?;
+    Ok((stasis, model))
+}
+
+pub fn gdb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let elf = Built::get()?.guests.join("counter");
+    let (mut stasis, mut model) = counting(lab, &socket)?;
     let said = gdb(
         &socket,
         "counter",
@@ -141,10 +147,7 @@ pub fn each_step_is_one_instruction_also_where_el2_answers_it(lab: &Lab) -> Resu
     const PSCI_VERSION: u32 = 0x8400_0000;
     let socket = ChannelSocket::new()?;
     let elf = Built::get()?.guests.join("counter");
-    let mut stasis = lab.machine().guest("counter")?.channel(&socket).boot()?;
-    let mut model = Model::new();
-    stasis.attach("counter")?;
-    ticks(&mut stasis.qemu.console, &mut model, 2)?;
+    let (mut stasis, mut model) = counting(lab, &socket)?;
     let mut commands: Vec<String> =
         ["break *counter_wait", "continue", "delete", "set $old = $pc"].map(str::to_owned).into();
     // In RAM that the guest does not use.
@@ -193,7 +196,7 @@ pub fn a_neighbour_keeps_its_windows_while_a_guest_is_debugged(lab: &Lab) -> Res
         row["missed"].as_u64().context("no number")
     };
     let before = missed(&mut stasis)?;
-    // It is stopped often, stepped through its code, and its memory is read and written.
+    // The debugged guest is stopped often, stepped through its code, and its memory is read and written.
     let mut commands = vec!["hbreak counter_wait", "watch *(unsigned long*)&counter::DEADLINE"];
     for _ in 0..2 {
         commands.extend(["continue", "stepi 3", "x/2gx $sp", "set $x9 = $x9"]);

@@ -43,7 +43,7 @@ pub fn u_boot_reaches_its_prompt(lab: &Lab) -> Result<()> {
     console.send_line("version")?;
     console.wait_for("U-Boot 20", SILENCE)?;
     console.wait_for("=> ", SILENCE)?;
-    // It polls its UART, whose FIFO is too small for what is pasted while it computes.
+    // U-Boot polls its UART, whose FIFO is too small for what is pasted while U-Boot computes.
     let pasted = "0123456789abcdef".repeat(3);
     console.send(format!("crc32 0x40000000 0x4000000\recho {pasted}\r").as_bytes())?;
     console.find_line("what was pasted", SILENCE, |line| (line == pasted).then_some(()))?;

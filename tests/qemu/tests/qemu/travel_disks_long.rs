@@ -36,8 +36,8 @@ fn write_random(guest: &mut impl Conversation, at: u32) -> Result<String> {
     hash(guest)
 }
 
-/// Boots a Linux with a disk and a card, which writes to its disk. Returns its machine, and the hash of its disk.
-fn boot(lab: &Lab, disk: &Path) -> Result<(Stasis, String)> {
+/// Boots a Linux with a disk and a card, which writes to its disk, stores it, and ends the machine. Returns the checkpoint's number, and the hash of the guest's disk.
+fn stored(lab: &Lab, disk: &Path) -> Result<(u64, String)> {
     let edit = |config: &mut stasis_host::config::GuestConfig| {
         config.networks = vec!["lan".to_owned()];
     };
@@ -46,7 +46,28 @@ fn boot(lab: &Lab, disk: &Path) -> Result<(Stasis, String)> {
     shell(&mut stasis, "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up")?;
     look_at_dmesg(&mut stasis)?;
     let hash = write_random(&mut stasis, 2)?;
-    Ok((stasis, hash))
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "with-a-disk")?;
+    stasis.kill()?;
+    Ok((number, hash))
+}
+
+/// Checks that the guest's disk has this hash elsewhere, and has the guest write to it. Returns the disk's hash then.
+fn changed_there(there: &mut impl Conversation, before: &str) -> Result<String> {
+    let found = hash(there)?;
+    ensure!(found == before, "the disk is {found}, and was {before}");
+    write_random(there, 5)
+}
+
+/// Puts a checkpoint with its disks on `disk`, where it is number `number`, and resumes it. Checks that the guest's disk has this hash, and can be written.
+fn comes_back(lab: &Lab, disk: &Path, file: &Path, number: u64, changed: &str) -> Result<Stasis> {
+    tool(&["checkpoint", "put", word(disk)?, word(file)?, "back", "--disks"])?;
+    let mut stasis = arrive(lab, disk, number)?;
+    stasis.attach("linux")?;
+    let found = hash(&mut stasis)?;
+    ensure!(found == changed, "the disk is {found}, and was {changed}");
+    write_random(&mut stasis, 1)?;
+    Ok(stasis)
 }
 
 /// Runs the command that `stasis convert qemu` prints.
@@ -65,16 +86,11 @@ fn run_printed(lab: &Lab, disk: &Path, number: u64, stream: &Path) -> Result<Pla
 
 pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let (mut stasis, before) = boot(lab, &disk)?;
-    stasis.detach()?;
-    let number = stasis.checkpoint("linux", "with-a-disk")?;
-    stasis.kill()?;
+    let (number, before) = stored(lab, &disk)?;
 
     let (stream, back) = (lab.path("there.qemu"), lab.path("back.qemu"));
     let mut plain = run_printed(lab, &disk, number, &stream)?;
-    let there = hash(&mut plain)?;
-    ensure!(there == before, "the disk is {there}, and was {before}");
-    let changed = write_random(&mut plain, 5)?;
+    let changed = changed_there(&mut plain, &before)?;
     // QEMU's own network answers at this address.
     let ping = shell(&mut plain, "ping -c 3 10.0.2.2")?;
     ensure!(ping.iter().any(|line| line.contains(" 0% packet loss")), "{ping:?}");
@@ -96,12 +112,7 @@ pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back(lab: &Lab) ->
         "--out",
         word(&file)?,
     ])?;
-    tool(&["checkpoint", "put", word(&disk)?, word(&file)?, "back", "--disks"])?;
-    let mut stasis = arrive(lab, &disk, number + 1)?;
-    stasis.attach("linux")?;
-    let found = hash(&mut stasis)?;
-    ensure!(found == changed, "the disk is {found}, and was {changed}");
-    write_random(&mut stasis, 1)?;
+    let mut stasis = comes_back(lab, &disk, &file, number + 1, &changed)?;
     let carrier = shell(&mut stasis, "cat /sys/class/net/eth0/carrier")?;
     ensure!(carrier.iter().any(|line| line.trim() == "1"), "{carrier:?}");
     look_at_dmesg(&mut stasis)?;
@@ -110,10 +121,7 @@ pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back(lab: &Lab) ->
 
 pub fn linux_with_a_disk_goes_on_on_a_kvm_and_comes_back(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let (mut stasis, before) = boot(lab, &disk)?;
-    stasis.detach()?;
-    let number = stasis.checkpoint("linux", "with-a-disk")?;
-    stasis.kill()?;
+    let (number, before) = stored(lab, &disk)?;
     let file = lab.path("there.stasis");
     tool(&["checkpoint", "get", word(&disk)?, &number.to_string(), word(&file)?, "--disks"])?;
     let image = format!("{}.root.img", word(&file)?);
@@ -122,21 +130,14 @@ pub fn linux_with_a_disk_goes_on_on_a_kvm_and_comes_back(lab: &Lab) -> Result<()
     let brought = Image { volume, bytes: read(Path::new(&image))? };
     let mut nested = Nested::boot_with(lab, Host::Backports, &[read(&file)?], Some(brought))?;
     nested.run(0)?;
-    let there = hash(&mut nested)?;
-    ensure!(there == before, "the disk is {there}, and was {before}");
-    let changed = write_random(&mut nested, 5)?;
+    let changed = changed_there(&mut nested, &before)?;
     look_at_dmesg(&mut nested)?;
     let bytes = nested.leave(0)?;
     write(&file, &bytes)?;
     write(Path::new(&image), &nested.image()?)?;
     drop(nested);
 
-    tool(&["checkpoint", "put", word(&disk)?, word(&file)?, "back", "--disks"])?;
-    let mut stasis = arrive(lab, &disk, number + 1)?;
-    stasis.attach("linux")?;
-    let found = hash(&mut stasis)?;
-    ensure!(found == changed, "the disk is {found}, and was {changed}");
-    write_random(&mut stasis, 1)?;
+    let mut stasis = comes_back(lab, &disk, &file, number + 1, &changed)?;
     look_at_dmesg(&mut stasis)?;
     stasis.kill()
 }

@@ -6,6 +6,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use stasis_devices::virtio::fitting::offered;
 use stasis_state::virtio::{Virtio, device_id};
 
+use crate::qemu_option::{self, ON_ERROR};
+
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 /// Features of a disk that only say what it is like (GEOMETRY, TOPOLOGY), and that no QEMU leaves out. A driver that has accepted them goes on without.
@@ -46,9 +48,6 @@ pub enum Behind {
     /// Nowhere: the machine never runs.
     Nothing,
 }
-
-/// A disk that fails tells its guest so, as under Stasis. QEMU would stop the machine where there is no room.
-const ON_ERROR: &str = "werror=report,rerror=report";
 
 impl Plugged {
     /// Returns the options that make the machine have these devices.
@@ -129,7 +128,7 @@ impl Plugged {
 
 /// Returns a path as an option's value that QEMU takes for a file. A name with a colon before its first slash would be one of a protocol.
 fn file_name(path: &Path) -> String {
-    let name = path.display().to_string().replace(',', ",,");
+    let name = qemu_option::value(path);
     let is_protocol = name.find([':', '/']).is_some_and(|at| name.as_bytes()[at] == b':');
     if is_protocol { format!("./{name}") } else { name }
 }

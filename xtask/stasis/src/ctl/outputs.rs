@@ -20,7 +20,7 @@ const MOST: usize = 15;
 ///
 /// # Errors
 ///
-/// It can't be opened.
+/// The file can't be opened.
 pub(super) fn open(path: &Path) -> Result<File> {
     let file = OpenOptions::new().append(true).create(true).open(path);
     file.with_context(|| format!("cannot write {}", path.display()))

@@ -153,7 +153,7 @@ fn a_guest_sends_under_an_address_again_that_was_not_seen_outside_for_300_second
     assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 309), Err(Dropped::Spoofed));
     assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 310).unwrap(), "ab^");
     assert_eq!(sent_at(&mut switch, 'a', OTHER, A, 310).unwrap(), "c");
-    // It is seen outside again: a guest that has it by now loses it.
+    // The address is seen outside again: a guest that has it by now loses it.
     assert_eq!(came_at(&mut switch, ALL, OTHER, 320).unwrap(), "abc");
     assert_eq!(sent_at(&mut switch, 'c', ALL, OTHER, 320), Err(Dropped::Spoofed));
     assert_eq!(sent_at(&mut switch, 'a', OTHER, A, 320).unwrap(), "^");

@@ -287,3 +287,14 @@ fn what_the_uart_answers_at_once_is_what_any_exit_answers() {
     // UARTDR is sent to in three widths, and by the byte beside it.
     assert!(lines > 5 && sent == 4 * 5, "{lines} lines have changed, {sent} bytes were sent");
 }
+
+#[test]
+fn the_uart_of_a_big_endian_vcpu_is_not_answered_at_once() {
+    let (mut guest, mut vcpus, _) = guest(1);
+    let core = &mut vcpus[0].core;
+    let (before, uart) = (core.clone(), guest.devices.pl011.clone());
+    let access = PlainAccess { write: true, width: Width::Word, ipa: 0x0900_0000, register: 1 };
+    assert_eq!(guest.uart_at_once(core, access, ESR, 1 << 25), None);
+    assert!(*core == before && guest.devices.pl011 == uart);
+    assert!(guest.uart_at_once(core, access, ESR, 0).is_some());
+}

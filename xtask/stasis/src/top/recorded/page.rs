@@ -45,7 +45,7 @@ fn facts(run: &Run) -> Markup {
     }
 }
 
-/// Who had each core when: areas that stand on each other, one for each guest.
+/// Draws who had each core when: areas that stand on each other, one for each guest.
 fn cores(run: &Run) -> Markup {
     let guests = run.guests();
     html! {
