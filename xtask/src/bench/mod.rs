@@ -111,15 +111,15 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", group = "earlier")]
     compare: Option<PathBuf>,
     /// Since which run; the last if it is not said
-    #[arg(long, value_name = "NAME", requires = "compare")]
+    #[arg(long, value_name = "NAME", requires = "earlier")]
     with: Option<String>,
     /// Draw the comparison as SVG
-    #[arg(long, value_name = "FILE", requires = "compare")]
+    #[arg(long, value_name = "FILE", requires = "earlier")]
     plot: Option<PathBuf>,
     /// Draw all runs in the file as SVG, and this one if one is measured
     #[arg(long, value_name = "FILE", requires = "earlier")]
     plot_history: Option<PathBuf>,
-    /// List the runs in a file, and measure nothing
+    /// List the runs in a file, and compare the last one with the one before or with --with, and measure nothing
     #[arg(long, value_name = "FILE", group = "earlier", conflicts_with = "save")]
     runs: Option<PathBuf>,
     /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch
@@ -144,9 +144,7 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
     let Arguments { runs, profile, pages, pauses, linux, writes, .. } = arguments;
     if let Some(file) = runs {
-        let runs = Runs::load(&file)?;
-        report::print(|out| write!(out, "{}", runs.table()))?;
-        return plot_history.map_or(Ok(()), |file| draw(&file, &lines::draw(runs.all())));
+        return look_back(&file, with.as_deref(), plot.as_deref(), plot_history.as_deref());
     }
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);
@@ -206,6 +204,25 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         report::step(format_args!("saved as \"{name}\" to {}", file.display()));
     }
     Ok(())
+}
+
+/// Lists the runs in a file, and what the last one has changed since `with`, or since the one before. Draws that, and the history.
+fn look_back(
+    file: &Path,
+    with: Option<&str>,
+    plot: Option<&Path>,
+    history: Option<&Path>,
+) -> Result<()> {
+    let runs = Runs::load(file)?;
+    report::print(|out| write!(out, "{}", runs.table()))?;
+    if with.is_some() || plot.is_some() {
+        let in_file = || format!("in {}", file.display());
+        let (old, new) = runs.last_two(with).with_context(in_file)?;
+        let changes = history::changes(&old.numbers, &new.numbers);
+        report::print(|out| write!(out, "\nfrom \"{}\" to \"{}\"\n{changes}", old.name, new.name))?;
+        plot.map_or(Ok(()), |plot| draw(plot, &plot::draw(&old.numbers, &new.numbers)))?;
+    }
+    history.map_or(Ok(()), |history| draw(history, &lines::draw(runs.all())))
 }
 
 fn draw(file: &Path, svg: &str) -> Result<()> {

@@ -108,6 +108,20 @@ impl Runs {
         })
     }
 
+    /// Returns the run of this name, or the one before the last, and the last one.
+    ///
+    /// # Errors
+    ///
+    /// There is no such run, or no other than the last.
+    pub fn last_two(&self, old: Option<&str>) -> Result<(&Run, &Run)> {
+        let [before @ .., last] = &self.runs[..] else { bail!("there is no run in it") };
+        let old = match old {
+            Some(_) => self.find(old)?,
+            None => before.last().context("there is no other run in it than the last")?,
+        };
+        Ok((old, last))
+    }
+
     /// Returns the table of the runs for a person.
     pub fn table(&self) -> String {
         let mut text = format!("{:<24}{:<14}{:<12}{:>10}\n", "run", "commit", "date", "hypercall");
@@ -188,6 +202,16 @@ pub mod tests {
         let error = error.to_string();
         assert!(error.contains("no run \"third\"") && error.contains("first, second"), "{error}");
         assert!(runs(&[]).find(None).is_err());
+    }
+
+    #[test]
+    fn two_saved_runs_are_compared_without_a_new_one() {
+        let saved = runs(&[("first", 300), ("second", 200), ("third", 100)]);
+        let names = |old| saved.last_two(old).map(|(old, new)| (&*old.name, &*new.name)).unwrap();
+        assert_eq!(names(None), ("second", "third"));
+        assert_eq!(names(Some("first")), ("first", "third"));
+        assert!(saved.last_two(Some("fourth")).is_err());
+        assert!(runs(&[("only", 1)]).last_two(None).is_err() && runs(&[]).last_two(None).is_err());
     }
 
     #[test]
