@@ -78,6 +78,9 @@ fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), S
             find(guest).and_then(|domain| written(terminal::write_log(task, &domain, *lines, out)))
         }
         Command::Dmesg { lines } => written(terminal::write_own_log(task, *lines, out)),
+        Command::Network { json } => list_cards(*json, out),
+        Command::Weights { json } => sharing::list_weights(*json, out),
+        Command::Windows { json } => sharing::list_windows(*json, out),
         Command::Gic(guest) => find(guest).and_then(|domain| {
             written(write!(out, "{}", domain.gic().table(write_filled, interrupt_name)))
         }),
@@ -122,10 +125,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::CreateVolume { name, size } => said(volumes::create(work, name, size)),
         Command::CopyVolume { name, to } => said(volumes::copy(work, name, to)),
         Command::DeleteVolume(name) => said(volumes::delete(work, name)),
-        Command::Network { json } => list_cards(json, out),
-        Command::Weights { json } => sharing::list_weights(json, out),
         Command::SetWeight { guests, weight } => sharing::set_weight(&guests, weight),
-        Command::Windows { json } => sharing::list_windows(json, out),
         Command::Divide { core, frame } => sharing::divide(core, frame),
         Command::SetLinks { guest, up } => {
             find(guest)?.set_links(up);
@@ -146,6 +146,9 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         | Command::Guests { .. }
         | Command::Log { .. }
         | Command::Dmesg { .. }
+        | Command::Network { .. }
+        | Command::Weights { .. }
+        | Command::Windows { .. }
         | Command::Gic(_) => Err("it was answered before".to_string()),
     }
 }
