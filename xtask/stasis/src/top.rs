@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use stasis_client::{Client, Message};
+use stasis_client::{Client, Error, Message};
 
 use self::record::Record;
 use self::state::State;
@@ -23,7 +23,7 @@ use crate::ctl::{Address, coded};
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
 Q, Esc or Ctrl-C ends it. Each line of the record is an object of JSON: \"at\" in seconds since 1970, and \"rows\" of `top`,
-\"guests\", or an \"event\". Where the output is no terminal, it only records.";
+\"guests\", \"windows\" if they are others than before, or an \"event\". Where the output is no terminal, it only records.";
 
 /// What the command takes.
 #[derive(Args, Debug)]
@@ -57,7 +57,16 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let client = address.connect(true)?;
     let state = State::new(client.machine());
     let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut top = Top { client, state, record, interval, tables: None, list: None, listed: None };
+    let mut top = Top {
+        client,
+        state,
+        record,
+        interval,
+        tables: None,
+        list: None,
+        windows: None,
+        listed: None,
+    };
     if !is_terminal {
         return top.run(until, &mut |_| Ok(false));
     }
@@ -68,6 +77,15 @@ pub fn main(arguments: Arguments) -> Result<()> {
     });
     ratatui::restore();
     result
+}
+
+/// Returns a time as people say it.
+fn micros(us: u64) -> String {
+    match us {
+        0..10_000 => format!("{us} us"),
+        10_000..10_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
 }
 
 /// Returns whether a key was pressed that ends it.
@@ -94,9 +112,11 @@ struct Top {
     record: Option<Record>,
     /// Seconds.
     interval: u64,
-    /// The request for tables, and that for the list of guests; `None` while there is none.
+    /// The requests for tables and for the list of guests; `None` while there is none.
     tables: Option<u16>,
     list: Option<u16>,
+    /// The request for the list of windows, which comes behind that of guests.
+    windows: Option<u16>,
     /// When the guests were listed last.
     listed: Option<Instant>,
 }
@@ -112,8 +132,13 @@ impl Top {
         loop {
             self.ask()?;
             let tick = Instant::now() + TICK;
-            while let Some(message) = self.client.next(Some(tick)).map_err(coded)? {
-                self.take(message)?;
+            loop {
+                match self.client.next(Some(tick)) {
+                    Ok(Some(message)) => self.take(message)?,
+                    Ok(None) => break,
+                    Err(Error::Interrupted(_)) => return Ok(()),
+                    Err(error) => return Err(coded(error)),
+                }
             }
             if let Some(rows) = self.state.settle() {
                 self.write("rows", rows)?;
@@ -135,6 +160,9 @@ impl Top {
         if self.list.is_none() && self.listed.is_none_or(|at| at.elapsed() >= second) {
             self.listed = Some(Instant::now());
             self.list = Some(self.client.request("guests --json").map_err(coded)?);
+            if self.windows.is_none() {
+                self.windows = Some(self.client.request("windows --json").map_err(coded)?);
+            }
         }
         Ok(())
     }
@@ -143,7 +171,16 @@ impl Top {
         match message {
             Message::Rows { id, bytes } if Some(id) == self.tables => self.state.tables(&bytes),
             Message::Rows { id, bytes } if Some(id) == self.list => self.state.list(&bytes),
+            Message::Rows { id, bytes } if Some(id) == self.windows => {
+                self.state.window_list(&bytes)
+            }
             Message::Done { id, .. } if Some(id) == self.tables => self.tables = None,
+            Message::Done { id, .. } if Some(id) == self.windows => {
+                self.windows = None;
+                if let Some(windows) = self.state.end_windows() {
+                    self.write("windows", windows)?;
+                }
+            }
             Message::Done { id, .. } if Some(id) == self.list => {
                 self.list = None;
                 let guests = self.state.end_list();

@@ -106,7 +106,8 @@ fn record() -> String {
 #[test]
 fn a_page_of_a_recorded_run_has_who_had_the_cores_and_what_was_missed() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("run.jsonl"), record()).unwrap();
+    let windows = r#"{"at":1795367803.7,"windows":[{"core":0,"frame_us":10000,"guest":"<b>control</b>","at_us":2500,"length_us":2000,"missed":7,"late_us":215}]}"#;
+    std::fs::write(folder.path().join("run.jsonl"), record() + windows).unwrap();
     let page = page(folder.path(), &["run.jsonl"]);
     for part in [
         "<title>a run: run.jsonl</title>",
@@ -117,6 +118,10 @@ fn a_page_of_a_recorded_run_has_who_had_the_cores_and_what_was_missed() {
         "210 windows",
         "data-name=\"STOOD STILL\">5 us",
         "<th>below 128 us</th>",
+        "in a frame of 10.0 ms",
+        "x=\"60.00\" width=\"48.00\"",
+        "data-name=\"LAST LATE BY\">215 us",
+        "when: Pauses of checkpoints",
         "content=\"default-src 'none'; style-src 'unsafe-inline'\"",
     ] {
         assert!(page.contains(part), "{part}\n{page}");

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::state::{Core, Vcpu, of_kind};
+use super::state::{Core, Vcpu, Window, of_kind};
 use crate::{output, report};
 
 /// Pieces of the time in which the page shows who had the cores.
@@ -139,6 +139,8 @@ struct Run {
     late: Histogram,
     /// Number of windows that were missed, by guest and core.
     missed_by: BTreeMap<(String, u32), u64>,
+    /// The windows of each core that has had any, as they were last.
+    windows: BTreeMap<u32, Vec<Window>>,
 }
 
 /// Returns whether a file is a record, by its first byte.
@@ -191,6 +193,9 @@ impl Run {
             if let Some(rows) = value["rows"].as_array() {
                 run.table(at, rows);
             }
+            if let Some(rows) = value["windows"].as_array() {
+                run.windows(of_kind(rows));
+            }
             run.event(at, &value["event"]);
         })?;
         Ok(run)
@@ -208,6 +213,18 @@ impl Run {
         }
         for vcpu in vcpus {
             self.vcpu(span, vcpu);
+        }
+    }
+
+    /// Notes the windows that all cores have from now on.
+    fn windows(&mut self, windows: Vec<Window>) {
+        for of_core in windows.chunk_by(|a, b| a.core == b.core) {
+            let core = of_core[0].core;
+            if self.windows.len() < MAX_NAMES || self.windows.contains_key(&core) {
+                let kept = of_core.iter().take(MAX_NAMES);
+                let kept = kept.map(|one| Window { guest: cut(&one.guest), ..one.clone() });
+                self.windows.insert(core, kept.collect());
+            }
         }
     }
 
@@ -256,10 +273,11 @@ impl Run {
         }
     }
 
-    /// Returns the names of all guests that had a core, in the order of the alphabet.
+    /// Returns the names of all guests that had a core or a window, in the order of the alphabet.
     fn guests(&self) -> Vec<&str> {
-        let mut names: Vec<&str> =
-            self.shares.values().flat_map(|guests| guests.keys().map(String::as_str)).collect();
+        let had = self.shares.values().flat_map(BTreeMap::keys);
+        let windows = self.windows.values().flatten().map(|window| &window.guest);
+        let mut names: Vec<&str> = had.chain(windows).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -293,6 +311,8 @@ mod tests {
 nonsense
 {"at":100.5,"event":{"event":"window","guest":"a","core":0,"missed":3,"late_us":700}}
 {"at":100.6,"event":{"event":"checkpoint","guest":"a","number":1,"name":"m","still_us":5}}
+{"at":100.7,"windows":[{"core":0,"frame_us":10000,"guest":"a","at_us":0,"length_us":2000,"missed":3,"late_us":700}]}
+{"at":100.8,"windows":[]}
 {"at":101.0,"event":{"event":"guest","guest":"a","state":"off","was":"running"}}
 {"at":109.0,"event":{"event":"checkpoint","guest":"a"}}
 "#;
@@ -307,6 +327,8 @@ nonsense
         assert_eq!(run.totals[&("a".into(), 0)].exits, 33);
         assert_eq!((run.stored.count, run.missed_by[&("a".into(), 0)]), (1, 3));
         assert_eq!((run.still.0[3], run.late.0[10], run.changed.count), (1, 1, 1));
+        // A core that has no windows any more is shown with those that it had.
+        assert_eq!((run.windows.len(), run.windows[&0][0].late_us), (1, Some(700)));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
 use stasis_console::text::Size;
 
-use super::state::{Guest, State, Vcpu};
+use super::micros;
+use super::state::{Guest, State, Vcpu, Window};
 
 /// A column of a table: its title, its width, and the least width of a terminal that has room for it.
 type Column<T> = (&'static str, u16, u16, fn(&T) -> String);
@@ -36,6 +37,16 @@ const VCPUS: &[Column<Vcpu>] = &[
     ("fault", 6, 106, |vcpu| vcpu.fault.to_string()),
 ];
 
+const WINDOWS: &[Column<Window>] = &[
+    ("window of", 14, 0, |window| window.guest.clone()),
+    ("core", 4, 0, |window| window.core.to_string()),
+    ("missed", 9, 0, |window| window.missed.to_string()),
+    ("last late", 9, 40, |window| window.late_us.map_or("-".to_owned(), micros)),
+    ("at", 9, 56, |window| micros(window.at_us)),
+    ("length", 9, 64, |window| micros(window.length_us)),
+    ("of frame", 9, 72, |window| micros(window.frame_us)),
+];
+
 fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
@@ -44,13 +55,19 @@ fn left(bytes: u64) -> String {
     if bytes == 0 { "-".to_owned() } else { Size(bytes).to_string() }
 }
 
-/// Draws it: the cores, the guests, the vCPUs, the last events; what finds no room is left out from the bottom.
+/// Draws it: the cores, the guests, the vCPUs, the windows if there are any, the last events; what finds no room is left out from the bottom.
 pub(super) fn draw(frame: &mut Frame, state: &State) {
-    let heights = [1, state.cores.len(), state.guests.len() + 2, state.vcpus.len() + 2];
+    let of_table = |rows: usize| if rows == 0 { 0 } else { rows + 2 };
+    let heights = [
+        1,
+        state.cores.len(),
+        state.guests.len() + 2,
+        state.vcpus.len() + 2,
+        of_table(state.windows.len()),
+    ];
     let heights = heights.map(|height| Constraint::Length(height.min(u16::MAX.into()) as u16));
-    let [title, cores, guests, vcpus] = heights;
-    let [title, cores, guests, vcpus, events] =
-        Layout::vertical([title, cores, guests, vcpus, Constraint::Min(0)]).areas(frame.area());
+    let [title, cores, guests, vcpus, windows, events] =
+        Layout::vertical(heights.into_iter().chain([Constraint::Min(0)])).areas(frame.area());
     let about = format!("  over {}.{} s", state.millis / 1000, state.millis % 1000 / 100);
     let line = Line::from(vec![Span::from(state.machine.clone()).bold(), Span::from(about).dim()]);
     frame.render_widget(Paragraph::new(line), title);
@@ -64,6 +81,13 @@ pub(super) fn draw(frame: &mut Frame, state: &State) {
     };
     table(frame, guests, GUESTS, &state.guests, colour);
     table(frame, vcpus, VCPUS, &state.vcpus, |_| Style::new());
+    if !state.windows.is_empty() {
+        let colour = |window: &Window| match window.missed {
+            0 => Style::new(),
+            _ => Style::new().fg(Color::Yellow),
+        };
+        table(frame, windows, WINDOWS, &state.windows, colour);
+    }
     let lines = state.events.iter().rev().map(|event| Line::from(event.clone()).dim());
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), events);
 }
@@ -133,6 +157,21 @@ mod tests {
         for part in ["mmio", "sysreg", "fault", "to load"] {
             assert!(text.contains(part), "{part} is lacking:\n{text}");
         }
+    }
+
+    #[test]
+    fn windows_are_shown_where_there_are_any() {
+        let mut state = known();
+        state.window_list(br#"{"core":1,"frame_us":10000,"guest":"rt","at_us":0,"length_us":2000,"missed":7,"late_us":215}"#);
+        state.window_list(b"\n");
+        state.end_windows();
+        let mut terminal = Terminal::new(TestBackend::new(72, 24)).unwrap();
+        terminal.draw(|frame| draw(frame, &state)).unwrap();
+        let text = terminal.backend().to_string();
+        for part in ["window of", "rt", "7", "215 us", "2000 us", "10.0 ms"] {
+            assert!(text.contains(part), "{part} is lacking:\n{text}");
+        }
+        assert!(!drawn(72, 24).contains("window of"));
     }
 
     #[test]

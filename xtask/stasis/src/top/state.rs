@@ -47,6 +47,18 @@ pub(super) struct Guest {
     pub(super) to_load: u64,
 }
 
+/// A window of a guest's on a core.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+pub(super) struct Window {
+    pub(super) core: u32,
+    pub(super) frame_us: u64,
+    pub(super) guest: String,
+    pub(super) at_us: u64,
+    pub(super) length_us: u64,
+    pub(super) missed: u64,
+    pub(super) late_us: Option<u64>,
+}
+
 /// What is known of a machine.
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -60,6 +72,8 @@ pub(super) struct State {
     pub(super) vcpus: Vec<Vcpu>,
     /// The guests.
     pub(super) guests: Vec<Guest>,
+    /// The windows.
+    pub(super) windows: Vec<Window>,
     /// The shares of each core in the tables until now, in thousandths, the oldest first.
     pub(super) history: BTreeMap<u32, VecDeque<u64>>,
     /// The last events in words, the oldest first.
@@ -67,9 +81,13 @@ pub(super) struct State {
     /// The rows of the table that comes, and the bytes of a line that is not whole.
     coming: Vec<Value>,
     begun: Vec<u8>,
-    /// The same of the list of guests.
+    /// The same of the list of guests, and of that of windows.
     listed: Vec<Value>,
     begun_list: Vec<u8>,
+    divided: Vec<Value>,
+    begun_windows: Vec<u8>,
+    /// The rows of the windows that were known last.
+    last_windows: Value,
 }
 
 /// Adds the whole lines of what has come to `rows`, as JSON.
@@ -125,6 +143,23 @@ impl State {
         Value::Array(rows)
     }
 
+    /// Takes a part of the list of windows.
+    pub(super) fn window_list(&mut self, bytes: &[u8]) {
+        add_lines(&mut self.begun_windows, bytes, &mut self.divided);
+    }
+
+    /// Makes the list that has come the windows. Returns its rows, if they are not those of before.
+    pub(super) fn end_windows(&mut self) -> Option<Value> {
+        let rows = std::mem::take(&mut self.divided);
+        self.windows = of_kind(&rows);
+        let (rows, had_none) = (Value::Array(rows), self.last_windows.is_null());
+        let is_news = self.last_windows != rows && !(had_none && self.windows.is_empty());
+        is_news.then(|| {
+            self.last_windows = rows.clone();
+            rows
+        })
+    }
+
     /// Takes an event, and returns it as JSON.
     pub(super) fn event(&mut self, event: &str) -> Value {
         let value: Value = serde_json::from_str(event).unwrap_or_default();
@@ -132,7 +167,9 @@ impl State {
         let words = match value["event"].as_str() {
             Some("guest") => format!("{}: {}", of("guest"), of("state")),
             Some("checkpoint") => {
-                format!("{}: checkpoint {} \"{}\"", of("guest"), value["number"], of("name"))
+                let still = value["still_us"].as_u64();
+                let still = still.map_or(String::new(), |us| format!(", it stood still {us} us"));
+                format!("{}: checkpoint {} \"{}\"{still}", of("guest"), value["number"], of("name"))
             }
             Some("window") => format!(
                 "{}: {} windows missed on core {}, the last by {} us",
@@ -178,6 +215,24 @@ pub(super) mod tests {
         assert_eq!((state.vcpus[0].fault, state.cores[0].share), (8, 0.25));
         assert_eq!(state.history[&0], [250]);
         assert_eq!(state.events, ["linux: checkpoint 3 \"morning\""]);
+    }
+
+    #[test]
+    fn windows_are_told_when_they_are_others() {
+        let mut state = known();
+        assert_eq!(state.end_windows(), None);
+        let row = |missed: u64| {
+            format!(
+                "{{\"core\":0,\"frame_us\":10000,\"guest\":\"a\",\"at_us\":0,\"length_us\":2000,\"missed\":{missed},\"late_us\":null}}\n"
+            )
+        };
+        for (missed, is_news) in [(0, true), (0, false), (1, true)] {
+            state.window_list(row(missed).as_bytes());
+            assert_eq!(state.end_windows().is_some(), is_news);
+            assert_eq!((state.windows[0].missed, state.windows[0].late_us), (missed, None));
+        }
+        // That there are none any more is news, too.
+        assert_eq!(state.end_windows(), Some(Value::Array(Vec::new())));
     }
 
     #[test]

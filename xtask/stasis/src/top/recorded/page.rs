@@ -4,15 +4,19 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::{BINS, Changed, Histogram, Listed, Missed, Run, Stored};
+use super::{BINS, Changed, Histogram, Listed, Missed, Run, Stored, Window};
 use crate::checkpoint::html::frame;
 use crate::report;
+use crate::top::micros;
 
 /// Colours of guests; of more guests they begin again.
 const COLOURS: usize = 6;
 
 /// Height of a core's picture, in the units of its view.
 const HEIGHT: f64 = 40.0;
+
+/// Height of a line of the time, in the units of its view.
+const LANE: f64 = 8.0;
 
 /// Returns the whole page of the record with this name.
 pub(super) fn page(run: &Run, name: &str) -> Markup {
@@ -65,7 +69,36 @@ fn cores(run: &Run) -> Markup {
                         }
                     }
                 }
+                @if let Some(windows) = run.windows.get(core) { (frame_of(windows, &guests)) }
             }
+        }
+    }
+}
+
+/// Draws the windows of a core in its frame, which comes again and again, and lists them.
+fn frame_of(windows: &[Window], guests: &[&str]) -> Markup {
+    const COLUMNS: [&str; 5] = ["WINDOW OF", "AT", "LENGTH", "MISSED", "LAST LATE BY"];
+    let frame = windows.first().map_or(1, |window| window.frame_us.max(1));
+    let place = |us: u64| us.min(frame) as f64 * BINS as f64 / frame as f64;
+    let class = |window: &Window| {
+        let guest = guests.iter().position(|guest| *guest == window.guest);
+        format!("o{}", colour(guest.unwrap_or_default()))
+    };
+    html! {
+        p .note { "Its windows, in a frame of " (micros(frame)) ":" }
+        svg .run viewBox=(format!("0 0 {BINS} 8")) preserveAspectRatio="none" role="img" aria-label="the windows in the frame; as a table below" {
+            rect .zero width=(BINS) height="8" {}
+            @for window in windows {
+                rect .(class(window)) x=(format!("{:.2}", place(window.at_us))) width=(format!("{:.2}", place(window.length_us).max(1.0))) height="8" {}
+            }
+        }
+        table .interrupts {
+            thead { tr { @for column in COLUMNS { th { (column) } } } }
+            tbody { @for window in windows {
+                @let late = window.late_us.map_or_else(|| "-".to_owned(), micros);
+                @let cells = [window.guest.clone(), micros(window.at_us), micros(window.length_us), window.missed.to_string(), late];
+                tr { @for (column, cell) in COLUMNS.iter().zip(cells) { td data-name=(column) { (cell) } } }
+            } }
         }
     }
 }
@@ -104,20 +137,24 @@ fn areas(run: &Run, core: u32, looked: &[f64], guests: &[&str]) -> Vec<(usize, S
 /// What has happened when.
 fn timeline(run: &Run) -> Markup {
     let place = |at: f64| (at - run.begin) / (run.end - run.begin) * BINS as f64;
+    let missed = run.missed.first.iter().map(|one| (place(one.at), one.late_us));
+    let stored = run.stored.first.iter().map(|one| (place(one.at), one.still_us.unwrap_or(0)));
+    let changed = run.changed.first.iter().map(|one| (place(one.at), 1_000_000));
     let after = |at: f64| format!("{:.1} s", at - run.begin);
     html! {
         section {
             h2 { "What has happened" }
-            (lane("Windows that were missed", "o4", run.missed.first.iter().map(|one| place(one.at))))
+            p .note { "From left to right, the time. The height is how late a window was, or how long a guest stood still: each step of a fifth is ten times as long as the one below, from 10 us to 1 s." }
+            (lane("Windows that were missed", "o4", missed))
             (table(&run.missed, &["AFTER", "GUEST", "CORE", "MISSED", "LAST LATE BY"], |one: &Missed| vec![
                 after(one.at), one.guest.clone(), one.core.to_string(), one.missed.to_string(), micros(one.late_us),
             ]))
-            (lane("Checkpoints", "o2", run.stored.first.iter().map(|one| place(one.at))))
+            (lane("Pauses of checkpoints", "o2", stored))
             (table(&run.stored, &["AFTER", "GUEST", "NUMBER", "NAME", "STOOD STILL"], |one: &Stored| vec![
                 after(one.at), one.guest.clone(), one.number.to_string(), one.name.clone(),
                 one.still_us.map_or_else(|| "-".to_owned(), micros),
             ]))
-            (lane("Guests that do something else", "o5", run.changed.first.iter().map(|one| place(one.at))))
+            (lane("Guests that do something else", "o5", changed))
             (table(&run.changed, &["AFTER", "GUEST", "STATE"], |one: &Changed| vec![
                 after(one.at), one.guest.clone(), one.state.clone(),
             ]))
@@ -125,15 +162,24 @@ fn timeline(run: &Run) -> Markup {
     }
 }
 
-/// A line of the time with a mark at each of these places.
-fn lane(title: &str, class: &str, places: impl Iterator<Item = f64>) -> Markup {
+/// A line of the time with a mark at each of these places, as high as its microseconds are many.
+fn lane(title: &str, class: &str, marks: impl Iterator<Item = (f64, u64)>) -> Markup {
     html! {
         h3 { (title) }
-        svg .run viewBox=(format!("0 0 {BINS} 8")) preserveAspectRatio="none" role="img" aria-label=(format!("when: {title}; as a table below")) {
-            rect .zero width=(BINS) height="8" {}
-            @for place in places { rect .(class) x=(format!("{:.2}", place.clamp(0.0, BINS as f64 - 1.0))) width="1" height="8" {} }
+        svg .run viewBox=(format!("0 0 {BINS} {LANE}")) preserveAspectRatio="none" role="img" aria-label=(format!("when: {title}; as a table below")) {
+            rect .zero width=(BINS) height=(LANE) {}
+            @for (place, us) in marks {
+                @let height = height_of(us);
+                rect .(class) x=(format!("{:.2}", place.clamp(0.0, BINS as f64 - 1.0))) y=(format!("{:.2}", LANE - height)) width="1" height=(format!("{height:.2}")) {}
+            }
         }
     }
+}
+
+/// Returns the height of a mark: a fifth of the line for each power of ten from 10 us on, so that all of it is a second.
+fn height_of(us: u64) -> f64 {
+    const POWERS: f64 = 5.0;
+    (((us.max(1) as f64).log10() - 1.0) / POWERS).clamp(1.0 / LANE, 1.0) * LANE
 }
 
 /// A table, folded in. On a narrow screen each row is a card of its own.
@@ -150,14 +196,6 @@ fn table<T>(rows: &Listed<T>, columns: &[&str], cells: impl Fn(&T) -> Vec<String
                 }
             }
         }
-    }
-}
-
-fn micros(us: u64) -> String {
-    match us {
-        0..10_000 => format!("{us} us"),
-        10_000..10_000_000 => format!("{:.1} ms", us as f64 / 1e3),
-        _ => format!("{:.1} s", us as f64 / 1e6),
     }
 }
 
@@ -210,5 +248,16 @@ fn totals(run: &Run) -> Markup {
                 } }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_drawn_as_high_as_it_is_long() {
+        assert_eq!([0, 1, 10].map(height_of), [1.0; 3]);
+        assert_eq!([100, 10_000, 1_000_000, u64::MAX].map(height_of), [1.6, 4.8, 8.0, 8.0]);
     }
 }
