@@ -1,4 +1,5 @@
-//! Programs that only tests run: gdb-multiarch, which opens core files, Python, which runs a reader of the format, and Chromium, which shows reports.
+//! Programs that only tests run: gdb-multiarch, which opens core files, Python, which runs a reader of the format, Chromium, which shows reports, and the shells that complete
+//! commands.
 
 use std::process::{Command, Stdio};
 
@@ -6,8 +7,13 @@ use super::debian::output;
 use crate::report;
 
 /// The names of each program and of its package.
-const TOOLS: [(&str, &str); 3] =
-    [("gdb-multiarch", "gdb-multiarch"), ("python3", "python3"), ("chromium", "chromium")];
+const TOOLS: [(&str, &str); 5] = [
+    ("gdb-multiarch", "gdb-multiarch"),
+    ("python3", "python3"),
+    ("chromium", "chromium"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+];
 
 /// Installs the programs that are missing, if that is possible. If not, the tests that need them say so.
 pub fn ensure() {

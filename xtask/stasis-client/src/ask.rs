@@ -28,13 +28,21 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The session is lost, or [`Error::Refused`].
+    /// The session is lost, or [`Error::Refused`], or [`Error::TooLong`]. By a signal, or behind the session's limit, the request is given up, and its end waited for; by a
+    /// second signal it is left.
     pub fn ask(&mut self, line: &str, take: &mut dyn FnMut(Part<'_>) -> bool) -> Result<(), Error> {
         const MOMENT: Duration = Duration::from_millis(100);
         let id = self.request(line)?;
-        let mut is_wanted = true;
+        let (mut is_wanted, mut is_late) = (true, false);
         loop {
-            let message = self.next(Some(Instant::now() + MOMENT))?;
+            let message = match self.next(Some(Instant::now() + MOMENT)) {
+                Err(error @ (Error::Interrupted(_) | Error::TooLong)) if is_wanted => {
+                    (is_wanted, is_late) = (false, matches!(error, Error::TooLong));
+                    self.cancel(id)?;
+                    continue;
+                }
+                message => message?,
+            };
             let wants = match &message {
                 Some(Message::Text { id: of, bytes } | Message::Rows { id: of, bytes })
                     if *of == id =>
@@ -47,6 +55,7 @@ impl Client {
                 Some(Message::Done { id: of, status, why }) if *of == id => {
                     return match status {
                         Status::Done => Ok(()),
+                        Status::GivenUp if is_late => Err(Error::TooLong),
                         _ => Err(Error::Refused { status: *status, why: why.clone() }),
                     };
                 }

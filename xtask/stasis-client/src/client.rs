@@ -1,23 +1,24 @@
 //! [`Client`]: a session with a machine.
+//!
+//! [`greet`] begins it, and looks whether the machine is still there; [`streams`] has its streams.
+
+mod greet;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use stasis_channel::flow::{Incoming, MAX_DATA, Outgoing};
-use stasis_channel::message::{NONCE, WANTS_EVENTS, Welcome};
-use stasis_channel::shared::WAKE;
-use stasis_channel::{Frame, Kind, VERSION};
+use stasis_channel::message::{NONCE, Welcome};
+use stasis_channel::{Frame, Kind};
 
+use self::streams::Flow;
 use crate::lock::Lock;
-use crate::target::{DEFAULT_BAUD, Line};
+use crate::signals::Signals;
+use crate::target::DEFAULT_BAUD;
 use crate::wire::Wire;
-use crate::{Error, Message, Status, Target};
-
-/// Bytes of a stream that the machine may send before the client has taken any.
-const WINDOW: u32 = 64 << 10;
+use crate::{Error, Message};
 
 /// The time between two pings while an answer is waited for.
 const PING: Duration = Duration::from_secs(1);
@@ -31,6 +32,10 @@ pub struct Options {
     pub events: bool,
     /// The time in which the machine must answer: to the hello, and later to a ping.
     pub patience: Duration,
+    /// The time that the session may take in all, from the connection on; `None` for as long as it likes.
+    pub limit: Option<Duration>,
+    /// Whether SIGINT, SIGTERM and SIGHUP end the session by [`Error::Interrupted`], and not the process. The machine is told then that what is under way is given up.
+    pub catches_signals: bool,
     /// The client's name.
     pub name: String,
 }
@@ -38,21 +43,15 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let name = format!("stasis {}", env!("CARGO_PKG_VERSION"));
-        Self { baud: DEFAULT_BAUD, events: false, patience: Duration::from_secs(10), name }
+        Self {
+            baud: DEFAULT_BAUD,
+            events: false,
+            patience: Duration::from_secs(10),
+            limit: None,
+            catches_signals: false,
+            name,
+        }
     }
-}
-
-/// The flow of a stream.
-#[derive(Debug, Default)]
-struct Flow {
-    incoming: Incoming,
-    outgoing: Outgoing,
-}
-
-/// Returns bytes that nobody foresees: the seed of the standard library's hash tables is random.
-fn nonce() -> [u8; NONCE] {
-    let hash = RandomState::new().build_hasher().finish();
-    (hash as u32).to_le_bytes()
 }
 
 /// What the machine has said to be under way. A ping has the id of the last request or stream that was begun before it.
@@ -91,91 +90,14 @@ pub struct Client {
     heard: Instant,
     pinged: Instant,
     under_way: UnderWay,
-    /// The sign for others that a tool has this channel; `None` if another one has it.
-    lock: Option<Lock>,
+    /// When the session has taken too long; `None` if it may go on, or that was told.
+    limit: Option<Instant>,
+    signals: Option<Signals>,
+    /// The sign for others that a tool has this channel; `None` if many can use it at a time.
+    _lock: Option<Lock>,
 }
 
 impl Client {
-    /// Connects to a machine's channel, and begins a session.
-    ///
-    /// # Errors
-    ///
-    /// The connection can't be made, another tool has it, the machine does not answer in time, or it speaks another version.
-    pub fn connect(target: &Target, options: Options) -> Result<Self, Error> {
-        let lock = Lock::take(target);
-        let line = Line::open(target, options.baud).map_err(Error::Connect)?;
-        let now = Instant::now();
-        let mut client = Self {
-            wire: Wire::new(line),
-            target: target.to_string(),
-            options,
-            machine: (String::new(), 0),
-            nonce: nonce(),
-            messages: VecDeque::new(),
-            flows: BTreeMap::new(),
-            last_id: 0,
-            is_taken_over: false,
-            heard: now,
-            pinged: now,
-            under_way: UnderWay::default(),
-            lock,
-        };
-        client.machine = client.greet()?;
-        Ok(client)
-    }
-
-    /// Says hello until the machine says welcome. Returns the machine in words, and the number of its boot.
-    fn greet(&mut self) -> Result<(String, u32), Error> {
-        /// A machine that was not ready for a hello gets another one.
-        const AGAIN: Duration = Duration::from_millis(500);
-        let start = Instant::now();
-        let mut said: Option<Instant> = None;
-        let mut hello = vec![VERSION, VERSION, if self.options.events { WANTS_EVENTS } else { 0 }];
-        hello.extend(self.nonce);
-        hello.extend(self.options.name.bytes().take(64));
-        while start.elapsed() < self.options.patience {
-            if said.is_none_or(|said| said.elapsed() >= AGAIN) {
-                self.wire.add(&WAKE);
-                self.send(Kind::Hello, 0, &hello)?;
-                said = Some(Instant::now());
-            }
-            self.wait(Some(AGAIN / 5))?;
-            let mut answer = None;
-            self.receive(&mut |client, frame| {
-                answer = client.greeting(frame).or(answer.take());
-            })?;
-            match answer {
-                Some(Ok(machine)) => {
-                    // What came before belongs to no request of this session.
-                    self.messages.clear();
-                    return Ok(machine);
-                }
-                Some(Err(error)) => return Err(error),
-                None => {}
-            }
-        }
-        match self.lock {
-            Some(_) => {
-                Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
-            }
-            None => Err(Error::InUse(self.target.clone())),
-        }
-    }
-
-    /// Returns what a frame answers to a hello of this session: the machine in words and the number of its boot, or that it speaks no version of ours.
-    fn greeting(&self, frame: Frame) -> Option<Result<(String, u32), Error>> {
-        match frame.kind {
-            Kind::Welcome => Welcome::parse(frame.payload)
-                .filter(|welcome| welcome.nonce == self.nonce)
-                .map(|welcome| Ok((welcome.name.to_owned(), welcome.boot))),
-            Kind::Refused => {
-                let (&[lowest, highest], nonce) = frame.payload.split_first_chunk()?;
-                nonce.starts_with(&self.nonce).then_some(Err(Error::Version { lowest, highest }))
-            }
-            _ => None,
-        }
-    }
-
     /// Returns the machine in words, such as `Stasis 0.1.0 on linux,dummy-virt`.
     pub fn machine(&self) -> &str {
         &self.machine.0
@@ -189,23 +111,6 @@ impl Client {
     pub fn request(&mut self, line: &str) -> Result<u16, Error> {
         let id = self.next_id();
         self.send(Kind::Request, id, line.as_bytes())?;
-        Ok(id)
-    }
-
-    /// Opens a stream, such as `attach linux`, and returns its id.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    pub fn open(&mut self, name: &str) -> Result<u16, Error> {
-        let id = self.next_id();
-        self.send(Kind::Open, id, name.as_bytes())?;
-        let mut flow = Flow::default();
-        let grant = flow.incoming.grant(WINDOW as usize, WINDOW);
-        self.flows.insert(id, flow);
-        if let Some(limit) = grant {
-            self.send(Kind::Grant, id, &limit.to_le_bytes())?;
-        }
         Ok(id)
     }
 
@@ -223,44 +128,15 @@ impl Client {
         self.send(Kind::Cancel, id, &[])
     }
 
-    /// Returns how many bytes of a stream can be sent now.
-    pub fn room(&self, id: u16) -> usize {
-        self.flows.get(&id).map_or(0, |flow| flow.outgoing.room())
-    }
-
-    /// Sends as many of `bytes` as the machine has room for, and returns their number.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    pub fn write(&mut self, id: u16, bytes: &[u8]) -> Result<usize, Error> {
-        let count = bytes.len().min(self.room(id));
-        for piece in bytes[..count].chunks(MAX_DATA) {
-            let Some(flow) = self.flows.get_mut(&id) else { break };
-            let mut payload = flow.outgoing.send(piece.len()).to_le_bytes().to_vec();
-            payload.extend_from_slice(piece);
-            self.send(Kind::Data, id, &payload)?;
-        }
-        Ok(count)
-    }
-
-    /// Says that this side sends no more of a stream.
-    ///
-    /// # Errors
-    ///
-    /// The connection is lost.
-    pub fn end(&mut self, id: u16) -> Result<(), Error> {
-        let sent = self.flows.get(&id).map_or(0, |flow| flow.outgoing.sent());
-        self.send(Kind::End, id, &sent.to_le_bytes())
-    }
-
     /// Returns the next message. Waits for it until `until`, or for ever; `None` if none has come by then.
     ///
     /// # Errors
     ///
-    /// The session is lost: the connection, the machine's answers, or to another client.
+    /// The session is lost: the connection, the machine's answers, or to another client. [`Error::Interrupted`] for each signal, and once [`Error::TooLong`]: the session is as it
+    /// was then, and who gives it up drops it.
     pub fn next(&mut self, until: Option<Instant>) -> Result<Option<Message>, Error> {
         loop {
+            self.check_wanted()?;
             if let Some(message) = self.messages.pop_front() {
                 return Ok(Some(message));
             }
@@ -269,11 +145,24 @@ impl Client {
             }
             self.keep_alive()?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            self.wait(Some(left.unwrap_or(PING).min(PING)))?;
+            let limit = self.limit.map(|limit| limit.saturating_duration_since(Instant::now()));
+            let pause = [left, limit].into_iter().flatten().fold(PING, Duration::min);
+            self.wait(Some(pause))?;
             self.receive(&mut Self::take)?;
             if self.messages.is_empty() && left == Some(Duration::ZERO) {
                 return Ok(None);
             }
+        }
+    }
+
+    /// Fails if a signal has come, or if the session has taken too long, which is told once.
+    fn check_wanted(&mut self) -> Result<(), Error> {
+        if let Some(signal) = self.signals.as_ref().and_then(Signals::take) {
+            return Err(Error::Interrupted(signal));
+        }
+        match self.limit.take_if(|limit| Instant::now() >= *limit) {
+            Some(_) => Err(Error::TooLong),
+            None => Ok(()),
         }
     }
 
@@ -290,30 +179,6 @@ impl Client {
                 None => {}
             }
         }
-    }
-
-    /// Asks a machine that was not heard for a while whether it is there, and looks why if it is not.
-    fn keep_alive(&mut self) -> Result<(), Error> {
-        let silent = self.heard.elapsed();
-        if silent >= self.options.patience {
-            let before = self.machine.1;
-            return Err(match self.greet() {
-                Ok((_, boot)) if boot != before => Error::Reset,
-                Ok(_) | Err(Error::NoAnswer { .. }) => Error::Silent(silent),
-                Err(error) => error,
-            });
-        }
-        if silent >= PING && self.pinged.elapsed() >= PING {
-            self.pinged = Instant::now();
-            self.send(Kind::Ping, self.last_id, &[])?;
-            // The line may have lost a grant.
-            let grants: Vec<(u16, u32)> =
-                self.flows.iter().map(|(id, flow)| (*id, flow.incoming.limit())).collect();
-            for (id, limit) in grants {
-                self.send(Kind::Grant, id, &limit.to_le_bytes())?;
-            }
-        }
-        Ok(())
     }
 
     /// Returns whether a request or a stream was not under way any more when the machine was last asked. Its end is lost if it has not come.
@@ -333,11 +198,7 @@ impl Client {
                 }
             }
             Kind::End => self.take_end(id, payload),
-            // Each hello of this session has its own.
-            Kind::Welcome => {
-                let is_ours = Welcome::parse(payload).is_some_and(|it| it.nonce == self.nonce);
-                self.is_taken_over |= !is_ours;
-            }
+            Kind::Welcome => self.note_welcome(payload),
             Kind::Pong => {
                 let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
                 let ids = ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect();
@@ -352,53 +213,60 @@ impl Client {
         }
     }
 
-    fn take_end(&mut self, id: u16, payload: &[u8]) {
-        let Some((total, _)) = payload.split_first_chunk() else { return };
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        match flow.incoming.take(u32::from_le_bytes(*total), 0) {
-            Ok(()) => self.messages.push_back(Message::End { id }),
-            Err(error) => self.lose(id, &error.to_string()),
-        }
-    }
-
-    /// Ends a stream of which the line has lost something.
-    fn lose(&mut self, id: u16, why: &str) {
-        self.flows.remove(&id);
-        let (status, why) = (Status::Lost, why.to_owned());
-        self.messages.push_back(Message::Done { id, status, why });
-    }
-
-    fn take_data(&mut self, id: u16, payload: &[u8]) {
-        let Some((offset, bytes)) = payload.split_first_chunk() else { return };
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        if let Err(error) = flow.incoming.take(u32::from_le_bytes(*offset), bytes.len()) {
-            self.lose(id, &error.to_string());
-            return;
-        }
-        self.messages.push_back(Message::Data { id, bytes: bytes.to_vec() });
-        if let Some(limit) = flow.incoming.grant(WINDOW as usize, WINDOW) {
-            // A connection that is lost is found when it is read next.
-            let _ = self.send(Kind::Grant, id, &limit.to_le_bytes());
-        }
+    /// Notes whether a welcome is another client's: each hello of this session has its own nonce.
+    fn note_welcome(&mut self, payload: &[u8]) {
+        let is_ours = Welcome::parse(payload).is_some_and(|it| it.nonce == self.nonce);
+        self.is_taken_over |= !is_ours;
     }
 
     /// Sends a frame, or as much of it as the line takes now; the rest goes when something is waited for.
-    fn send(&mut self, kind: Kind, id: u16, payload: &[u8]) -> Result<(), Error> {
+    pub(crate) fn send(&mut self, kind: Kind, id: u16, payload: &[u8]) -> Result<(), Error> {
         self.wire.send(kind, id, payload)
     }
 
     /// Waits until bytes have come, or more can be sent of what waits.
     fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let mut flags = PollFlags::POLLIN;
-        flags.set(PollFlags::POLLOUT, self.wire.waiting() > 0);
         let limit = limit.map_or(PollTimeout::NONE, |limit| {
             PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1)
                 .unwrap_or(PollTimeout::MAX)
         });
-        match poll(&mut [PollFd::new(self.as_fd(), flags)], limit) {
+        match poll(&mut self.polled(), limit) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::Lost(errno.into())),
         }
+    }
+
+    /// Returns what is waited for where this session is: bytes of the machine's, signals, and room for what waits.
+    pub(crate) fn polled(&self) -> Vec<PollFd<'_>> {
+        let mut polled: Vec<PollFd> =
+            self.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        if self.wire.waiting() > 0 {
+            polled.push(PollFd::new(self.wire.as_fd(), PollFlags::POLLOUT));
+        }
+        polled
+    }
+
+    /// Returns the frames that have come, for who keeps the session's requests and streams itself. Asks the machine whether it is there if it has been silent.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::next`].
+    pub(crate) fn frames(&mut self) -> Result<Vec<(Kind, u16, Vec<u8>)>, Error> {
+        self.check_wanted()?;
+        self.keep_alive()?;
+        let frames = self.wire.receive()?;
+        if !frames.is_empty() {
+            self.heard = Instant::now();
+        }
+        for (_, _, payload) in frames.iter().filter(|(kind, ..)| *kind == Kind::Welcome) {
+            self.note_welcome(payload);
+        }
+        if self.is_taken_over { Err(Error::TakenOver) } else { Ok(frames) }
+    }
+
+    /// Returns the number of the machine's boot.
+    pub(crate) fn boot(&self) -> u32 {
+        self.machine.1
     }
 
     /// Passes all frames that have come to `take`.
@@ -410,18 +278,9 @@ impl Client {
         Ok(())
     }
 
-    /// Returns the line of the session, the machine in words, and the number of its boot. Nobody says goodbye then.
-    pub(crate) fn into_wire(mut self) -> Result<(Wire, String, u32), Error> {
-        let (name, boot) = std::mem::take(&mut self.machine);
-        let nowhere = Wire::new(Line::nowhere()?);
-        Ok((std::mem::replace(&mut self.wire, nowhere), name, boot))
-    }
-}
-
-impl AsFd for Client {
-    /// Returns what becomes readable when [`Client::next`] has something to return.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wire.as_fd()
+    /// Returns what becomes readable when [`Self::next`] has something to return.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.wire.as_fd()].into_iter().chain(self.signals.as_ref().map(Signals::as_fd))
     }
 }
 

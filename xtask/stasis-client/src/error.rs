@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::Status;
 
 /// Why a client has no session, or has it no more; or how a request has ended that was not done.
@@ -56,6 +58,12 @@ pub enum Error {
     /// Frames were damaged on the way.
     #[error("the line has lost the end of the answer; ask again")]
     Damaged,
+    /// A signal has come that ends the tool.
+    #[error("given up ({0})")]
+    Interrupted(Signal),
+    /// The session has taken longer than its limit.
+    #[error("it took longer than --timeout says, and was given up")]
+    TooLong,
     /// The machine has refused what was asked, or it has failed.
     #[error("{why}")]
     Refused {
@@ -68,11 +76,12 @@ pub enum Error {
 
 impl Error {
     /// Returns the exit code of a program that ends by this error: 1 if the machine has refused it, 2 for what is mistyped, 3 if there is no session, 4 if the
-    /// session was lost, 5 for another version, 6 if it was given up.
+    /// session was lost, 5 for another version, 6 if it was given up, 7 if it took too long.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { status: Status::Mistyped, .. } => 2,
-            Self::Refused { status: Status::GivenUp, .. } => 6,
+            Self::Refused { status: Status::GivenUp, .. } | Self::Interrupted(_) => 6,
+            Self::TooLong => 7,
             Self::Refused { status: Status::Lost, .. } => 4,
             Self::Refused { .. } => 1,
             Self::Connect(_) | Self::InUse(_) | Self::NoAnswer { .. } => 3,

@@ -9,6 +9,7 @@ mod error;
 mod lock;
 mod message;
 mod share;
+mod signals;
 pub mod target;
 pub mod terminal;
 mod wire;

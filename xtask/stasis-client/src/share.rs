@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,9 +13,10 @@ use stasis_channel::Kind;
 use stasis_channel::message::{Hello, NONCE, Status, WANTS_EVENTS};
 use stasis_channel::session::{MAX_OPEN, refusal, welcome};
 
+use crate::lock::Lock;
 use crate::target::Line;
 use crate::wire::Wire;
-use crate::{Client, Error};
+use crate::{Client, Error, Target};
 
 /// Clients at a time.
 const MOST: usize = 64;
@@ -51,22 +51,20 @@ struct Come {
 /// A machine and its clients.
 #[must_use = "it serves clients only when it runs"]
 pub struct Share {
-    machine: Wire,
-    name: String,
-    boot: u32,
-    patience: Duration,
+    machine: Client,
     listener: UnixListener,
     guests: BTreeMap<u64, Guest>,
     owners: BTreeMap<u16, Owner>,
     last_guest: u64,
     last_id: u16,
-    heard: Instant,
-    pinged: Instant,
+    /// The sign for tools that they need not wait for each other.
+    _sign: Option<Lock>,
 }
 
-fn come(wire: &mut Wire) -> Result<Vec<Come>, Error> {
-    let frames = wire.receive()?;
-    Ok(frames.into_iter().map(|(kind, id, payload)| Come { kind, id, payload }).collect())
+impl Come {
+    fn all(frames: Vec<(Kind, u16, Vec<u8>)>) -> impl Iterator<Item = Self> {
+        frames.into_iter().map(|(kind, id, payload)| Self { kind, id, payload })
+    }
 }
 
 impl Share {
@@ -75,47 +73,35 @@ impl Share {
     /// # Errors
     ///
     /// The listener can't be waited for.
-    pub fn new(client: Client, listener: UnixListener, patience: Duration) -> Result<Self, Error> {
+    pub fn new(machine: Client, listener: UnixListener) -> Result<Self, Error> {
         listener.set_nonblocking(true)?;
-        let (machine, name, boot) = client.into_wire()?;
-        let now = Instant::now();
+        let place = listener.local_addr()?;
+        let place = place.as_pathname().map(|path| Target::Unix(path.to_owned()));
         Ok(Self {
+            _sign: place.as_ref().and_then(Lock::share),
             machine,
-            name,
-            boot,
-            patience,
             listener,
             guests: BTreeMap::new(),
             owners: BTreeMap::new(),
             last_guest: 0,
             last_id: 0,
-            heard: now,
-            pinged: now,
         })
     }
 
-    /// Serves clients until the machine is lost.
+    /// Serves clients until a signal ends it.
     ///
     /// # Errors
     ///
-    /// Always: how the machine was lost.
+    /// How the machine was lost.
     pub fn run(mut self) -> Result<(), Error> {
-        const PING: Duration = Duration::from_secs(1);
         loop {
             self.wait()?;
-            for frame in come(&mut self.machine)? {
-                self.heard = Instant::now();
-                self.take_from_machine(frame);
+            match self.machine.frames() {
+                Err(Error::Interrupted(_)) => return Ok(()),
+                frames => Come::all(frames?).for_each(|frame| self.take_from_machine(frame)),
             }
             self.accept();
             self.take_from_guests()?;
-            if self.heard.elapsed() >= self.patience {
-                return Err(Error::Silent(self.heard.elapsed()));
-            }
-            if self.pinged.elapsed() >= PING {
-                self.pinged = Instant::now();
-                self.machine.send(Kind::Ping, 0, &[])?;
-            }
         }
     }
 
@@ -126,9 +112,10 @@ impl Share {
             flags.set(PollFlags::POLLOUT, wire.waiting() > 0);
             flags
         };
-        let wires = self.guests.values().map(|guest| &guest.wire).chain([&self.machine]);
+        let wires = self.guests.values().map(|guest| &guest.wire);
         let mut waiting: Vec<PollFd> =
             wires.map(|wire| PollFd::new(wire.as_fd(), flags(wire))).collect();
+        waiting.extend(self.machine.polled());
         waiting.push(PollFd::new(self.listener.as_fd(), PollFlags::POLLIN));
         match poll(&mut waiting, PollTimeout::from(TICK)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -173,7 +160,7 @@ impl Share {
         let numbers: Vec<u64> = self.guests.keys().copied().collect();
         for number in numbers {
             let Some(guest) = self.guests.get_mut(&number) else { continue };
-            let frames = match come(&mut guest.wire) {
+            let frames = match guest.wire.receive() {
                 Ok(frames) if guest.wire.waiting() <= TOO_MUCH => frames,
                 _ => {
                     self.give_up(number)?;
@@ -181,7 +168,7 @@ impl Share {
                     continue;
                 }
             };
-            for frame in frames {
+            for frame in Come::all(frames) {
                 self.take_from_guest(number, frame)?;
             }
         }
@@ -240,7 +227,7 @@ impl Share {
         self.guests.entry(number).and_modify(|guest| {
             (guest.is_open, guest.wants_events) = (true, wants_events);
         });
-        let welcome = welcome(nonce, self.boot, &self.name);
+        let welcome = welcome(nonce, self.machine.boot(), self.machine.machine());
         self.answer(number, Kind::Welcome, 0, &welcome);
     }
 

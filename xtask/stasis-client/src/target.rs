@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::termios::{self, BaudRate, ControlFlags, Termios};
+use nix::unistd::geteuid;
 
 use crate::terminal::Settings;
 
@@ -29,6 +30,14 @@ pub enum Target {
 }
 
 impl Target {
+    /// Returns the socket at which `stasis connect` serves this user's tools unless it is told another place, if there is one that is this user's own.
+    pub fn usual() -> Option<Self> {
+        let path = usual_socket();
+        let metadata = path.metadata().ok()?;
+        let is_own = metadata.uid() == geteuid().as_raw();
+        (metadata.file_type().is_socket() && is_own).then_some(Self::Unix(path))
+    }
+
     /// Returns the same name for the same socket or device, by whatever path it is reached.
     pub(crate) fn canonical(&self) -> String {
         match self {
@@ -43,6 +52,15 @@ impl Target {
     /// Returns whether it is a serial device.
     pub fn is_device(&self) -> bool {
         matches!(self, Self::Device(_))
+    }
+}
+
+/// Returns the path of the socket at which `stasis connect` serves this user's tools unless it is told another place.
+pub fn usual_socket() -> PathBuf {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    match folder.filter(|folder| folder.is_dir()) {
+        Some(folder) => folder.join("stasis.sock"),
+        None => std::env::temp_dir().join(format!("stasis-{}.sock", geteuid())),
     }
 }
 
@@ -144,11 +162,6 @@ impl Line {
             }
             Target::Device(path) => device(path, baud).map(Box::new).map(Self::Device),
         }
-    }
-
-    /// Returns a line that nobody has the other end of.
-    pub(crate) fn nowhere() -> io::Result<Self> {
-        UnixStream::pair().map(|(end, _)| Self::Socket(OwnedFd::from(end).into()))
     }
 
     /// Returns the file to read from and to write to.

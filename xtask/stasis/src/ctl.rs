@@ -37,10 +37,13 @@ COMMAND is one of the console's, such as guests, top, checkpoint linux, or one o
 It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answers, or another tool has the channel;
 4: the machine or the connection was lost in the midst; 5: the machine speaks another version; 6: given up; 7: waited too long.";
 
+/// The variable of the environment that says where the machine's channel is.
+pub(crate) const TO: &str = "STASIS_TO";
+
 /// Where a machine's channel is.
 #[derive(Args, Clone, Debug)]
 pub struct Address {
-    /// Where the machine's channel is; else the environment's STASIS_TO says it
+    /// Where the machine's channel is; else the environment's STASIS_TO says it, or a `stasis connect` that runs
     #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT|DEVICE")]
     pub to: Option<Target>,
     /// Bits per second of a serial device [default: 115200]
@@ -57,31 +60,57 @@ impl Address {
         Duration::from_secs(self.patience.max(1))
     }
 
+    /// Returns where the machine's channel is: as `target` says, or this address, or the environment, or a `stasis connect` that runs.
+    ///
+    /// # Errors
+    ///
+    /// Nobody says it, or it is mistyped.
+    pub fn target(&self) -> Result<Target> {
+        let mistyped = |why: String| anyhow::Error::from(Coded { code: 2, why });
+        if let Some(target) = &self.to {
+            return Ok(target.clone());
+        }
+        match std::env::var(TO) {
+            Ok(target) if !target.is_empty() => {
+                let parsed = target.parse::<Target>();
+                parsed.map_err(|why| mistyped(format!("the environment's {TO}=\"{target}\": {why}")))
+            }
+            _ => Target::usual().ok_or_else(|| {
+                mistyped(format!(
+                    "where is the machine? --to unix:PATH says it, or the environment's {TO}, or `stasis connect unix:PATH`, which serves all tools"
+                ))
+            }),
+        }
+    }
+
     /// Connects to the channel. `events` says whether events are sent.
     ///
     /// # Errors
     ///
     /// There is no session. The error has the exit code of it.
     pub fn connect(&self, events: bool) -> Result<Client> {
-        let target = match &self.to {
-            Some(target) => target.clone(),
-            None => {
-                let variable = std::env::var("STASIS_TO").unwrap_or_default();
-                let target = variable.parse::<Target>();
-                target.map_err(|_| {
-                    let why = "where is the machine? --to unix:PATH, or the environment's STASIS_TO, says it";
-                    Coded { code: 2, why: why.to_owned() }
-                })?
-            }
-        };
+        self.connect_for(events, None)
+    }
+
+    /// Connects to the channel, for a session that takes no longer than `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::connect`].
+    pub fn connect_for(&self, events: bool, limit: Option<Duration>) -> Result<Client> {
+        self.session(Options { events, limit, catches_signals: true, ..Options::default() })
+    }
+
+    /// Begins a session with these options, and this address's rate and patience.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::connect`].
+    pub fn session(&self, options: Options) -> Result<Client> {
+        let target = self.target()?;
         ensure!(self.baud.is_none() || target.is_device(), "--baud is for a serial device alone");
-        let options = Options {
-            baud: self.baud.unwrap_or(DEFAULT_BAUD),
-            events,
-            patience: self.patience(),
-            ..Options::default()
-        };
-        Client::connect(&target, options).map_err(coded)
+        let (baud, patience) = (self.baud.unwrap_or(DEFAULT_BAUD), self.patience());
+        Client::connect(&target, Options { baud, patience, ..options }).map_err(coded)
     }
 }
 
@@ -106,6 +135,17 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
+/// Returns the error of one of this tool's own commands that has the wrong arguments, which the machine does not know.
+fn wrong_words(word: &str) -> anyhow::Error {
+    let usage = match word {
+        "events" => "events",
+        "output" => "output FOLDER [GUEST...]",
+        "get" => "get CHECKPOINT FILE",
+        _ => "put FILE NAME",
+    };
+    Coded { code: 2, why: format!("it is `stasis ctl {usage}`") }.into()
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -121,9 +161,14 @@ pub fn main(arguments: Arguments) -> Result<()> {
         ["output", folder, ref guests @ ..] => {
             outputs::main(&address, Path::new(folder), guests, timeout)
         }
-        ["get", which, file] => transfer::get(&address, which, Path::new(file)),
-        ["put", file, name] => transfer::put(&address, Path::new(file), name),
-        ["stream", ref name @ ..] => stream::main(&address, &name.join(" ")),
+        ["get", which, file] => {
+            transfer::get(address.connect_for(false, timeout)?, which, Path::new(file))
+        }
+        ["put", file, name] => transfer::put(&address, timeout, Path::new(file), name),
+        ["stream", ref name @ ..] => {
+            stream::main(address.connect_for(false, timeout)?, &name.join(" "))
+        }
+        [word @ ("events" | "output" | "get" | "put"), ..] => Err(wrong_words(word)),
         _ => ask::main(&address, &words.join(" "), json, timeout),
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use stasis_client::Options;
 
 use self::listen::{Debugger, Listen};
 use crate::ctl::stream::Carried;
@@ -18,8 +19,8 @@ use crate::ctl::{Address, coded};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
-With --to, the guest of a machine that runs is debugged, and goes on when the debugger leaves. Else it is in a CHECKPOINT, which is a file, or DISK
-WHICH, and nothing can be changed.
+With --to, or where STASIS_TO or a `stasis connect` says where the machine is and there is no such file, the guest of a machine that runs is debugged,
+and goes on when the debugger leaves. Else it is in a CHECKPOINT, which is a file, or DISK WHICH, and nothing can be changed.
 
 Without --listen, gdb-multiarch is started, or what --debugger names; what stands behind -- goes to it, such as the program with the guest's symbols.
 Of a Linux in a checkpoint, functions have names without one. With --listen, connect a debugger yourself: `target remote HOST:PORT` or `target remote
@@ -28,7 +29,7 @@ PATH`. lldb: `gdb-remote PORT`.";
 /// What the command takes.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// With --to the name or the number of a guest; else a checkpoint: FILE, or DISK WHICH
+    /// The name or the number of a guest of a machine; or a checkpoint: FILE, or DISK WHICH
     #[arg(num_args = 1..=2, required = true, value_name = "GUEST|CHECKPOINT")]
     words: Vec<String>,
     #[command(flatten)]
@@ -68,11 +69,12 @@ impl Choice {
 /// The checkpoint can't be read, the machine or the guest is not there, nobody can listen there, or there is no debugger.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Arguments { words, machine, debugger } = arguments;
-    if machine.to.is_some() {
-        let [guest] = &words[..] else {
-            bail!("with --to, one guest is named: {}", words.join(" "))
-        };
-        return on_machine(guest, &machine, &debugger);
+    match &words[..] {
+        [guest] if machine.to.is_some() || is_guest(guest, &machine) => {
+            return on_machine(guest, &machine, &debugger);
+        }
+        _ if machine.to.is_some() => bail!("with --to, one guest is named: {}", words.join(" ")),
+        _ => {}
     }
     let mut loaded = crate::checkpoint::only(&words)?;
     checkpoint::with(&mut loaded, |stored, symbols| {
@@ -83,10 +85,16 @@ pub fn main(arguments: Arguments) -> Result<()> {
     })
 }
 
+/// Returns whether a word that no file has as its name is a guest's of a machine that the environment, or a `stasis connect` that runs, says.
+fn is_guest(word: &str, machine: &Address) -> bool {
+    !Path::new(word).exists() && machine.target().is_ok()
+}
+
 /// Lets a debugger talk with a machine until one of them ends it.
 fn on_machine(guest: &str, machine: &Address, debugger: &Choice) -> Result<()> {
     // Ask the machine first: a debugger that starts, and has nobody to talk with, says less.
-    let mut client = machine.connect(false)?;
+    // Signals stay as they are: the debugger inherits them.
+    let mut client = machine.session(Options::default())?;
     let Debugger { input, output, child } = debugger.connect(None)?;
     let id = client.open(&format!("gdb {guest}")).map_err(coded)?;
     let carried = Carried::new(id, None).run_between(&mut client, input, output).map(drop);

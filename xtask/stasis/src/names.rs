@@ -1,4 +1,4 @@
-//! What a shell offers behind Tab: the names of a machine's guests and checkpoints, which the machine is asked for if `--to`, or STASIS_TO, says where it is.
+//! What a shell offers behind Tab: the names of a machine's guests and checkpoints, which the machine is asked for if `--to`, STASIS_TO, or a `stasis connect` that runs says where it is.
 //!
 //! The words are those that the [console](stasis_console::command) itself completes. A machine that has not answered within a second, for it is busy with another request or is not there, offers nothing.
 
@@ -10,7 +10,9 @@ use serde_json::Value;
 use stasis_client::{Client, Message, Options, Target};
 use stasis_console::command::{List, Names, list_for, words_for};
 
-/// How long a machine may take to answer.
+use crate::ctl::TO;
+
+/// How long a machine may take to answer, unless `--patience` in the line says another time.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The commands of `ctl` that are no commands of the console's; each with one that takes the same name first, if there is one.
@@ -72,20 +74,19 @@ fn offered(before: &str, typed: &str) -> Vec<CompletionCandidate> {
 
 /// Returns the names of this list that the machine knows; `None` if nobody says where it is, or it does not answer in time.
 fn asked(list: List) -> Option<Names> {
-    let mut words = std::env::args();
-    let to = words.by_ref().find_map(|word| match word.strip_prefix("--to") {
-        Some("") => Some(None),
-        Some(rest) => rest.strip_prefix('=').map(|to| Some(to.to_owned())),
-        None => None,
-    });
-    let to = match to {
-        Some(Some(to)) => to,
-        Some(None) => words.next()?,
-        None => std::env::var("STASIS_TO").ok()?,
+    let words: Vec<String> = std::env::args().collect();
+    let to = match option("--to", &words) {
+        Some(to) => Some(to.to_owned()),
+        None => std::env::var(TO).ok().filter(|to| !to.is_empty()),
     };
-    let target: Target = to.parse().ok()?;
-    let until = Instant::now() + PATIENCE;
-    let options = Options { patience: PATIENCE, ..Options::default() };
+    let target = match to {
+        Some(to) => to.parse().ok()?,
+        None => Target::usual()?,
+    };
+    let patience = option("--patience", &words).and_then(|seconds| seconds.parse().ok());
+    let patience = patience.map_or(PATIENCE, Duration::from_secs);
+    let until = Instant::now() + patience;
+    let options = Options { patience, ..Options::default() };
     let mut client = Client::connect(&target, options).ok()?;
     let mut names = |line| answer(&mut client, line, until).map(|rows| names_in(&rows));
     Some(match list {
@@ -96,6 +97,15 @@ fn asked(list: List) -> Option<Names> {
         List::Checkpoints => Names { checkpoints: names("store --json")?, ..Names::default() },
         List::Volumes => Names { volumes: names("volume --json")?, ..Names::default() },
     })
+}
+
+/// Returns the value of an option in a command line, behind a space or `=`.
+fn option<'w>(name: &str, words: &'w [String]) -> Option<&'w str> {
+    let place = words.iter().position(|word| word.starts_with(name))?;
+    match words[place].strip_prefix(name) {
+        Some("") => words.get(place + 1).map(String::as_str),
+        rest => rest?.strip_prefix('='),
+    }
 }
 
 /// Returns the answer to a command line; `None` if its end has not come by `until`. A request that is under way on the machine is not waited for longer.
@@ -122,6 +132,13 @@ pub fn names_in(rows: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_option_has_its_value_behind_a_space_or_an_equals_sign() {
+        let words: Vec<String> = ["stasis", "--to=a", "--patience", "5"].map(String::from).into();
+        assert_eq!((option("--to", &words), option("--patience", &words)), (Some("a"), Some("5")));
+        assert_eq!(option("--baud", &words), None);
+    }
 
     #[test]
     fn the_command_begins_behind_the_options() {

@@ -1,7 +1,7 @@
 //! A command of the console's, and its answer.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use stasis_client::{Error, Part, Status};
@@ -9,7 +9,6 @@ use stasis_console::command;
 
 use super::bar::Bar;
 use super::{Address, coded};
-use crate::report::Coded;
 
 /// The option of a command of the console's that makes its answer objects of JSON.
 const JSON: &str = "--json";
@@ -22,10 +21,9 @@ pub(super) fn main(
     timeout: Option<Duration>,
 ) -> Result<()> {
     let line = with_json(line, json);
-    let mut client = address.connect(false)?;
-    let until = timeout.map(|timeout| Instant::now() + timeout);
+    let mut client = address.connect_for(false, timeout)?;
     let (mut out, mut bar) = (io::stdout(), Bar::default());
-    let (mut is_late, mut is_unheard) = (false, false);
+    let mut is_unheard = false;
     let result = client.ask(&line, &mut |part| {
         match part {
             Part::Bytes(bytes) => {
@@ -34,16 +32,11 @@ pub(super) fn main(
             Part::Progress { done, total, what } => bar.show(done, total, what),
             Part::Nothing => {}
         }
-        is_late |= until.is_some_and(|until| Instant::now() >= until);
-        !is_late && !is_unheard
+        !is_unheard
     });
     drop(bar);
     match result {
         Err(Error::Refused { status: Status::GivenUp, .. }) if is_unheard => Ok(()),
-        Err(Error::Refused { status: Status::GivenUp, .. }) if is_late => {
-            let why = "it took longer than --timeout says, and was given up".to_owned();
-            Err(Coded { code: 7, why }.into())
-        }
         result => result.map_err(coded),
     }
 }

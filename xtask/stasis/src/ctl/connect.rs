@@ -1,27 +1,33 @@
 //! `stasis connect`: one session with a machine, for many tools of this host.
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use stasis_client::Share;
+use nix::sys::stat::{Mode, umask};
+use stasis_client::{Share, Target, target};
 
-use super::{Address, coded};
-use crate::report;
+use super::{Address, TO, coded};
+use crate::report::{self, Coded};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
-A channel has one client at a time. This is one, and serves any number at a socket of its own, each as the machine would:
-stasis ctl --to unix:SOCKET guests. It goes on until the machine is lost or it is ended. The socket is for this user alone.";
+A channel has one client at a time. This is one, and serves any number at a socket of its own, each as the machine would. This user's tools find
+it there by themselves: `stasis ctl guests`. With --listen, another place is named, and tools are told by --to. It goes on until the machine is
+lost, or Ctrl-C ends it. The socket is for this user alone.";
 
 /// What the command takes.
 #[derive(Args, Debug)]
 pub struct Arguments {
+    /// Where the machine's channel is; else --to or the environment's STASIS_TO says it
+    #[arg(value_name = "unix:PATH|tcp:HOST:PORT|DEVICE", conflicts_with = "to")]
+    target: Option<Target>,
     #[command(flatten)]
     address: Address,
-    /// The socket that is made [default: stasis-PID in XDG_RUNTIME_DIR or the folder for temporary files]
+    /// The socket that is made [default: stasis.sock in XDG_RUNTIME_DIR, or stasis-UID.sock in the folder for temporary files]
     #[arg(long, value_name = "PATH")]
     listen: Option<PathBuf>,
 }
@@ -36,42 +42,47 @@ impl Drop for Place {
     }
 }
 
-/// Runs the command.
+/// Runs the command, until a signal ends it.
 ///
 /// # Errors
 ///
 /// There is no session, or it is lost; or the socket can't be made.
 pub fn main(arguments: Arguments) -> Result<()> {
-    let Arguments { address, listen } = arguments;
-    let path = listen.unwrap_or_else(|| {
-        let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let folder = folder.filter(|folder| folder.is_dir()).unwrap_or_else(std::env::temp_dir);
-        folder.join(format!("stasis-{}", std::process::id()))
-    });
-    let client = address.connect(true)?;
+    let Arguments { target, mut address, listen } = arguments;
+    address.to = target.or(address.to);
+    let path = listen.clone().unwrap_or_else(target::usual_socket);
+    if address.to.is_none() && std::env::var_os(TO).is_none() {
+        let why = "where is the machine? `stasis connect unix:PATH`, or tcp:HOST:PORT, or a serial device".to_owned();
+        return Err(Coded { code: 2, why }.into());
+    }
     let (listener, _place) = listen_at(&path)?;
-    report::step(format_args!(
-        "{}: stasis ctl --to unix:{} guests",
-        client.machine(),
-        path.display()
-    ));
-    let share = Share::new(client, listener, address.patience()).map_err(coded)?;
-    share.run().map_err(coded)
+    let client = address.connect(true)?;
+    let tool = match listen {
+        None => "stasis ctl guests".to_owned(),
+        Some(path) => format!("stasis ctl --to unix:{} guests", path.display()),
+    };
+    report::step(format_args!("{}: {tool}", client.machine()));
+    Share::new(client, listener).and_then(Share::run).map_err(coded)
 }
 
-/// Makes the socket, which only this user can connect to.
+/// Makes the socket, which only this user can connect to. One that a tool has left that was killed is replaced.
 fn listen_at(path: &Path) -> Result<(UnixListener, Place)> {
-    let before = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
-    nix::sys::stat::umask(before);
-    match listener {
-        Ok(listener) => Ok((listener, Place(path.to_owned()))),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                bail!("{} is in use: another tool listens there", path.display());
+    let is_socket = path.symlink_metadata().is_ok_and(|it| it.file_type().is_socket());
+    if is_socket {
+        match UnixStream::connect(path) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                // If it can't be removed, it is still in use.
+                let _ = std::fs::remove_file(path);
             }
-            Err(anyhow!("{} is there, and nobody listens: remove it", path.display()))
+            _ => bail!(
+                "{} is in use: another `stasis connect` serves there; --listen names another place",
+                path.display()
+            ),
         }
-        Err(error) => Err(error).with_context(|| format!("cannot listen at {}", path.display())),
     }
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let listener = UnixListener::bind(path);
+    umask(before);
+    let listener = listener.with_context(|| format!("cannot listen at {}", path.display()))?;
+    Ok((listener, Place(path.to_owned())))
 }

@@ -38,7 +38,7 @@ struct Outputs {
     left_out: Vec<String>,
 }
 
-/// Adds what these guests send to `FOLDER/GUEST.log`; what all send, also those that come later, if none is named. Ends after `timeout`, or when each guest that is named is gone.
+/// Adds what these guests send to `FOLDER/GUEST.log`; what all send, also those that come later, if none is named. Ends after `timeout`, by a signal, or when each guest that is named is gone.
 pub(super) fn main(
     address: &Address,
     folder: &Path,
@@ -57,9 +57,10 @@ pub(super) fn main(
         if outputs.files.is_empty() && !outputs.wanted.is_empty() {
             return Ok(());
         }
-        match outputs.client.next(until).map_err(coded)? {
-            Some(message) => outputs.take(message)?,
-            None => break,
+        match outputs.client.next(until) {
+            Ok(Some(message)) => outputs.take(message)?,
+            Ok(None) | Err(Error::Interrupted(_)) => break,
+            Err(error) => return Err(coded(error)),
         }
     }
     Ok(())

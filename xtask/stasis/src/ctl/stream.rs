@@ -10,12 +10,11 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use stasis_client::{Client, Error, Message, Status};
 
-use super::{Address, coded};
+use super::coded;
 use crate::console::keys::Keys;
 
 /// Carries bytes to and fro until the machine ends the stream.
-pub(super) fn main(address: &Address, name: &str) -> Result<()> {
-    let mut client = address.connect(false)?;
+pub(super) fn main(mut client: Client, name: &str) -> Result<()> {
     let id = client.open(name).map_err(coded)?;
     Carried::new(id, None).run(&mut client).map(drop)
 }
@@ -102,16 +101,14 @@ impl Carried {
         const SECOND: u16 = 1000;
         // A person is always listened to.
         let wants = self.has_input && (self.keys.is_some() || self.pending.is_empty());
-        let mut waiting = vec![PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-        if wants {
-            waiting.push(PollFd::new(input.as_fd(), PollFlags::POLLIN));
-        }
+        let fds = wants.then(|| input.as_fd()).into_iter().chain(client.fds());
+        let mut waiting: Vec<PollFd> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         match poll(&mut waiting, PollTimeout::from(SECOND)) {
             Ok(_) => {}
             Err(Errno::EINTR) => return Ok(false),
             Err(errno) => return Err(errno).context("cannot wait for input"),
         }
-        Ok(waiting.get(1).and_then(PollFd::any) == Some(true))
+        Ok(wants && waiting[0].any() == Some(true))
     }
 
     fn take_input(&mut self, input: &mut File) -> Result<()> {

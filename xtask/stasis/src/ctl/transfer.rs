@@ -1,7 +1,7 @@
 //! `stasis ctl get` and `put`: a checkpoint from a machine that runs into a file, and back.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -15,8 +15,7 @@ use crate::output::Output;
 use crate::report;
 
 /// Writes a checkpoint of the machine's store to a file, and checks it.
-pub(super) fn get(address: &Address, which: &str, to: &Path) -> Result<()> {
-    let mut client = address.connect(false)?;
+pub(super) fn get(mut client: Client, which: &str, to: &Path) -> Result<()> {
     let total = size_of(&mut client, which)?;
     let mut output = Output::create(to)?;
     let (mut bar, mut done) = (Bar::default(), 0);
@@ -54,10 +53,15 @@ fn size_of(client: &mut Client, which: &str) -> Result<Option<u64>> {
     Ok(rows.find(is_it).and_then(|row| row["size"].as_u64()))
 }
 
-/// Checks the checkpoint in a file, and writes it into the machine's store under this name.
-pub(super) fn put(address: &Address, file: &Path, name: &str) -> Result<()> {
+/// Checks the checkpoint in a file, and writes it into the machine's store under this name, in no longer than `timeout`.
+pub(super) fn put(
+    address: &Address,
+    timeout: Option<Duration>,
+    file: &Path,
+    name: &str,
+) -> Result<()> {
     let mut loaded = Loaded::from_file(file)?;
-    let mut client = address.connect(false)?;
+    let mut client = address.connect_for(false, timeout)?;
     let (mut opened, _) = loaded.open()?;
     let total = opened.len();
     let id = client.open(&format!("put {name} {total}")).map_err(coded)?;

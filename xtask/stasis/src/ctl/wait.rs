@@ -8,6 +8,15 @@ use stasis_client::{Client, Message};
 
 use super::{Address, coded};
 use crate::report::Coded;
+use crate::suggest::nearest;
+
+/// The states in which a guest can be, and that it is there no more.
+const STATES: [&str; 8] =
+    ["running", "paused", "debugged", "waiting", "off", "crashed", "lost", REMOVED];
+const REMOVED: &str = "removed";
+
+/// The events of `docs/channel.md` that are worth waiting for.
+const EVENTS: [&str; 4] = ["guest", "checkpoint", "window", "notice"];
 
 /// What is waited for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,6 +42,15 @@ impl Wish {
             };
             *place = condition.split_once('=').map(|(_, value)| value.to_owned());
         }
+        let known = |given: &Option<String>, kind: &str, names: &[&str]| {
+            let Some(given) = given.as_deref().filter(|given| !names.contains(given)) else {
+                return Ok(());
+            };
+            let (near, names) = (nearest(given, names.iter().copied()), names.join(", "));
+            Err(mistyped(&format!("there is no {kind} \"{given}\"{near}; there are {names}")))
+        };
+        known(&wish.state, "state", &STATES)?;
+        known(&wish.event, "event", &EVENTS)?;
         match (&wish.guest, &wish.state, &wish.event) {
             (Some(_), Some(_), None) | (_, None, Some(_)) => Ok(wish),
             _ => Err(mistyped("wait for guest=NAME state=STATE, or for event=NAME [guest=NAME]")),
@@ -58,6 +76,9 @@ fn mistyped(why: &str) -> anyhow::Error {
     Coded { code: 2, why: why.to_owned() }.into()
 }
 
+/// The line may have lost an event, so the list is looked at from time to time.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// Waits until the conditions are met, at most as long as `timeout`.
 pub(super) fn main(
     address: &Address,
@@ -71,7 +92,8 @@ pub(super) fn main(
         return Ok(());
     }
     loop {
-        match client.next(until).map_err(coded)? {
+        let tick = Instant::now() + AGAIN;
+        match client.next(Some(until.map_or(tick, |until| until.min(tick)))).map_err(coded)? {
             Some(Message::Event(event)) => {
                 let event: Value = serde_json::from_str(&event).unwrap_or_default();
                 if wish.is_event(&event) || wish.event.is_none() && is_so(&mut client, &wish)? {
@@ -79,6 +101,11 @@ pub(super) fn main(
                 }
             }
             Some(_) => {}
+            None if until.is_none_or(|until| Instant::now() < until) => {
+                if wish.event.is_none() && is_so(&mut client, &wish)? {
+                    return Ok(());
+                }
+            }
             None => {
                 let why = format!("it was waited in vain for {}", conditions.join(" "));
                 return Err(Coded { code: 7, why }.into());
@@ -92,11 +119,13 @@ fn is_so(client: &mut Client, wish: &Wish) -> Result<bool> {
     let list = client.answer("guests --json").map_err(coded)?;
     let rows: Vec<Value> = list.lines().filter_map(|row| serde_json::from_str(row).ok()).collect();
     let name = wish.guest.as_deref();
-    // One that is waited for may yet be made.
-    if rows.iter().all(|row| row["name"].as_str() != name)
-        && wish.state.as_deref() != Some("running")
-    {
-        bail!("there is no guest \"{}\"", name.unwrap_or_default());
+    if rows.iter().all(|row| row["name"].as_str() != name) {
+        match wish.state.as_deref() {
+            Some(REMOVED) => return Ok(true),
+            // One that is waited for may yet be made.
+            Some("running") => {}
+            _ => bail!("there is no guest \"{}\"", name.unwrap_or_default()),
+        }
     }
     Ok(rows.iter().any(|row| wish.is_row(row)))
 }
@@ -115,6 +144,13 @@ mod tests {
         assert!(!wish.is_row(&row("off")));
         for wrong in [&["guest=linux"][..], &["state=off"], &[], &["cow=off"], &["guest"]] {
             assert!(Wish::of(wrong).is_err(), "{wrong:?}");
+        }
+        for (wrong, near) in [
+            (&["guest=linux", "state=runing"][..], "did you mean \"running\"?; there are running,"),
+            (&["event=chekpoint"], "did you mean \"checkpoint\"?; there are guest,"),
+        ] {
+            let error = Wish::of(wrong).unwrap_err().to_string();
+            assert!(error.contains(near), "{error}");
         }
     }
 }

@@ -1,0 +1,138 @@
+//! `stasis connect` and the tools that find it, with a machine that is a socket, a port of TCP or a serial line, and answers as the channel's specification says.
+
+mod machine;
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use machine::{PATIENCE, at_a_socket, serve, stasis, wait_for};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{Pid, ttyname};
+use stasis_channel::Kind;
+
+fn run(folder: &Path, words: &[&str]) -> Output {
+    stasis(folder, words).output().unwrap()
+}
+
+/// Starts the tool, and returns it when the machine has got a frame of this kind of it.
+fn started(folder: &Path, words: &[&str], kinds: &Receiver<Kind>, until: Kind) -> Child {
+    kinds.try_iter().for_each(drop);
+    let child = stasis(folder, words).stderr(Stdio::piped()).spawn().unwrap();
+    while kinds.recv_timeout(PATIENCE).unwrap() != until {}
+    child
+}
+
+/// Sends a signal to a tool. Returns its exit code and what it has said.
+fn ended_by(signal: Signal, child: Child) -> (Option<i32>, String) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn code_and_words(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn tools_find_a_connect_that_runs_and_it_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = at_a_socket(folder.path());
+    let place = folder.path().join("stasis.sock");
+    let (code, said) = code_and_words(&run(folder.path(), &["ctl", "guests"]));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`stasis connect unix:PATH`"), "{said}");
+    // Somebody was killed before, and has left this.
+    drop(UnixListener::bind(&place).unwrap());
+    let connect = started(folder.path(), &["connect", &machine], &kinds, Kind::Hello);
+    let list = wait_for("the list", || {
+        let output = run(folder.path(), &["ctl", "guests"]);
+        output.status.success().then_some(output)
+    });
+    assert_eq!(list.stdout, b"a list\n");
+    let (code, said) = code_and_words(&run(folder.path(), &["connect", &machine]));
+    assert!(code == Some(1) && said.contains("another `stasis connect` serves there"), "{said}");
+    // The machine's own socket is one that another tool has.
+    let words = ["ctl", "--to", &machine, "--patience", "1", "guests"];
+    let (code, said) = code_and_words(&run(folder.path(), &words));
+    assert!(code == Some(3) && said.contains("another tool has the channel"), "{said}");
+    assert_eq!(ended_by(Signal::SIGTERM, connect).0, Some(0));
+    assert!(kinds.try_iter().any(|kind| kind == Kind::Bye), "the machine is not told");
+    assert!(!place.exists(), "the socket is still there");
+}
+
+#[test]
+fn a_machine_is_reached_by_a_port_and_by_a_serial_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp:{}", listener.local_addr().unwrap());
+    let (told, kinds) = channel();
+    let of_port = told.clone();
+    std::thread::spawn(move || {
+        let (line, _) = listener.accept().unwrap();
+        serve(line.try_clone().unwrap(), line, &of_port);
+    });
+    let serial = openpty(None, None).unwrap();
+    let mut settings = tcgetattr(&serial.slave).unwrap();
+    cfmakeraw(&mut settings);
+    tcsetattr(&serial.slave, SetArg::TCSANOW, &settings).unwrap();
+    let device = ttyname(&serial.slave).unwrap().display().to_string();
+    let line = File::from(serial.master);
+    std::thread::spawn(move || serve(line.try_clone().unwrap(), line, &told));
+    for target in [&port, &device] {
+        let connect = started(folder.path(), &["connect", target], &kinds, Kind::Hello);
+        let list = wait_for("the list", || {
+            let output = run(folder.path(), &["ctl", "guests"]);
+            output.status.success().then_some(output)
+        });
+        assert_eq!(list.stdout, b"a list\n", "{target}");
+        assert_eq!(ended_by(Signal::SIGINT, connect).0, Some(0), "{target}");
+    }
+}
+
+#[test]
+fn a_command_is_given_up_by_a_signal_and_by_its_time_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = at_a_socket(folder.path());
+    let to = ["ctl", "--to", &machine];
+    let checkpoint = [&to[..], &["checkpoint", "linux"]].concat();
+    let child = started(folder.path(), &checkpoint, &kinds, Kind::Request);
+    // The machine's own words say what has become of it.
+    assert_eq!(ended_by(Signal::SIGINT, child), (Some(6), "error: no\n".to_owned()));
+    let file = folder.path().join("file").display().to_string();
+    let get = [&to[..], &["get", "1", &file]].concat();
+    let child = started(folder.path(), &get, &kinds, Kind::Request);
+    assert_eq!(ended_by(Signal::SIGTERM, child).0, Some(6));
+    let child = started(folder.path(), &[&to[..], &["events"]].concat(), &kinds, Kind::Ping);
+    assert_eq!(ended_by(Signal::SIGINT, child), (Some(0), String::new()));
+    kinds.try_iter().for_each(drop);
+    let late = ["ctl", "--to", &machine, "--timeout", "1", "checkpoint", "linux"];
+    let (code, said) = code_and_words(&run(folder.path(), &late));
+    assert!(code == Some(7) && said.contains("longer than --timeout"), "{said}");
+    assert!(kinds.try_iter().any(|kind| kind == Kind::Cancel), "the machine is not told");
+}
+
+#[test]
+fn what_is_mistyped_or_leads_nowhere_is_told_in_a_line_with_its_own_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = format!("unix:{}", folder.path().join("none").display());
+    for (words, code, part) in [
+        (&["ctl", "--to", "udp:x:1", "guests"][..], 2, "none of unix:PATH, tcp:HOST:PORT"),
+        (&["ctl", "--to", &nowhere, "guests"], 3, "there is no such socket; does the machine run?"),
+        (&["ctl", "--to", "tcp:127.0.0.1:1", "guests"], 3, "nobody listens there"),
+        (&["ctl", "--to", "/dev/null", "guests"], 3, "/dev/null is no serial device"),
+        (&["ctl", "get", "one"], 2, "it is `stasis ctl get CHECKPOINT FILE`"),
+        (&["ctl", "output"], 2, "it is `stasis ctl output FOLDER [GUEST...]`"),
+        (&["ctl", "wait", "guest=a", "state=of"], 2, "did you mean \"off\"?"),
+        (&["connect"], 2, "where is the machine?"),
+        (&["top"], 1, "there is no terminal to draw on"),
+    ] {
+        let (found, said) = code_and_words(&run(folder.path(), words));
+        assert!(found == Some(code) && said.contains(part), "{words:?}: {found:?} {said}");
+    }
+}

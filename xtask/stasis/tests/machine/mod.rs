@@ -1,0 +1,83 @@
+//! A machine that is a socket, a port of TCP or a serial line, and answers as the channel's specification says; and the tool, as its user starts it.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use stasis_channel::message::{Hello, Status};
+use stasis_channel::session::welcome;
+use stasis_channel::{Frame, Kind, Reader};
+
+/// The longest that anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn send(line: &mut impl Write, kind: Kind, id: u16, payload: &[u8]) {
+    let mut bytes = Vec::new();
+    Frame { kind, id, payload }.write(&mut |piece| bytes.extend_from_slice(piece));
+    // The tool may have left.
+    let _ = line.write_all(&bytes);
+}
+
+/// Answers as a machine that is busy with a checkpoint, until the line is closed: lists of guests at once, all else when it is given up. Tells of each frame that has come.
+pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
+    let (mut reader, mut byte) = (Reader::new(), [0]);
+    while from.read(&mut byte).is_ok_and(|count| count == 1) {
+        let Some(Ok(Frame { kind, id, payload })) = reader.push(byte[0]) else { continue };
+        match kind {
+            Kind::Hello => {
+                let nonce = Hello::parse(payload).unwrap().nonce;
+                send(&mut to, Kind::Welcome, 0, &welcome(nonce, 7, "a machine"));
+            }
+            Kind::Request if payload == b"guests" => {
+                send(&mut to, Kind::Text, id, b"a list\n");
+                send(&mut to, Kind::Done, id, &[Status::Done as u8]);
+            }
+            Kind::Request if payload == b"guests --json" => {
+                send(&mut to, Kind::Rows, id, b"{\"name\":\"counter\"}\n{\"name\":\"idle\"}\n");
+                send(&mut to, Kind::Done, id, &[Status::Done as u8]);
+            }
+            Kind::Cancel => send(&mut to, Kind::Done, id, &[Status::GivenUp as u8, b'n', b'o']),
+            Kind::Ping => send(&mut to, Kind::Pong, id, &[&[0; 4][..], &id.to_le_bytes()].concat()),
+            Kind::Bye => send(&mut to, Kind::Done, 0, &[Status::Done as u8]),
+            _ => {}
+        }
+        // The test may have ended.
+        let _ = told.send(kind);
+    }
+}
+
+/// Starts a machine at a socket in this folder. Returns what leads to it, and the kinds of the frames that come.
+pub fn at_a_socket(folder: &Path) -> (String, Receiver<Kind>) {
+    let path = folder.join("machine");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (told, kinds) = channel();
+    std::thread::spawn(move || {
+        // QEMU has one at a time, too.
+        for line in listener.incoming().map(Result::unwrap) {
+            serve(line.try_clone().unwrap(), line, &told);
+        }
+    });
+    (format!("unix:{}", path.display()), kinds)
+}
+
+/// Returns the tool, whose user has this folder for sockets.
+pub fn stasis(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stasis"));
+    command.env("XDG_RUNTIME_DIR", folder).env_remove("STASIS_TO").args(words);
+    command
+}
