@@ -7,13 +7,15 @@
 //!
 //! # Caches
 //!
-//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which see to it. What was read
-//! leaves the caches again before the page is released, for the guest may turn its caches off meanwhile, write past them, and turn them on: it must not
+//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which sees to it itself until the former
+//! has ended: from then on the caches have nothing but lines that equal the memory, for nobody writes a page that is not kept. What was read leaves the caches again before the page is released, for the guest may turn its caches off meanwhile, write past them, and turn them on: it must not
 //! find a line that is older. A reader who is in the midst of a page that is kept loads lines of it once more, and drops them when it looks again.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{Acquire, Release};
 pub use stasis_cores::copies::NoFrame;
 use stasis_cores::copies::{Copies, Notes, Refused};
 use stasis_state::directory::Touched;
@@ -137,6 +139,9 @@ pub struct Snapshot<M> {
     baseline: Option<Baseline>,
     copies: Copies<Noted<M>>,
     frames: GuestRam<M>,
+    /// Whether the caches have nothing of what was taken but lines that equal the memory. [`Self::begin_reading`] sets it (Release, behind its
+    /// maintenance), and [`Self::keep`] looks at it (Acquire, before it reads the page).
+    is_clean: AtomicBool,
     /// What the guest had touched first since its last resume.
     touched: Option<Arc<Vec<Touched>>>,
 }
@@ -164,7 +169,8 @@ impl<M: Machine> Snapshot<M> {
         room: Room<M>,
     ) -> Self {
         let Room { frames, copies, .. } = room;
-        Self { ram, written, taken, baseline, copies, frames, touched: None }
+        let is_clean = AtomicBool::new(false);
+        Self { ram, written, taken, baseline, copies, frames, is_clean, touched: None }
     }
 
     /// Returns it with what the guest had touched first since its last resume.
@@ -195,7 +201,9 @@ impl<M: Machine> Snapshot<M> {
         let page = offset / PAGE_SIZE;
         let at = page * PAGE_SIZE;
         self.copies.keep(page, refused, |frame| {
-            self.ram.clean_and_invalidate(bytes_of(page));
+            if !self.is_clean.load(Acquire) {
+                self.ram.clean_and_invalidate(bytes_of(page));
+            }
             let copied = self.frames.raw.copy(frame * PAGE_SIZE, &self.ram, at, PAGE_SIZE);
             debug_assert!(copied.is_ok());
             self.ram.clean_and_invalidate(bytes_of(page));
@@ -233,6 +241,7 @@ impl<M: Machine> Snapshot<M> {
             self.ram.clean_and_invalidate(piece);
             pause();
         }
+        self.is_clean.store(true, Release);
     }
 
     /// Releases `bytes` and all before them, which were read for the last time. Returns whether somebody waits for that. Calls `pause` between

@@ -173,6 +173,42 @@ fn a_page_is_kept_as_it_was_stored_past_the_caches() {
 }
 
 #[test]
+fn a_page_is_kept_as_it_was_stored_once_reading_has_begun() {
+    let mut guest = Guest::new();
+    let snapshot = guest.snapshot();
+    snapshot.begin_reading(&mut || ());
+    snapshot.keep(0).unwrap();
+    guest.store(2);
+    assert_eq!(read(&snapshot)[0], 1);
+}
+
+#[test]
+fn a_page_is_kept_as_it_was_stored_while_reading_begins() {
+    /// The page behind the first piece that begins to be read.
+    const LAST: usize = 64 * PAGE_SIZE;
+    const LEN: usize = LAST + PAGE_SIZE;
+    let (mut ram, memory) = leaked::<LEN>();
+    ram.mark_written(0..LEN);
+    ram.finish_writing(&mut || ());
+    // SAFETY: the memory was leaked, the page is in it, and nobody has a reference to it.
+    let store = |value: u8| unsafe { memory.add(LAST).write_volatile(value) };
+    // The hypervisor has a line that is older than what is stored past it.
+    let _ = Cached::loaded(memory.wrapping_add(LAST), 1);
+    store(1);
+    let (frames, _) = leaked::<{ 2 * PAGE_SIZE }>();
+    let room = Room::new(Marks::new(LEN).unwrap(), frames, &mut || ());
+    let snapshot = ram.begin_snapshot(room, crate::ram::Since::Ever);
+    let mut kept = None;
+    snapshot.begin_reading(&mut || {
+        kept.get_or_insert_with(|| snapshot.keep(LAST).unwrap());
+        store(2);
+    });
+    let mut byte = [0];
+    snapshot.read(LAST, &mut byte).unwrap();
+    assert_eq!(byte, [1]);
+}
+
+#[test]
 fn no_line_is_left_of_a_page_that_was_kept() {
     let mut guest = Guest::new();
     let snapshot = guest.snapshot();
