@@ -78,7 +78,10 @@ pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
     let machine = match plain {
         true => machine,
         false => {
-            report::note(format_args!("for programs: stasis ctl --to {} guests", socket.target()));
+            let channel = socket.target();
+            report::note(format_args!(
+                "for programs: `stasis connect {channel}` serves them: stasis ctl guests, stasis attach, ..."
+            ));
             machine.channel(socket.path())
         }
     };

@@ -18,6 +18,6 @@ pub use ask::Part;
 pub use client::{Client, Options};
 pub use error::Error;
 pub use message::Message;
-pub use share::Share;
+pub use share::{Rendezvous, Share};
 pub use stasis_channel::message::Status;
 pub use target::Target;

@@ -41,9 +41,9 @@ impl Target {
     /// Returns the same name for the same socket or device, by whatever path it is reached.
     pub(crate) fn canonical(&self) -> String {
         match self {
-            Self::Unix(path) | Self::Device(path) => {
-                let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-                path.display().to_string()
+            Self::Unix(given) | Self::Device(given) => {
+                let path = given.canonicalize().ok().or_else(|| absent(given));
+                path.as_ref().unwrap_or(given).display().to_string()
             }
             Self::Tcp(address) => address.clone(),
         }
@@ -53,6 +53,13 @@ impl Target {
     pub fn is_device(&self) -> bool {
         matches!(self, Self::Device(_))
     }
+}
+
+/// Returns the path that a file will have in its folder, if there is the folder.
+fn absent(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?;
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// Returns the path of the socket at which `stasis connect` serves this user's tools unless it is told another place.
@@ -261,6 +268,19 @@ mod tests {
         for none in ["", "unix:", "tcp:4444", "telnet:host:23"] {
             assert!(target(none).is_err(), "{none}");
         }
+    }
+
+    #[test]
+    fn a_socket_has_the_same_name_before_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |path: &str| Target::Unix(folder.path().join(path)).canonical();
+        let before = name("./socket");
+        std::fs::write(folder.path().join("socket"), b"").unwrap();
+        assert_eq!(before, name("socket"));
+        assert_eq!(
+            Target::Unix("socket".into()).canonical(),
+            Target::Unix("./socket".into()).canonical()
+        );
     }
 
     #[test]

@@ -60,13 +60,12 @@ impl Address {
         Duration::from_secs(self.patience.max(1))
     }
 
-    /// Returns where the machine's channel is: as `target` says, or this address, or the environment, or a `stasis connect` that runs.
+    /// Returns where the machine's channel is, as `--to` says, or the environment, or a `stasis connect` that runs.
     ///
     /// # Errors
     ///
     /// Nobody says it, or it is mistyped.
     pub fn target(&self) -> Result<Target> {
-        let mistyped = |why: String| anyhow::Error::from(Coded { code: 2, why });
         if let Some(target) = &self.to {
             return Ok(target.clone());
         }
@@ -135,15 +134,45 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-/// Returns the error of one of this tool's own commands that has the wrong arguments, which the machine does not know.
-fn wrong_words(word: &str) -> anyhow::Error {
-    let usage = match word {
-        "events" => "events",
-        "output" => "output FOLDER [GUEST...]",
-        "get" => "get CHECKPOINT FILE",
-        _ => "put FILE NAME",
-    };
-    Coded { code: 2, why: format!("it is `stasis ctl {usage}`") }.into()
+/// Returns what is wrong with a command of which the machine knows nothing: it is this tool's own, with other arguments, or is another one's here.
+fn wrong_words(word: &str) -> String {
+    match word {
+        "events" => "it is `stasis ctl events`",
+        "output" => "it is `stasis ctl output FOLDER [GUEST...]`",
+        "get" => "it is `stasis ctl get CHECKPOINT FILE`",
+        "put" => "it is `stasis ctl put FILE NAME`",
+        "attach" => "`stasis attach GUEST` is a guest's terminal",
+        _ => "Ctrl-C gives up a command, where it was typed",
+    }
+    .to_owned()
+}
+
+/// Takes this tool's options out of a command, behind which they may stand, too: no command of the console's has one of them.
+///
+/// # Errors
+///
+/// An option has no value, or not a right one.
+fn take_options(arguments: &mut Arguments) -> Result<()> {
+    let Arguments { address, timeout, command, .. } = arguments;
+    for name in ["--to", "--timeout", "--patience"] {
+        let Some(place) = command.iter().position(|word| word == name) else { continue };
+        let wrong = || mistyped(format!("{name} has no value, or not a right one"));
+        let value = (place + 1 < command.len()).then(|| command.remove(place + 1));
+        let value = value.ok_or_else(wrong)?;
+        command.remove(place);
+        match name {
+            "--to" => address.to = Some(value.parse().map_err(mistyped)?),
+            "--timeout" => *timeout = Some(value.parse().map_err(|_| wrong())?),
+            _ => address.patience = value.parse().map_err(|_| wrong())?,
+        }
+    }
+    let is_there = !command.is_empty();
+    is_there.then_some(()).ok_or_else(|| mistyped("a command is missing".to_owned()))
+}
+
+/// Returns the error of a command line that is wrong, with its exit code.
+pub(crate) fn mistyped(why: String) -> anyhow::Error {
+    Coded { code: 2, why }.into()
 }
 
 /// Runs the command.
@@ -151,7 +180,8 @@ fn wrong_words(word: &str) -> anyhow::Error {
 /// # Errors
 ///
 /// There is no session, it is lost, or the machine has refused the command.
-pub fn main(arguments: Arguments) -> Result<()> {
+pub fn main(mut arguments: Arguments) -> Result<()> {
+    take_options(&mut arguments)?;
     let Arguments { address, json, timeout, command } = arguments;
     let timeout = timeout.map(Duration::from_secs);
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -168,7 +198,9 @@ pub fn main(arguments: Arguments) -> Result<()> {
         ["stream", ref name @ ..] => {
             stream::main(address.connect_for(false, timeout)?, &name.join(" "))
         }
-        [word @ ("events" | "output" | "get" | "put"), ..] => Err(wrong_words(word)),
+        [word @ ("events" | "output" | "get" | "put" | "attach" | "cancel"), ..] => {
+            Err(mistyped(wrong_words(word)))
+        }
         _ => ask::main(&address, &words.join(" "), json, timeout),
     }
 }

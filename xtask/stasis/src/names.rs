@@ -40,7 +40,11 @@ pub fn command(typed: &OsStr) -> Vec<CompletionCandidate> {
     if before.is_empty() {
         let own = OWN.iter().map(|(word, _)| *word).filter(|word| word.starts_with(&*typed));
         let own = own.map(CompletionCandidate::new);
-        return own.chain(offered("", &typed)).collect();
+        let of_machine = offered("", &typed).into_iter();
+        // What has another way here.
+        let of_machine =
+            of_machine.filter(|word| word.get_value() != "attach" && word.get_value() != "cancel");
+        return own.chain(of_machine).collect();
     }
     let known = OWN.iter().find(|(word, _)| *word == before[0]);
     match (known, &before[..]) {

@@ -111,10 +111,18 @@ fn a_command_is_given_up_by_a_signal_and_by_its_time_limit() {
     let child = started(folder.path(), &[&to[..], &["events"]].concat(), &kinds, Kind::Ping);
     assert_eq!(ended_by(Signal::SIGINT, child), (Some(0), String::new()));
     kinds.try_iter().for_each(drop);
-    let late = ["ctl", "--to", &machine, "--timeout", "1", "checkpoint", "linux"];
+    let late = ["ctl", "--to", &machine, "checkpoint", "linux", "--timeout", "1"];
     let (code, said) = code_and_words(&run(folder.path(), &late));
     assert!(code == Some(7) && said.contains("longer than --timeout"), "{said}");
     assert!(kinds.try_iter().any(|kind| kind == Kind::Cancel), "the machine is not told");
+}
+
+#[test]
+fn a_machine_that_was_switched_off_has_done_what_it_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, _kinds) = at_a_socket(folder.path());
+    let (code, said) = code_and_words(&run(folder.path(), &["ctl", "--to", &machine, "quit"]));
+    assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
 #[test]
@@ -128,6 +136,11 @@ fn what_is_mistyped_or_leads_nowhere_is_told_in_a_line_with_its_own_exit_code() 
         (&["ctl", "--to", "/dev/null", "guests"], 3, "/dev/null is no serial device"),
         (&["ctl", "get", "one"], 2, "it is `stasis ctl get CHECKPOINT FILE`"),
         (&["ctl", "output"], 2, "it is `stasis ctl output FOLDER [GUEST...]`"),
+        (&["ctl", "attach", "linux"], 2, "`stasis attach GUEST` is a guest's terminal"),
+        (&["ctl", "cancel"], 2, "Ctrl-C gives up a command"),
+        (&["ctl", "guests", "--to"], 2, "--to has no value"),
+        (&["ctl", "guests", "--timeout", "soon"], 2, "--timeout has no value, or not a right one"),
+        (&["ctl", "guests", "--to", &nowhere], 3, "there is no such socket"),
         (&["ctl", "wait", "guest=a", "state=of"], 2, "did you mean \"off\"?"),
         (&["connect"], 2, "where is the machine?"),
         (&["top"], 1, "there is no terminal to draw on"),

@@ -2,10 +2,13 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use stasis_channel::shared::WAKE;
 use stasis_channel::{Frame, Kind, Reader};
@@ -14,7 +17,16 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::process::Process;
+use xtask::monitor::Socket;
 use xtask::qemu::{ChannelSocket, Machine};
+
+/// Sends SIGINT to a tool, as Ctrl-C does, and checks that it ends as one that was given up.
+fn interrupt(tool: &mut Process) -> Result<()> {
+    kill(Pid::from_raw(tool.0.id() as i32), Signal::SIGINT)?;
+    let status = tool.0.wait()?;
+    ensure!(status.code() == Some(6), "a tool that was given up ends with {status}");
+    Ok(())
+}
 
 /// Returns a session with a machine.
 fn client(socket: &ChannelSocket, events: bool) -> Result<Client> {
@@ -325,7 +337,7 @@ pub fn a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs(lab: &Lab) -
     said(&socket, &["get", "one", &path])?;
     said(&socket, &["put", &path, "two"])?;
     fails(&socket, &["get", "nothing", &none], 1, "nothing")?;
-    ensure!(!std::path::Path::new(&none).exists(), "a file of nothing");
+    ensure!(!Path::new(&none).exists(), "a file of nothing");
     stasis.command("resume two as copy")?;
     fails(&socket, &["put", &path, "-"], 1, "name")?;
     // What is no checkpoint is refused by the machine, too, and what ends early.
@@ -348,6 +360,60 @@ pub fn a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs(lab: &Lab) -
     ensure!(!client.answer("store")?.contains("junk"), "junk is stored");
     drop(client);
     stasis.quit()
+}
+
+pub fn ctrl_c_gives_up_what_a_tool_has_asked_for(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let machine = lab.machine().guest("counter")?.disk(&lab.disk()?).channel(&socket);
+    let mut stasis = machine.boot()?;
+    stasis.checkpoint("counter", "one")?;
+    let words = ["ctl", "--patience", "60"];
+    let (file, begun) = (lab.path("got"), |path: &Path| Ok(path.read_dir()?.count() > 0));
+    std::fs::create_dir(&file)?;
+    let path = file.join("one.stasis").display().to_string();
+    let mut get = Process(tool(&socket, &[&words[..], &["get", "one", &path]].concat())?.spawn()?);
+    until("a file was begun", || begun(&file))?;
+    interrupt(&mut get)?;
+    ensure!(!begun(&file)?, "half of a file is left");
+    // The machine has given it up: the next tool is answered, and the console is not waited for.
+    said(&socket, &["guests"])?;
+    let mut top = Process(tool(&socket, &[&words[..], &["top", "3600"]].concat())?.spawn()?);
+    std::thread::sleep(Duration::from_secs(2));
+    interrupt(&mut top)?;
+    ensure!(!said(&socket, &["store"])?.is_empty());
+    stasis.quit()
+}
+
+/// Waits until something is so.
+fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + SILENCE;
+    while !is_so()? {
+        ensure!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+pub fn a_machine_that_is_reset_in_the_midst_is_told_from_one_that_is_silent(
+    lab: &Lab,
+) -> Result<()> {
+    let (socket, monitor) = (ChannelSocket::new()?, Socket::new()?);
+    let machine = lab.machine().guest("counter")?.channel(&socket).monitor(&monitor);
+    let stasis = machine.boot()?;
+    let target: Target = socket.target().parse().map_err(anyhow::Error::msg)?;
+    let options = Options { patience: SILENCE / 2, ..Options::default() };
+    let mut session = Client::connect(&target, options)?;
+    session.request("top 3600")?;
+    monitor.connect()?.ask(r#"{"execute": "system_reset"}"#)?;
+    let error = loop {
+        if let Err(error) = session.next(None) {
+            break error;
+        }
+    };
+    ensure!(matches!(error, Error::Reset) && error.exit_code() == 4, "{error:?}");
+    drop(session);
+    ensure!(said(&socket, &["guests"])?.contains("counter"), "no answer after the reset");
+    stasis.kill()
 }
 
 pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use stasis_client::{Error, Part, Status};
-use stasis_console::command;
+use stasis_console::command::{self, Command};
 
 use super::bar::Bar;
 use super::{Address, coded};
@@ -37,6 +37,10 @@ pub(super) fn main(
     drop(bar);
     match result {
         Err(Error::Refused { status: Status::GivenUp, .. }) if is_unheard => Ok(()),
+        // A machine that is off does not say so.
+        Err(Error::Closed | Error::Silent(_)) if command::parse(&line) == Ok(Command::Quit) => {
+            Ok(())
+        }
         result => result.map_err(coded),
     }
 }

@@ -2,16 +2,16 @@
 
 use std::io;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::sys::stat::{Mode, umask};
-use stasis_client::{Share, Target, target};
+use stasis_client::{Rendezvous, Share, Target, target};
 
-use super::{Address, TO, coded};
-use crate::report::{self, Coded};
+use super::{Address, TO, coded, mistyped};
+use crate::report;
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
@@ -53,20 +53,20 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let path = listen.clone().unwrap_or_else(target::usual_socket);
     if address.to.is_none() && std::env::var_os(TO).is_none() {
         let why = "where is the machine? `stasis connect unix:PATH`, or tcp:HOST:PORT, or a serial device".to_owned();
-        return Err(Coded { code: 2, why }.into());
+        return Err(mistyped(why));
     }
-    let (listener, _place) = listen_at(&path)?;
+    let (socket, _place) = listen_at(&path)?;
     let client = address.connect(true)?;
     let tool = match listen {
         None => "stasis ctl guests".to_owned(),
         Some(path) => format!("stasis ctl --to unix:{} guests", path.display()),
     };
     report::step(format_args!("{}: {tool}", client.machine()));
-    Share::new(client, listener).and_then(Share::run).map_err(coded)
+    Share::new(client, socket).run().map_err(coded)
 }
 
 /// Makes the socket, which only this user can connect to. One that a tool has left that was killed is replaced.
-fn listen_at(path: &Path) -> Result<(UnixListener, Place)> {
+fn listen_at(path: &Path) -> Result<(Rendezvous, Place)> {
     let is_socket = path.symlink_metadata().is_ok_and(|it| it.file_type().is_socket());
     if is_socket {
         match UnixStream::connect(path) {
@@ -81,8 +81,8 @@ fn listen_at(path: &Path) -> Result<(UnixListener, Place)> {
         }
     }
     let before = umask(Mode::from_bits_truncate(0o177));
-    let listener = UnixListener::bind(path);
+    let socket = Rendezvous::bind(path);
     umask(before);
-    let listener = listener.with_context(|| format!("cannot listen at {}", path.display()))?;
-    Ok((listener, Place(path.to_owned())))
+    let socket = socket.with_context(|| format!("cannot listen at {}", path.display()))?;
+    Ok((socket, Place(path.to_owned())))
 }

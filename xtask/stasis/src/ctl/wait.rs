@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use stasis_client::{Client, Message};
 
-use super::{Address, coded};
+use super::{Address, coded, mistyped};
 use crate::report::Coded;
 use crate::suggest::nearest;
 
@@ -35,7 +35,7 @@ impl Wish {
                 Some(("state", _)) => &mut wish.state,
                 Some(("event", _)) => &mut wish.event,
                 _ => {
-                    return Err(mistyped(&format!(
+                    return Err(mistyped(format!(
                         "\"{condition}\" is none of guest=, state=, event="
                     )));
                 }
@@ -47,13 +47,16 @@ impl Wish {
                 return Ok(());
             };
             let (near, names) = (nearest(given, names.iter().copied()), names.join(", "));
-            Err(mistyped(&format!("there is no {kind} \"{given}\"{near}; there are {names}")))
+            Err(mistyped(format!("there is no {kind} \"{given}\"{near}; there are {names}")))
         };
         known(&wish.state, "state", &STATES)?;
         known(&wish.event, "event", &EVENTS)?;
         match (&wish.guest, &wish.state, &wish.event) {
             (Some(_), Some(_), None) | (_, None, Some(_)) => Ok(wish),
-            _ => Err(mistyped("wait for guest=NAME state=STATE, or for event=NAME [guest=NAME]")),
+            _ => {
+                let why = "wait for guest=NAME state=STATE, or for event=NAME [guest=NAME]";
+                Err(mistyped(why.to_owned()))
+            }
         }
     }
 
@@ -70,10 +73,6 @@ impl Wish {
         };
         self.event.is_some() && is("event", &self.event) && is("guest", &self.guest)
     }
-}
-
-fn mistyped(why: &str) -> anyhow::Error {
-    Coded { code: 2, why: why.to_owned() }.into()
 }
 
 /// The line may have lost an event, so the list is looked at from time to time.

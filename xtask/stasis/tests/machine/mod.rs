@@ -51,6 +51,8 @@ pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
                 send(&mut to, Kind::Rows, id, b"{\"name\":\"counter\"}\n{\"name\":\"idle\"}\n");
                 send(&mut to, Kind::Done, id, &[Status::Done as u8]);
             }
+            // QEMU closes the line.
+            Kind::Request if payload == b"quit" => return,
             Kind::Cancel => send(&mut to, Kind::Done, id, &[Status::GivenUp as u8, b'n', b'o']),
             Kind::Ping => send(&mut to, Kind::Pong, id, &[&[0; 4][..], &id.to_le_bytes()].concat()),
             Kind::Bye => send(&mut to, Kind::Done, 0, &[Status::Done as u8]),
