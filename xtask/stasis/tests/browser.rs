@@ -17,7 +17,7 @@ const root = document.documentElement, style = one => getComputedStyle(document.
 top.document.title = JSON.stringify({
     width: innerWidth, scroll: root.scrollWidth, back: style("body").backgroundColor,
     zero: style("rect.zero").fill, rects: document.querySelectorAll("svg.map rect").length,
-    runs: document.querySelectorAll("svg.run path").length, head: style(".interrupts thead").display, least: Math.min(...[...document.querySelectorAll("main *:not(svg *)")].map(
+    runs: document.querySelectorAll("svg.run path").length, windows: document.querySelectorAll("svg[aria-label^='the windows'] rect:not(.zero)").length, head: style(".interrupts thead").display, least: Math.min(...[...document.querySelectorAll("main *:not(svg *)")].map(
         one => parseFloat(getComputedStyle(one).fontSize))),
 });
 </script>"#;
@@ -96,7 +96,8 @@ fn a_page_of_a_recorded_run_is_legible_on_a_phone_and_a_desk() {
     let record: String = (1..30)
         .map(|at| format!("{{\"at\":{at},\"rows\":{rows}}}\n{{\"at\":{at},\"event\":{event}}}\n"))
         .collect();
-    std::fs::write(folder.path().join("run"), record).unwrap();
+    let windows = r#"{"at":9.5,"windows":[{"core":0,"frame_us":10000,"guest":"a-guest-with-a-long-name-indeed","at_us":2500,"length_us":2000,"missed":7,"late_us":215}]}"#;
+    std::fs::write(folder.path().join("run"), record + windows).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_stasis"));
     command.args(["report", "run", "-o", "it.html"]).current_dir(folder.path());
     assert!(command.status().unwrap().success());
@@ -104,7 +105,7 @@ fn a_page_of_a_recorded_run_is_legible_on_a_phone_and_a_desk() {
     for (width, dark) in [(360, false), (390, true), (1280, false)] {
         let found = measured(folder.path(), &html, width, dark);
         assert_eq!((&found["width"], &found["scroll"]), (&width.into(), &width.into()), "{found}");
-        assert_eq!(found["runs"], 1, "{found}");
+        assert_eq!((&found["runs"], &found["windows"]), (&1.into(), &1.into()), "{found}");
         assert!(found["least"].as_f64().unwrap() >= 13.0, "{found}");
         assert_ne!(found["zero"], "rgb(0, 0, 0)", "{found}");
     }
