@@ -58,6 +58,8 @@ impl Plan {
 pub enum Stop {
     /// gdb has interrupted it.
     Interrupted,
+    /// It does not run at all, whatever gdb wants.
+    NeverRuns,
     /// A vCPU has carried out its one instruction.
     Stepped {
         /// Index of the vCPU.

@@ -169,6 +169,9 @@ impl<'a, M: Machine> Session<'a, M> {
                 let no_reason = None::<MultiThreadStopReason<u64>>;
                 stub.interrupt_handled(&mut self.target, no_reason)
             }
+            Ok(Stub::Running(stub)) if self.target.machine.limits().is_none() => {
+                stub.report_stop(&mut self.target, reason(Stop::NeverRuns))
+            }
             next => next,
         };
         match next {
@@ -193,6 +196,8 @@ fn reason(stop: Stop) -> MultiThreadStopReason<u64> {
         |vcpu, signal| MultiThreadStopReason::SignalWithThread { tid: thread_of(vcpu), signal };
     match stop {
         Stop::Interrupted => signal(0, Signal::SIGINT),
+        // After SIGTRAP, lldb would step again and again until the PC is another one.
+        Stop::NeverRuns => signal(0, Signal::SIGSTOP),
         Stop::Stepped { vcpu } => signal(vcpu, Signal::SIGTRAP),
         Stop::Breakpoint { vcpu } => MultiThreadStopReason::HwBreak(thread_of(vcpu)),
         Stop::Watchpoint { vcpu, address, kind } => {

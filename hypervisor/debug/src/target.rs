@@ -206,7 +206,6 @@ impl<M: Machine> MultiThreadBase for Target<M> {
     }
 
     fn support_resume(&mut self) -> Option<MultiThreadResumeOps<'_, Self>> {
-        self.machine.limits()?;
         Some(self)
     }
 

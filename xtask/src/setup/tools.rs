@@ -1,4 +1,4 @@
-//! Programs that only tests run: gdb-multiarch, which opens core files, Python, which runs a reader of the format, Chromium, which shows reports, and the shells that complete
+//! Programs that only tests run: gdb-multiarch, which opens core files, lldb, which debugs guests as gdb does, Python, which runs a reader of the format, Chromium, which shows reports, and the shells that complete
 //! commands.
 
 use std::process::{Command, Stdio};
@@ -7,8 +7,9 @@ use super::debian::output;
 use crate::report;
 
 /// The names of each program and of its package.
-const TOOLS: [(&str, &str); 5] = [
+const TOOLS: [(&str, &str); 6] = [
     ("gdb-multiarch", "gdb-multiarch"),
+    ("lldb-19", "lldb-19"),
     ("python3", "python3"),
     ("chromium", "chromium"),
     ("zsh", "zsh"),

@@ -197,8 +197,10 @@ fn a_guest_that_cannot_be_changed_refuses_by_number() {
     assert_eq!(gdb.ask("M40000000,1:ff"), "E1e");
     assert_eq!(gdb.ask("P0=0100000000000000"), "E1e");
     assert_eq!(gdb.ask("Z0,40000000,4"), "E1e");
-    gdb.ask("vCont;c");
-    assert!(!gdb.0.is_running());
+    for packet in ["vCont;c", "vCont;s:1", "s", "c"] {
+        assert_eq!(gdb.ask(packet), "T11thread:01;", "{packet}");
+        assert!(!gdb.0.is_running());
+    }
     assert_eq!(gdb.ask("D"), "OK");
     assert_eq!(gdb.0.end(), Some(End::Left));
 }

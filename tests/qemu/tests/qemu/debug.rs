@@ -1,13 +1,16 @@
-//! A real gdb on guests that run: `stasis gdb GUEST --to unix:PATH`.
+//! A real gdb on guests that run: `stasis gdb GUEST --to unix:PATH`. [`debug_lldb`](crate::debug_lldb) does the same with lldb.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use stasis_guests::workload::Model;
 use stasis_host::config::{CoreConfig, GuestConfig, WindowConfig};
-use stasis_qemu_tests::guests::ticks;
+use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
+use stasis_qemu_tests::process::Process;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use xtask::initramfs;
 use xtask::qemu::ChannelSocket;
@@ -21,22 +24,33 @@ fn gdb(
     symbols: Option<&Path>,
     commands: &[&str],
 ) -> Result<String> {
+    let mut tool = tool(socket, guest)?;
+    tool.args(["--", "-q", "-nx", "-batch"]);
+    tool.args(symbols);
+    for one in ["set language c"].iter().chain(commands) {
+        tool.args(["-ex", one]);
+    }
+    said(&mut tool)
+}
+
+/// Returns the command `stasis gdb` for a guest, which ends after some minutes.
+pub fn tool(socket: &ChannelSocket, guest: &str) -> Result<Command> {
     let mut tool = Command::new("timeout");
     tool.arg("240").arg(std::env::current_exe()?);
     tool.env(crate::AS_TOOL, "1").args(["gdb", guest, "--to"]).arg(socket.target());
-    tool.args(["--", "-q", "-nx", "-batch"]);
-    tool.args(symbols);
-    for one in ["set language c", "set remotetimeout 60"].iter().chain(commands) {
-        tool.args(["-ex", one]);
-    }
-    let output = tool.output().context("cannot start the tool")?;
+    Ok(tool)
+}
+
+/// Returns what a command prints.
+pub fn said(command: &mut Command) -> Result<String> {
+    let output = command.output().context("cannot start the tool")?;
     let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
     said.push_str(&String::from_utf8_lossy(&output.stderr));
     Ok(said)
 }
 
 /// Checks that `said` has all of these words, in this order.
-fn has(said: &str, words: &[&str]) -> Result<()> {
+pub fn has(said: &str, words: &[&str]) -> Result<()> {
     let mut rest = said;
     for word in words {
         let Some(at) = rest.find(word) else { anyhow::bail!("no \"{word}\" in:\n{said}") };
@@ -46,7 +60,7 @@ fn has(said: &str, words: &[&str]) -> Result<()> {
 }
 
 /// Returns the state of a guest, as the console's list has it.
-fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
+pub fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
     let lines = stasis.command("guests")?;
     let line = lines.iter().find(|line| line.contains(guest));
     ensure!(line.is_some_and(|line| line.contains(state)), "not {state}: {lines:#?}");
@@ -54,7 +68,7 @@ fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
 }
 
 /// Boots a machine whose console is attached to `counter`, which has shown that it counts. The channel is at `socket`.
-fn counting(lab: &Lab, socket: &ChannelSocket) -> Result<(Stasis, Model)> {
+pub fn counting(lab: &Lab, socket: &ChannelSocket) -> Result<(Stasis, Model)> {
     let mut stasis = lab.machine().guest("counter")?.channel(socket).boot()?;
     let mut model = Model::new();
     stasis.attach("counter")?;
@@ -141,6 +155,46 @@ pub fn a_guest_that_is_debugged_is_stored_without_its_breakpoints(lab: &Lab) -> 
     stasis.quit()
 }
 
+pub fn a_checkpoint_of_a_guest_that_runs_to_a_breakpoint_has_none_of_it(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let disk = lab.disk()?;
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).channel(&socket).boot()?;
+    // The guest gets to neither address, so it runs with both in the debug registers.
+    let mut debugger = tool(&socket, "counter")?;
+    debugger.args(["--", "-q", "-nx", "-batch"]);
+    for one in ["hbreak *0x41800000", "watch *(unsigned long*)0x41800008", "continue"] {
+        debugger.args(["-ex", one]);
+    }
+    let debugger =
+        Process(debugger.stdout(Stdio::null()).spawn().context("cannot start the tool")?);
+    let goes_on = |stasis: &mut Stasis| -> Result<bool> {
+        let log = stasis.command("dmesg")?.join("\n");
+        Ok(log.contains("has a debugger") && is(stasis, "counter", "running").is_ok())
+    };
+    let limit = Instant::now() + SILENCE;
+    while !goes_on(&mut stasis)? {
+        ensure!(Instant::now() < limit, "gdb does not let the guest go on");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stasis.checkpoint("counter", "held")?;
+    drop(debugger);
+    stasis.quit()?;
+    let mut show = Command::new(std::env::current_exe()?);
+    show.env(crate::AS_TOOL, "1").args(["checkpoint", "show"]).arg(&disk).args(["held", "--json"]);
+    let shown: Value = serde_json::from_str(&said(&mut show)?)?;
+    let records = shown["records"].as_array().context("there are no records")?;
+    let is_debug = |record: &&Value| record["type"] == "VCPU_DEBUG";
+    let debug = records.iter().find(is_debug).context("there are no debug registers")?;
+    for name in ["DBGBCR", "DBGBVR", "DBGWCR", "DBGWVR", "MDSCR_EL1"] {
+        let text = debug["registers"][name].to_string();
+        ensure!(
+            text.contains("0x00") && !text.contains(|c| ('1'..='9').contains(&c)),
+            "{name}: {text}"
+        );
+    }
+    Ok(())
+}
+
 pub fn each_step_is_one_instruction_also_where_el2_answers_it(lab: &Lab) -> Result<()> {
     // HVC, MRS and MSR of ACTLR_EL1, SMC, and NOP.
     const CODE: [u32; 5] = [0xd400_0002, 0xd538_1020, 0xd518_1020, 0xd400_0003, 0xd503_201f];
@@ -192,7 +246,7 @@ pub fn a_neighbour_keeps_its_windows_while_a_guest_is_debugged(lab: &Lab) -> Res
         .boot()?;
     let missed = |stasis: &mut Stasis| -> Result<u64> {
         let rows = stasis.command("windows --json")?;
-        let row: serde_json::Value = serde_json::from_str(&rows.join(""))?;
+        let row: Value = serde_json::from_str(&rows.join(""))?;
         row["missed"].as_u64().context("no number")
     };
     let before = missed(&mut stasis)?;
@@ -218,7 +272,7 @@ fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
             stasis.checkpoint("counter", "held")?;
             return Ok(String::new());
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     anyhow::bail!("the guest is not debugged")
 }

@@ -13,6 +13,7 @@ mod conversion;
 mod crossing;
 mod damage;
 mod debug;
+mod debug_lldb;
 mod devices;
 mod disks;
 mod examples;
@@ -213,9 +214,13 @@ fn main() -> ExitCode {
         debug:
             gdb_stops_steps_and_leaves_a_guest_which_notices_nothing,
             a_guest_that_is_debugged_is_stored_without_its_breakpoints,
+            a_checkpoint_of_a_guest_that_runs_to_a_breakpoint_has_none_of_it,
             each_step_is_one_instruction_also_where_el2_answers_it,
             a_neighbour_keeps_its_windows_while_a_guest_is_debugged,
             gdb_sees_both_vcpus_of_a_linux_and_interrupts_it;
+        debug_lldb:
+            lldb_stops_steps_and_leaves_a_guest_which_notices_nothing,
+            lldb_sees_both_vcpus_of_a_linux;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
             a_device_that_cannot_be_given_is_named,

@@ -148,12 +148,17 @@ fn spawn(
     symbols: Option<&Path>,
     path: &Path,
 ) -> Result<Child> {
+    // A serial line is slow, and a machine may be busy: gdb gives up after 2 s by itself, lldb after 5 s.
+    const PATIENCE: u32 = 60;
     let path = path.display();
     let mut command = Command::new(debugger);
     if debugger.contains("lldb") {
+        command.arg("-o");
+        command.arg(format!("settings set plugin.process.gdb-remote.packet-timeout {PATIENCE}"));
         command.args(["-o", &format!("process connect unix-connect://{path}")]);
     } else {
-        command.args(["-ex", "set confirm off", "-ex", &format!("target remote {path}")]);
+        command.args(["-ex", "set confirm off", "-ex", &format!("set remotetimeout {PATIENCE}")]);
+        command.args(["-ex", &format!("target remote {path}")]);
     }
     command.args(arguments);
     if arguments.iter().all(|argument| argument.starts_with('-')) {
