@@ -25,6 +25,7 @@ mod ipi;
 mod linux;
 mod list_registers;
 mod live;
+mod lost;
 mod network;
 mod network_long;
 mod off;
@@ -116,6 +117,8 @@ fn main() -> ExitCode {
             noise_and_other_versions_are_answered_or_dropped,
             the_consoles_line_is_the_channels_while_a_client_has_it,
             raspi4_has_its_channel_on_the_mini_uart;
+        lost:
+            tools_tell_that_the_machine_was_reset_in_the_midst;
         virtio:
             linux_reads_random_bytes_before_and_after_a_resume,
             a_machine_without_a_seed_says_that_it_has_no_random_bytes,
