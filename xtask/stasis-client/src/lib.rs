@@ -1,7 +1,16 @@
 //! The client's side of the channel of a machine with Stasis, which `docs/channel.md` specifies.
 //!
 //! [`Target`] says where the channel is. [`Client`] is a session: it sends requests and opens streams, many at a time, and returns what comes as [`Message`]s.
-//! [`Client::ask`] is for who asks one thing only. [`Share`] makes one session many. [`target`] and [`terminal`] also serve `stasis console`.
+//! [`Client::ask`] is for who asks one thing only. [`Share`] makes one session many, for those who come to a [`Rendezvous`]. [`target`] and [`terminal`] also serve `stasis console`.
+//!
+//! ```no_run
+//! use stasis_client::{Client, Options, Target};
+//!
+//! let target: Target = "unix:target/stasis/channel".parse()?;
+//! let mut client = Client::connect(&target, Options::default())?;
+//! print!("{}", client.answer("guests --json")?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod ask;
 mod client;

@@ -33,7 +33,7 @@ COMMAND is one of the console's, such as guests, top, checkpoint linux, or one o
   get CHECKPOINT FILE            write a checkpoint of the machine's store to a file
   put FILE NAME                  write the checkpoint in a file into the machine's store
   stream NAME                    connect the standard input and output to a stream, such as \"gdb linux\"
-`stasis ctl --to ... help` lists the console's. `cargo xtask run` says where its machine's channel is.
+`stasis ctl help` lists the console's. `cargo xtask run` says where its machine's channel is.
 It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answers, or another tool has the channel;
 4: the machine or the connection was lost in the midst; 5: the machine speaks another version; 6: given up; 7: waited too long.";
 
