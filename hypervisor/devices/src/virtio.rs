@@ -195,17 +195,7 @@ impl Slots {
 
     /// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its device does not work now.
     fn queue(&self, id: QueueId) -> Option<Queue> {
-        let (record, at) = (&self.record, id.index());
-        let status = record.status[usize::from(id.slot)];
-        let works = status & Status::DRIVER_OK != 0 && status & Status::NEEDS_RESET == 0;
-        (works && record.queue_ready[at] != 0).then(|| Queue {
-            num: record.queue_num[at],
-            desc: record.queue_desc[at],
-            driver: record.queue_driver[at],
-            device: record.queue_device[at],
-            next_avail: record.queue_next_avail[at],
-            used: record.queue_used[at],
-        })
+        working_queue(&self.record, id)
     }
 
     /// Returns the first request of a queue that is not completed; None if there is none, or the device does not work now.
@@ -231,6 +221,25 @@ impl Slots {
         }
         Ok(())
     }
+}
+
+/// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its device does not work now.
+///
+/// # Panics
+///
+/// If there is no slot or queue of this number.
+pub fn working_queue(record: &Virtio, id: QueueId) -> Option<Queue> {
+    let at = id.index();
+    let status = record.status[usize::from(id.slot)];
+    let works = status & Status::DRIVER_OK != 0 && status & Status::NEEDS_RESET == 0;
+    (works && record.queue_ready[at] != 0).then(|| Queue {
+        num: record.queue_num[at],
+        desc: record.queue_desc[at],
+        driver: record.queue_driver[at],
+        device: record.queue_device[at],
+        next_avail: record.queue_next_avail[at],
+        used: record.queue_used[at],
+    })
 }
 
 #[cfg(test)]

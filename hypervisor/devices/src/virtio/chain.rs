@@ -5,7 +5,7 @@
 
 use stasis_state::virtio::MAX_QUEUE;
 
-use super::queue::Broken;
+use super::queue::{Broken, View};
 use crate::device::Memory;
 
 /// Bytes of a descriptor.
@@ -29,7 +29,7 @@ pub struct Chain {
     /// Number of descriptors in the table.
     pub(super) num: u16,
     /// Number of the first descriptor, which is below `num`.
-    pub(super) head: u16,
+    pub head: u16,
 }
 
 /// A buffer of a request.
@@ -68,7 +68,7 @@ struct Walk {
 
 impl Walk {
     /// Returns the next buffer; None behind the last one.
-    fn advance(&mut self, memory: &Memory<'_>) -> Result<Option<Piece>, Broken> {
+    fn advance(&mut self, memory: &impl View) -> Result<Option<Piece>, Broken> {
         while let Some(number) = self.next {
             if number >= self.len {
                 return Err(Broken::NoDescriptor(number));
@@ -164,14 +164,25 @@ impl Chain {
     ///
     /// [`Broken`], if the chain can't be walked to its end.
     pub fn lengths(&self, memory: &Memory<'_>) -> Result<Lengths, Broken> {
-        let (mut lengths, mut walk) = (Lengths::default(), self.walk());
-        while let Some(piece) = walk.advance(memory)? {
-            match piece.is_written {
-                true => lengths.written += u64::from(piece.len),
-                false => lengths.read += u64::from(piece.len),
-            }
-        }
+        let mut lengths = Lengths::default();
+        self.pieces(memory, |piece| match piece.is_written {
+            true => lengths.written += u64::from(piece.len),
+            false => lengths.read += u64::from(piece.len),
+        })?;
         Ok(lengths)
+    }
+
+    /// Calls `look` with each buffer of the request, in their order. They may be anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the chain can't be walked to its end.
+    pub fn pieces(&self, memory: &impl View, mut look: impl FnMut(Piece)) -> Result<(), Broken> {
+        let mut walk = self.walk();
+        while let Some(piece) = walk.advance(memory)? {
+            look(piece);
+        }
+        Ok(())
     }
 
     /// Copies bytes that the device reads, from the byte `skip` on, and returns their number: fewer than `into` has if the request has no more.

@@ -53,15 +53,39 @@ pub enum Broken {
     Short,
 }
 
-/// Reads and writes of numbers by guest-physical address.
+/// A guest's RAM, of which a queue is read: [`Memory`], or what a checkpoint has of it.
+pub trait View {
+    /// Returns the number of 16 bits at a guest-physical address.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if it is not in RAM, or not aligned.
+    fn u16(&self, address: u64) -> Result<u16, Broken>;
+
+    /// Fills `into` with the bytes from a guest-physical address on.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if they are not in RAM.
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken>;
+}
+
+impl View for Memory<'_> {
+    fn u16(&self, address: u64) -> Result<u16, Broken> {
+        self.ram.load_u16(self.offset(address)).map_err(|error| refused(address, &error))
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
+        let read = self.ram.read(self.offset(address), into);
+        read.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
+    }
+}
+
+/// Writes of numbers by guest-physical address.
 impl Memory<'_> {
     /// Returns the offset in RAM of `address`. An address below the RAM gives one that is in no RAM.
     pub(super) fn offset(&self, address: u64) -> usize {
         address.wrapping_sub(self.base) as usize
-    }
-
-    pub(super) fn u16(&self, address: u64) -> Result<u16, Broken> {
-        self.ram.load_u16(self.offset(address)).map_err(|error| refused(address, &error))
     }
 
     pub(super) fn set_u16(&mut self, address: u64, value: u16) -> Result<(), Broken> {
@@ -74,11 +98,6 @@ impl Memory<'_> {
         let offset = self.offset(address);
         let stored = self.ram.store_u32(offset, value);
         stored.map_err(|error| self.not_written(refused(address, &error)))
-    }
-
-    pub(super) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
-        let read = self.ram.read(self.offset(address), into);
-        read.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
     }
 
     pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
@@ -133,7 +152,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`Broken`], if the available ring is not in RAM, or its index has run away.
-    pub fn first(&self, memory: &Memory<'_>) -> Result<Option<Chain>, Broken> {
+    pub fn first(&self, memory: &impl View) -> Result<Option<Chain>, Broken> {
         let idx = memory.u16(self.driver.wrapping_add(IDX))?;
         let count = idx.wrapping_sub(self.next_avail);
         if count == 0 {
