@@ -89,9 +89,13 @@ pub enum Error {
     #[error("the stream's machine has {stream} virtio devices, the guest {guest}")]
     VirtioDevices { stream: usize, guest: usize },
     #[error(
-        "the guest's virtio device in slot {slot} has requests that are not done; take the checkpoint at another moment"
+        "the guest's network card in slot {slot} has a command that is not done; take the checkpoint at another moment"
     )]
     Busy { slot: usize },
+    #[error(
+        "the guest's virtio disk in slot {slot} has a request of more buffers than QEMU has room for"
+    )]
+    LongRequest { slot: usize },
     #[error("a vCPU is in AArch32, which is not converted; take the checkpoint at another moment")]
     AArch32,
     #[error("{register} is {value:#x}, and QEMU's CPU has no such register")]

@@ -2,7 +2,7 @@
 //!
 //! - [`section`]: its fields, byte for byte; [`stream`]: where it is in a stream.
 //! - [`encode()`] and [`decode()`]: a state to it and back.
-//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`, [`virtio`] (with `layout`): the sections of its vCPUs and devices; [`cpus`]: which CPUs.
+//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`, [`virtio`] (with `layout` and [`request`]): the sections of its vCPUs and devices; [`cpus`]: which CPUs.
 //! - [`sections`], [`ram`]: where the devices and the memory are in a stream; `description`, `fields`, `cursor`: how they are read.
 //! - [`Backend`]: both of QEMU's GICs use the section, and not in the same way.
 
@@ -17,6 +17,7 @@ mod fields;
 pub(crate) mod layout;
 pub mod ram;
 pub mod read;
+pub mod request;
 pub mod section;
 pub mod sections;
 pub mod stream;

@@ -56,6 +56,6 @@ fn devices(stream: &mut Vec<u8>) {
             }
             Err(error) => assert_eq!(error.to_string().lines().count(), 1),
         }
-        let _ = write(&GuestState::reset(1), stream, &sections, backend);
+        let _ = write(&GuestState::reset(1), &[], stream, &sections, backend);
     }
 }

@@ -1,11 +1,12 @@
 //! `stasis convert`: whole guests to QEMU and from it, and the virtual GIC of a checkpoint for KVM.
 //!
-//! - [`to_qemu`], [`from_qemu`]: the two directions; [`machine`]: the QEMU at the other end, and the base that it writes; [`plugged`]: its virtio devices; [`stream`]: a stream's file.
+//! - [`to_qemu`], [`from_qemu`]: the two directions; [`machine`]: the QEMU at the other end, and the base that it writes; [`plugged`]: its virtio devices; [`requests`]: what its disks have not done yet; [`stream`]: a stream's file.
 //! - [`show`]: a GIC in words.
 
 mod from_qemu;
 mod machine;
 mod plugged;
+mod requests;
 mod show;
 mod stream;
 mod to_qemu;

@@ -12,6 +12,7 @@ use stasis_state::virtio::{MAX_QUEUE, MAX_VIRTIO, VIRTIO_QUEUES, Virtio, device_
 
 use super::fields::Way;
 use super::layout::{Layout, Pass, QueuePlaces, header};
+use super::request::Request;
 use super::sections::{Sections, resize};
 use crate::error::Error;
 
@@ -25,13 +26,13 @@ const SLOTS: u64 = 32;
 const FEATURES_OK: u32 = 8;
 const DRIVER_OK: u32 = 4;
 const NEEDS_RESET: u32 = 0x40;
-/// What a disk has of its own: that there are no requests that were begun. A guest is stopped when they are done, but for those that have failed.
+/// What a disk has of its own at the end, and a machine of QEMU's alone: that there are no more requests that were begun. QEMU finishes them before it stops a machine, but for those that have failed.
 const NO_REQUESTS: &[u8] = &[0];
 /// What a card has of its own begins with its address; then come whether frames to send wait, how it receives, and `status`.
 const MAC: Range<usize> = 0..6;
 const TX_WAITING: Range<usize> = 6..10;
 const STATUS: Range<usize> = 14..16;
-/// Offset of `idx` in a ring.
+/// Offset of `idx` in the used ring.
 const IDX: u64 = 2;
 
 /// The kinds of devices: the ID, QEMU's name, and the number of queues.
@@ -54,21 +55,6 @@ pub(crate) fn is_slot(entry: &Entry) -> bool {
     is_kind && entry.size == SIZE && is_there && u64::from(entry.intid) == FIRST_INTID + first
 }
 
-/// Returns the queues that QEMU will not look at by itself: the number of the device's slot, the guest-physical address of a number of 16 bits, and what that must be if no request waits.
-pub fn idle(virtio: &Virtio) -> impl Iterator<Item = (usize, u64, u16)> {
-    let unheard = [(device_id::BLOCK, 0), (device_id::NETWORK, 2)];
-    let devices = virtio.slots().flat_map(move |(slot, id)| {
-        unheard.into_iter().filter(move |(of, _)| *of == id).map(move |(_, queue)| (slot, queue))
-    });
-    devices.filter_map(|(slot, queue)| {
-        let at = slot * VIRTIO_QUEUES + queue;
-        let works = virtio.status[slot] & (DRIVER_OK | NEEDS_RESET) == DRIVER_OK;
-        let is_ready = works && virtio.queue_ready[at] != 0;
-        let idx = virtio.queue_driver[at].wrapping_add(IDX);
-        is_ready.then_some((slot, idx, virtio.queue_next_avail[at]))
-    })
-}
-
 /// Returns the slot and the kind of the device whose section has this name; `None` if Stasis has none like it.
 pub(super) fn device_of(name: &str) -> Option<(usize, (u32, &'static str, usize))> {
     let all = (0..MAX_VIRTIO).flat_map(|slot| KINDS.map(|kind| (slot, kind)));
@@ -86,12 +72,18 @@ fn section_name(slot: usize, kind: &str) -> String {
     format!("virtio-mmio@{:016x}/{kind}", FIRST + slot as u64 * SIZE)
 }
 
-/// Puts the state of a guest's devices in the place of the base's. A section may grow, so the last one is written first: the places of the others stay true.
+/// Puts the state of a guest's devices in the place of the base's, and the `requests` of its disks that are not completed, all of them, in the order of each queue. A section may grow, so the
+/// last one is written first: the places of the others stay true.
 ///
 /// # Errors
 ///
 /// The base has not the devices of the guest, or has them as this QEMU does not.
-pub(crate) fn write(virtio: &Virtio, base: &mut Vec<u8>, sections: &Sections) -> Result<(), Error> {
+pub(crate) fn write(
+    virtio: &Virtio,
+    requests: &[Request],
+    base: &mut Vec<u8>,
+    sections: &Sections,
+) -> Result<(), Error> {
     let there = sections.all.iter().filter(|one| device_of(&one.device.name).is_some()).count();
     let has = virtio.slots().count();
     if there != has {
@@ -106,13 +98,29 @@ pub(crate) fn write(virtio: &Virtio, base: &mut Vec<u8>, sections: &Sections) ->
         let bytes = base.get_mut(place.clone()).ok_or(Error::NoDescription)?;
         let layout = Layout::find(bytes, section)?;
         layout.expect_queues(queues)?;
+        let (begun, count) = begun(requests, slot)?;
         let mut virtio = virtio.clone();
+        // QEMU has taken them from the queue, which only a disk's first one has.
+        let next = &mut virtio.queue_next_avail[slot * VIRTIO_QUEUES];
+        *next = next.wrapping_add(count);
         device(&mut Pass { bytes, way: Way::ToQemu }, &layout, &mut virtio, slot)?;
         let more = in_use(virtio.status[slot]);
+        let own = place.start + layout.own.start;
         base.splice(place.end..place.end, more.iter().copied());
-        resize(base, section, more.len())?;
+        base.splice(own..own, begun.iter().copied());
+        resize(base, section, begun.len() + more.len())?;
     }
     Ok(())
+}
+
+/// Returns the requests of the disk in a slot as they stand before the other things that it has of its own, and their number.
+fn begun(requests: &[Request], slot: usize) -> Result<(Vec<u8>, u16), Error> {
+    let (mut bytes, mut count) = (Vec::new(), 0);
+    for request in requests.iter().filter(|request| request.slot == slot) {
+        bytes.extend(request.encode()?);
+        count += 1;
+    }
+    Ok((bytes, count))
 }
 
 /// Returns the subsections that only devices in use have: the device waits for a reset; it has begun its work.

@@ -16,6 +16,7 @@ use super::cpu::{self, Instant};
 use super::cpus::{self, Cpu};
 use super::encode::{Encoded, Signal, encode, signal};
 use super::fields::{Fields, Way};
+use super::request::Request;
 use super::sections::Sections;
 use super::stream::{CPU_NAME, locate_in};
 use super::{Backend, device, virtio};
@@ -138,13 +139,15 @@ pub struct Written {
     pub identities: Vec<Identity>,
 }
 
-/// Puts a guest's records in the place of the devices of a base. `base` has the base's magic and its last bytes, and `sections` are those in it.
+/// Puts a guest's records in the place of the devices of a base. `base` has the base's magic and its last bytes, and `sections` are those in it. `requests` are all that the guest's disks have not completed, in the
+/// order of each queue.
 ///
 /// # Errors
 ///
 /// What QEMU can't be told, or what the base does not have.
 pub fn write(
     state: &GuestState,
+    requests: &[Request],
     base: &mut Vec<u8>,
     sections: &Sections,
     backend: Backend,
@@ -181,7 +184,7 @@ pub fn write(
     exchange_devices(base, sections, &mut state, Way::ToQemu)?;
     set_running(base, sections)?;
     // The last, for it moves what stands behind.
-    virtio::write(&state.devices.virtio, base, sections)?;
+    virtio::write(&state.devices.virtio, requests, base, sections)?;
     Ok(Written { losses, identities })
 }
 

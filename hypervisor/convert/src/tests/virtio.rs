@@ -7,6 +7,7 @@ use super::*;
 use crate::Error;
 use crate::qemu::Sections;
 use crate::qemu::layout::header;
+use crate::qemu::request::{self, Request};
 use crate::qemu::virtio::{is_slot, read, write};
 
 const BASE: &[u8] = include_bytes!("virt-10.0-a57.base");
@@ -107,7 +108,7 @@ proptest! {
         let virtio = record(&words);
         let mut stream = base();
         let sections = Sections::find(&stream).unwrap();
-        write(&virtio, &mut stream, &sections).unwrap();
+        write(&virtio, &[], &mut stream, &sections).unwrap();
         // The sections may have grown, and the description says it.
         let sections = Sections::find(&stream).unwrap();
         let back = read(&mut stream, &sections, &|_| Some(7)).unwrap();
@@ -131,7 +132,7 @@ proptest! {
         }
         let mut virtio = Virtio::default();
         virtio.device_id[0] = device_id::BLOCK;
-        let _ = write(&virtio, &mut stream, &sections);
+        let _ = write(&virtio, &[], &mut stream, &sections);
     }
 }
 
@@ -141,13 +142,62 @@ fn a_device_in_use_says_so() {
     let len = |virtio: &Virtio| {
         let mut stream = base();
         let sections = Sections::find(&stream).unwrap();
-        write(virtio, &mut stream, &sections).unwrap();
+        write(virtio, &[], &mut stream, &sections).unwrap();
         Sections::find(&stream).unwrap().all.iter().rev().map(|one| one.contents.len()).next()
     };
     let idle = len(&virtio).unwrap();
     virtio.status[1] = 0x4f;
     let more = header("virtio/started").len() + header("virtio/broken").len() + 2;
     assert_eq!(len(&virtio), Some(idle + more));
+}
+
+/// Returns the number of 8 bytes at `at` of a request, which is as a host has it.
+fn number(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().unwrap())
+}
+
+#[test]
+fn a_disk_takes_the_requests_along_that_it_has_not_completed() {
+    let (mut virtio, mut stream) = (record(&[0]), base());
+    (virtio.status[0], virtio.queue_ready[0], virtio.queue_num[0]) = (0xf, 1, 8);
+    (virtio.queue_next_avail[0], virtio.queue_used[0]) = (0xffff, 0xffff);
+    let request = |head| Request {
+        slot: 0,
+        head,
+        read: vec![(0x4000_1000, 16), (0x4000_2000, 512)],
+        written: vec![(0x4000_3000, 1)],
+    };
+    let sections = Sections::find(&stream).unwrap();
+    write(&virtio, &[request(5), request(2)], &mut stream, &sections).unwrap();
+    let sections = Sections::find(&stream).unwrap();
+    let section = sections.all.iter().find(|one| one.device.name == DISK.0).unwrap();
+    let bytes = &stream[section.contents.clone()];
+    // Behind a queue, and before the first subsection.
+    let first = header("virtio/64bit_features");
+    let end = bytes.windows(first.len()).position(|bytes| bytes == first).unwrap();
+    let own = &bytes[12 + 8 + 4 + 8 + 4 + 18..end];
+    assert_eq!(own.len(), 2 * (1 + request::LEN) + 1);
+    let (first, second) = (&own[1..], &own[1 + request::LEN + 1..]);
+    assert_eq!((own[0], own[1 + request::LEN], own[own.len() - 1]), (1, 1, 0));
+    // The head, and two buffers to read; one to write.
+    assert_eq!((number(first, 0), number(first, 8)), (2 << 32 | 5, 1));
+    assert_eq!((number(second, 0), number(second, 8)), (2 << 32 | 2, 1));
+    let (addresses, iovecs) = (16, 16 + 2 * 1024 * 8);
+    assert_eq!(number(first, addresses), 0x4000_3000);
+    assert_eq!(number(first, addresses + 1024 * 8 + 8), 0x4000_2000);
+    assert_eq!((number(first, iovecs), number(first, iovecs + 8)), (0, 1));
+    assert_eq!(number(first, iovecs + 1024 * 16 + 16 + 8), 512);
+    // QEMU has taken both.
+    let next = &bytes[12 + 8 + 4 + 8 + 4 + 16..][..2];
+    assert_eq!(next, 1_u16.to_be_bytes());
+
+    let error = read(&mut stream, &sections, &|_| Some(0)).unwrap_err().to_string();
+    assert!(error.contains("requests that were begun"), "{error}");
+    let long = Request { read: vec![(0x4000_1000, 1); 1025], ..request(0) };
+    let mut stream = base();
+    let sections = Sections::find(&stream).unwrap();
+    let refused = write(&virtio, &[long], &mut stream, &sections);
+    assert_eq!(refused, Err(Error::LongRequest { slot: 0 }));
 }
 
 #[test]
@@ -168,7 +218,7 @@ fn what_stasis_can_not_take_is_refused_by_its_name() {
     let sections = Sections::find(&stream).unwrap();
     let none = Virtio::default();
     let error = Error::VirtioDevices { stream: 2, guest: 0 };
-    assert_eq!(write(&none, &mut stream, &sections), Err(error));
+    assert_eq!(write(&none, &[], &mut stream, &sections), Err(error));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn plain() -> GuestState {
 fn to_qemu(state: &GuestState) -> Result<(Vec<u8>, Written), Error> {
     let mut stream = BASE.to_vec();
     let sections = Sections::find(&stream)?;
-    let written = write(state, &mut stream, &sections, Backend::Tcg)?;
+    let written = write(state, &[], &mut stream, &sections, Backend::Tcg)?;
     Ok((stream, written))
 }
 
@@ -139,8 +139,8 @@ proptest! {
             prop_assert!(line.lines().count() == 1, "{line}");
         }
         if let Ok(sections) = Sections::find(&stream) {
-            let _ = write(&plain(), &mut stream, &sections, Backend::Tcg);
-            let _ = write(&plain(), &mut stream, &sections, Backend::Kvm);
+            let _ = write(&plain(), &[], &mut stream, &sections, Backend::Tcg);
+            let _ = write(&plain(), &[], &mut stream, &sections, Backend::Kvm);
         }
     }
 }

@@ -372,6 +372,7 @@ fn main() -> ExitCode {
             linux_with_two_vcpus_goes_around_the_other_way;
         travel_disks_long:
             linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back,
+            linux_that_writes_goes_on_in_qemu_and_comes_back,
             linux_with_a_disk_goes_on_on_a_kvm_and_comes_back;
         travel_kvm:
             a_counter_goes_on_on_a_kvm_and_comes_back,

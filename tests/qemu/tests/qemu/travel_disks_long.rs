@@ -10,6 +10,7 @@ use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::nested::{Host, Image, Nested};
 use stasis_qemu_tests::plain::Plain;
 use stasis_qemu_tests::stasis::{Conversation, Stasis};
+use xtask::monitor::Socket;
 use xtask::qemu::Machine;
 use xtask::workspace::{read, write};
 
@@ -24,7 +25,11 @@ const LIFE_TIME: Duration = Duration::from_secs(600);
 fn hash(guest: &mut impl Conversation) -> Result<String> {
     shell(guest, "echo 3 > /proc/sys/vm/drop_caches")?;
     let read = "dd if=/dev/vda bs=1M count=8 2> /dev/null";
-    let lines = shell(guest, &format!("{read} | sha256sum | head -c 64; echo"))?;
+    line_of_hash(&shell(guest, &format!("{read} | sha256sum | head -c 64; echo"))?)
+}
+
+/// Returns the hash among lines.
+fn line_of_hash(lines: &[String]) -> Result<String> {
     let hash = lines.iter().map(|line| line.trim()).find(|line| line.len() == 64);
     hash.map(str::to_owned).with_context(|| format!("no hash, but {lines:?}"))
 }
@@ -70,13 +75,18 @@ fn comes_back(lab: &Lab, disk: &Path, file: &Path, number: u64, changed: &str) -
     Ok(stasis)
 }
 
-/// Runs the command that `stasis convert qemu` prints.
-fn run_printed(lab: &Lab, disk: &Path, number: u64, stream: &Path) -> Result<Plain> {
+/// Converts a checkpoint. Returns what `stasis convert qemu` tells of it, and what it says besides, which ends with a command.
+fn convert(disk: &Path, number: u64, stream: &Path) -> Result<(String, String)> {
     let words = ["convert", "qemu", word(disk)?, &number.to_string(), "--out", word(stream)?];
     let mut command = Command::new(std::env::current_exe()?);
     let output = command.env(crate::AS_TOOL, "1").args(words).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "{said}");
+    Ok((String::from_utf8_lossy(&output.stdout).into_owned(), said))
+}
+
+/// Runs the command that `stasis convert qemu` has printed for a stream.
+fn run_printed(lab: &Lab, said: &str, stream: &Path) -> Result<Plain> {
     let (_, options) = said.split_once(" -nic none ").context("it prints no command")?;
     let (options, _) = options.split_once(" -nographic").context("it prints no command")?;
     let machine = Machine::incoming(stream).cpu(CPU).cpus(2).memory("256M");
@@ -84,12 +94,20 @@ fn run_printed(lab: &Lab, disk: &Path, number: u64, stream: &Path) -> Result<Pla
     lab.plain(machine.time_limit(LIFE_TIME))
 }
 
+/// Makes a checkpoint in `file` of a machine that was written to `back`. It has run on the image beside `stream`.
+fn from_qemu(stream: &Path, back: &Path, file: &Path, options: &[&str]) -> Result<()> {
+    let image = format!("root={}.root.img", word(stream)?);
+    let words = ["convert", "from-qemu", word(back)?, "--name", "linux", "--disk", &image];
+    tool(&[&words[..], options, &["--out", word(file)?]].concat()).map(drop)
+}
+
 pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let (number, before) = stored(lab, &disk)?;
 
     let (stream, back) = (lab.path("there.qemu"), lab.path("back.qemu"));
-    let mut plain = run_printed(lab, &disk, number, &stream)?;
+    let (_, said) = convert(&disk, number, &stream)?;
+    let mut plain = run_printed(lab, &said, &stream)?;
     let changed = changed_there(&mut plain, &before)?;
     // QEMU's own network answers at this address.
     let ping = shell(&mut plain, "ping -c 3 10.0.2.2")?;
@@ -98,20 +116,7 @@ pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back(lab: &Lab) ->
     plain.leave(&back)?;
 
     let file = lab.path("back.stasis");
-    let image = format!("root={}.root.img", word(&stream)?);
-    tool(&[
-        "convert",
-        "from-qemu",
-        word(&back)?,
-        "--name",
-        "linux",
-        "--disk",
-        &image,
-        "--network",
-        "lan",
-        "--out",
-        word(&file)?,
-    ])?;
+    from_qemu(&stream, &back, &file, &["--network", "lan"])?;
     let mut stasis = comes_back(lab, &disk, &file, number + 1, &changed)?;
     let carrier = shell(&mut stasis, "cat /sys/class/net/eth0/carrier")?;
     ensure!(carrier.iter().any(|line| line.trim() == "1"), "{carrier:?}");
@@ -138,6 +143,97 @@ pub fn linux_with_a_disk_goes_on_on_a_kvm_and_comes_back(lab: &Lab) -> Result<()
     drop(nested);
 
     let mut stasis = comes_back(lab, &disk, &file, number + 1, &changed)?;
+    look_at_dmesg(&mut stasis)?;
+    stasis.kill()
+}
+
+/// MiB that the guest writes at once.
+const MUCH: u32 = 4;
+/// Looks at the requests until there are enough.
+const LOOKS: u32 = 200;
+/// Makes QEMU's disk so slow that requests wait for it.
+const SLOWLY: &str = r#"{"execute": "block_set_io_throttle", "arguments": {"device": "disk0", "iops": 50, "iops_rd": 0, "iops_wr": 0, "bps": 0, "bps_rd": 0, "bps_wr": 0}}"#;
+
+/// Makes a file of random bytes in the guest's memory, and returns their hash.
+fn much(guest: &mut impl Conversation, name: &str) -> Result<String> {
+    shell(
+        guest,
+        &format!(
+            "mkdir -p /tmp; dd if=/dev/urandom of=/tmp/{name} bs=1M count={MUCH} 2> /dev/null"
+        ),
+    )?;
+    line_of_hash(&shell(guest, &format!("sha256sum < /tmp/{name} | head -c 64; echo"))?)
+}
+
+/// Begins to write a file to the guest's disk, at `at` MiB, by requests of 4 KiB.
+fn begin_to_write(guest: &mut impl Conversation, name: &str, at: u32) -> Result<()> {
+    shell(guest, "echo 4 > /sys/block/vda/queue/max_sectors_kb")?;
+    let dd = format!("dd if=/tmp/{name} of=/dev/vda bs=1M seek={at} conv=fsync");
+    shell(guest, &format!("{{ ({dd} 2> /dev/null || echo failed > /tmp/failed) & }}")).map(drop)
+}
+
+/// Waits until Linux waits for so many requests.
+fn waits_for(guest: &mut impl Conversation, requests: u32) -> Result<()> {
+    for _ in 0..LOOKS {
+        // Reads, and writes.
+        let lines = shell(guest, "cat /sys/block/vda/inflight")?;
+        let counts = lines.iter().filter_map(|line| line.split_whitespace().nth(1)?.parse().ok());
+        if counts.max().is_some_and(|count: u32| count >= requests) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("Linux never waits for {requests} requests")
+}
+
+/// Waits until all is written, and checks that the disk has it at `at` MiB.
+fn has_written(guest: &mut impl Conversation, hash: &str, at: u32) -> Result<()> {
+    let failed = shell(guest, "wait; cat /tmp/failed 2> /dev/null")?;
+    ensure!(failed.iter().all(|line| !line.contains("failed")), "{failed:?}");
+    shell(guest, "echo 3 > /proc/sys/vm/drop_caches")?;
+    let read = format!("dd if=/dev/vda bs=1M skip={at} count={MUCH} 2> /dev/null");
+    let found = line_of_hash(&shell(guest, &format!("{read} | sha256sum | head -c 64; echo"))?)?;
+    ensure!(found == hash, "the disk has {found} at {at} MiB, and should have {hash}");
+    Ok(())
+}
+
+/// Boots a Linux, and stores it while it writes to a disk that is slow. Returns the checkpoint's number, and the hash of what is written.
+fn stored_amid_requests(lab: &Lab, disk: &Path) -> Result<(u64, String)> {
+    let socket = Socket::new()?;
+    let mut stasis = volumes::machine(lab)?.cpus(3).disk(disk).monitor(&socket).boot()?;
+    log_in(&mut stasis)?;
+    look_at_dmesg(&mut stasis)?;
+    let hash = much(&mut stasis, "one")?;
+    socket.connect()?.ask(SLOWLY)?;
+    begin_to_write(&mut stasis, "one", 0)?;
+    waits_for(&mut stasis, 4)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("linux", "amid-requests")?;
+    stasis.kill()?;
+    Ok((number, hash))
+}
+
+pub fn linux_that_writes_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let (number, one) = stored_amid_requests(lab, &disk)?;
+    let (stream, back, file) =
+        (lab.path("there.qemu"), lab.path("back.qemu"), lab.path("back.stasis"));
+    let (told, said) = convert(&disk, number, &stream)?;
+    let waits = told.contains(" requests of the disk \"root\"");
+    ensure!(waits, "there is no request that is not done, but: {told}");
+    let mut plain = run_printed(lab, &said, &stream)?;
+    has_written(&mut plain, &one, 0)?;
+    look_at_dmesg(&mut plain)?;
+    // Amid requests again: QEMU finishes those that it has begun.
+    let two = much(&mut plain, "two")?;
+    begin_to_write(&mut plain, "two", MUCH)?;
+    plain.leave(&back)?;
+
+    from_qemu(&stream, &back, &file, &[])?;
+    tool(&["checkpoint", "put", word(&disk)?, word(&file)?, "back", "--disks"])?;
+    let mut stasis = arrive(lab, &disk, number + 1)?;
+    stasis.attach("linux")?;
+    has_written(&mut stasis, &two, MUCH)?;
+    has_written(&mut stasis, &one, 0)?;
     look_at_dmesg(&mut stasis)?;
     stasis.kill()
 }

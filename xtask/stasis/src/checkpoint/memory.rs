@@ -130,9 +130,22 @@ impl Index {
             extents.pages().iter().for_each(&mut look);
             marks.add(&extent, extents.record_at());
         }
+        Ok(Self::directory(opened)?.unwrap_or(Self::Extents(marks)))
+    }
+
+    /// Returns the index of a checkpoint whose memory was checked. Reads the memory only if the file has no directory.
+    pub fn open(opened: &mut Opened<'_>, checkpoint: &Checkpoint) -> Result<Self> {
+        match Self::directory(opened)? {
+            Some(index) => Ok(index),
+            None => Self::new(opened, checkpoint, |_| ()),
+        }
+    }
+
+    /// Returns the index of a file that has a directory.
+    fn directory(opened: &mut Opened<'_>) -> Result<Option<Self>> {
         match stasis_state::Index::open(opened, routines()) {
-            Ok((_, index)) => Ok(Self::Blocks(index)),
-            Err(LoadError::Format(FormatError::NoDirectory)) => Ok(Self::Extents(marks)),
+            Ok((_, index)) => Ok(Some(Self::Blocks(index))),
+            Err(LoadError::Format(FormatError::NoDirectory)) => Ok(None),
             Err(error) => Err(anyhow_of(error)),
         }
     }

@@ -87,7 +87,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             let pmu = if qemu::cpus::has_pmu(&mut stream.part())? { "" } else { NO_PMU };
             let (program, cpu) = (arguments.qemu.clone(), format!("{name}{pmu}"));
             let devices = virtio::devices(&stream.sections).map(Plugged::blank).collect();
-            Machine { program, backend, cpu, cpus, ram: size, devices }.base()?
+            Machine { program, backend, cpu, cpus, ram: size, devices }.base()?.0
         }
     };
     let main = ram.block(RAM_NAME)?;

@@ -53,20 +53,22 @@ impl Machine {
         arguments
     }
 
-    /// Makes the machine, writes it to a stream before it runs, and returns that.
-    pub fn base(&self) -> Result<Stream> {
+    /// Makes the machine, writes it to a stream before it runs, and returns that, and how this QEMU reaches a file.
+    pub fn base(&self) -> Result<(Stream, Files)> {
         let folder = tempfile::tempdir().context("there is no place for QEMU's base")?;
         let mut monitor = Monitor::start(self, &folder)?;
         monitor.ask(json!({"execute": "qmp_capabilities"}))?;
         let to = |uri: &str| json!({"execute": "migrate", "arguments": {"uri": uri}});
         let file = format!("file:{}", folder.path().join(BASE).display());
-        // Before version 8.2, QEMU does not know files. Its folder is the one of the base.
-        if monitor.ask(to(&file)).is_err() {
-            monitor.ask(to(&format!("exec:cat > {BASE}")))?;
-        }
+        // The folder of the command is the one of the base.
+        let files = match monitor.ask(to(&file)) {
+            Ok(_) => Files::Known,
+            Err(_) => monitor.ask(to(&format!("exec:cat > {BASE}"))).map(|_| Files::ByCommand)?,
+        };
         monitor.wait_until_written()?;
         // The file stays there for as long as it is open.
-        Stream::open(&folder.path().join(BASE)).context("QEMU has written a base that is none")
+        let stream = Stream::open(&folder.path().join(BASE));
+        Ok((stream.context("QEMU has written a base that is none")?, files))
     }
 }
 
@@ -80,9 +82,23 @@ impl Display for Machine {
     }
 }
 
+/// How a QEMU reaches the file of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// By its name.
+    Known,
+    /// By a command that reads or writes it: a QEMU before version 8.2.
+    ByCommand,
+}
+
 /// Returns the option by which a QEMU goes on from a stream. A file with an unusual name is quoted for a shell.
-pub fn incoming(stream: &Path) -> String {
-    format!("-incoming {}", quoted(&format!("file:{}", stream.display())))
+pub fn incoming(stream: &Path, files: Files) -> String {
+    let path = stream.display().to_string();
+    let uri = match files {
+        Files::Known => format!("file:{path}"),
+        Files::ByCommand => format!("exec:cat {}", quoted(&path)),
+    };
+    format!("-incoming {}", quoted(&uri))
 }
 
 /// Returns a word of a command, quoted for a shell if it is an unusual one.
@@ -196,8 +212,10 @@ mod tests {
     fn the_command_line_is_what_a_person_types() {
         let line = machine("qemu").to_string();
         assert_eq!(line, "qemu -M virt,gic-version=2 -cpu cortex-a72 -smp 2 -m 64M -nic none");
-        assert_eq!(incoming(Path::new("a/b.qemu")), "-incoming file:a/b.qemu");
-        assert_eq!(incoming(Path::new("it's")), r"-incoming 'file:it'\''s'");
+        let incoming = |path: &str, files| incoming(Path::new(path), files);
+        assert_eq!(incoming("a/b.qemu", Files::Known), "-incoming file:a/b.qemu");
+        assert_eq!(incoming("it's", Files::Known), r"-incoming 'file:it'\''s'");
+        assert_eq!(incoming("a.qemu", Files::ByCommand), "-incoming 'exec:cat a.qemu'");
     }
 
     #[test]

@@ -5,18 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use stasis_convert::Error;
 use stasis_convert::qemu::Backend;
 use stasis_convert::qemu::cpus;
 use stasis_convert::qemu::ram::{Block, Ram, RamWriter};
-use stasis_convert::qemu::virtio;
+use stasis_convert::qemu::request::Request;
 use stasis_convert::qemu::whole::{self, Needs, RAM_BASE, RAM_NAME, Written};
 use stasis_guest::sysreg::identity;
 use stasis_state::{Extents, GuestState, PAGE_SIZE};
 
 use super::StreamBackend;
-use super::machine::{Machine, NO_PMU, incoming};
+use super::machine::{Files, Machine, NO_PMU, incoming};
 use super::plugged::Plugged;
+use super::requests;
 use super::stream::Stream;
 use crate::checkpoint::{Loaded, anyhow_of, image_of, only, routines};
 use crate::output::Output;
@@ -53,9 +53,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let needs = Needs::of(&loaded.checkpoint.state).with_context(can_not)?;
     let virtio = &loaded.checkpoint.state.devices.virtio;
     let devices = Plugged::of(virtio, |volume| image_of(&arguments.out, volume))?;
+    let requests = requests::waiting(&mut loaded).with_context(can_not)?;
     let machine = machine(arguments.qemu, backend, &needs, devices);
-    let mut base = match &arguments.base {
-        Some(path) => Stream::open(path)?,
+    let (mut base, files) = match &arguments.base {
+        Some(path) => (Stream::open(path)?, Files::Known),
         None => machine.base()?,
     };
     let ram = base.ram()?;
@@ -67,17 +68,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         report::size(needs.ram)
     );
     let state = &loaded.checkpoint.state;
-    let written =
-        whole::write(state, &mut base.bytes, &base.sections, backend).with_context(can_not)?;
+    let written = whole::write(state, &requests, &mut base.bytes, &base.sections, backend);
+    let written = written.with_context(can_not)?;
     check_identities(state, &written).with_context(can_not)?;
     let mut output = Output::create(&arguments.out)?;
     let len = write(&mut loaded, &base, &ram, &mut output)
         .with_context(|| format!("cannot write {}", arguments.out.display()))?;
-    tell(&loaded.checkpoint.state, &written)?;
+    tell(&loaded.checkpoint.state, &written, &requests)?;
     loaded.write_disks(Path::new(&arguments.checkpoint[0]), &arguments.out)?;
     output.finish_and_tell()?;
     report::step(format_args!("{}: {}", arguments.out.display(), report::size(len)));
-    report::note(format_args!("{machine} -nographic {}", incoming(&arguments.out)));
+    report::note(format_args!("{machine} -nographic {}", incoming(&arguments.out, files)));
     Ok(())
 }
 
@@ -98,14 +99,22 @@ fn check_identities(state: &GuestState, written: &Written) -> Result<()> {
     Ok(())
 }
 
-/// Prints what becomes otherwise.
-fn tell(state: &GuestState, written: &Written) -> Result<()> {
+/// Prints what becomes otherwise, and what QEMU will finish.
+fn tell(state: &GuestState, written: &Written, requests: &[Request]) -> Result<()> {
     let all = state.vcpus.iter().zip(&written.identities).enumerate();
     let changes = all.flat_map(|(index, (vcpu, is))| cpus::changes(index, &vcpu.identity, is));
     let changes: Vec<_> = changes.collect();
     let losses: Vec<_> = written.losses.iter().filter(|loss| loss.is_observable()).collect();
+    let virtio = &state.devices.virtio;
     report::print(|out| {
         changes.iter().try_for_each(|change| writeln!(out, "changed: {change}"))?;
+        for (slot, _) in virtio.slots() {
+            let count = requests.iter().filter(|request| request.slot == slot).count();
+            if count != 0 {
+                let volume = virtio.name_text(slot);
+                writeln!(out, "goes on: {count} requests of the disk \"{volume}\"")?;
+            }
+        }
         losses.iter().try_for_each(|loss| writeln!(out, "lost: {loss}"))
     })
 }
@@ -123,57 +132,20 @@ fn write(loaded: &mut Loaded, base: &Stream, ram: &Ram, output: &mut Output) -> 
         }
     }
     let main = ram.block(RAM_NAME)?;
-    let mut idle = Idle::of(&loaded.checkpoint.state);
     let (mut opened, checkpoint) = loaded.open()?;
     let mut extents = Extents::new(&mut opened, checkpoint, routines()).map_err(anyhow_of)?;
     while let Some(extent) = extents.read_next().map_err(anyhow_of)? {
         let mut address = extent.address - RAM_BASE;
         for page in extents.pages() {
-            idle.look(address + RAM_BASE, page);
             put_head(&mut writer, main, address, &mut out)?;
             out.put(page)?;
             address += PAGE_SIZE as u64;
         }
     }
-    idle.check()?;
     out.put(&writer.finish())?;
     out.put(base.devices())?;
     out.out.flush()?;
     Ok(out.done)
-}
-
-/// The queues that QEMU will not look at by itself, which must be empty.
-struct Idle(Vec<Queue>);
-
-/// A queue: the number of its device's slot, where it says how many requests there were, how many that is, and how many are done.
-struct Queue {
-    slot: usize,
-    at: u64,
-    found: u16,
-    done: u16,
-}
-
-impl Idle {
-    fn of(state: &GuestState) -> Self {
-        let queues = virtio::idle(&state.devices.virtio);
-        // A page that does not come is zeros.
-        Self(queues.map(|(slot, at, done)| Queue { slot, at, found: 0, done }).collect())
-    }
-
-    /// Looks whether a queue says it in this page, which is at `address`.
-    fn look(&mut self, address: u64, page: &[u8]) {
-        for queue in &mut self.0 {
-            let offset =
-                queue.at.checked_sub(address).and_then(|offset| usize::try_from(offset).ok());
-            let number = offset.and_then(|offset| page.get(offset..)?.first_chunk());
-            queue.found = number.map_or(queue.found, |number| u16::from_le_bytes(*number));
-        }
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        let busy = self.0.iter().find(|queue| queue.found != queue.done);
-        busy.map_or(Ok(()), |queue| Err(Error::Busy { slot: queue.slot }))
-    }
 }
 
 /// Writes what stands before a page.
