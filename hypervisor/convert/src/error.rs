@@ -44,6 +44,8 @@ pub enum Error {
         "at byte {at} of the stream, in its memory, there is {what}; write it by `migrate` without capabilities"
     )]
     Memory { at: u64, what: &'static str },
+    #[error("the stream's machine is a {name:?}; a guest goes on from QEMU's `virt`")]
+    OtherBoard { name: String },
     #[error("the stream's machine has no memory {name:?}: it is none of QEMU's `virt`")]
     NoBlock { name: &'static str },
     #[error(
@@ -100,6 +102,8 @@ pub enum Error {
     AArch32,
     #[error("{register} is {value:#x}, and QEMU's CPU has no such register")]
     NoPlace { register: &'static str, value: u64 },
+    #[error("the stream is of a machine that was run by {by}; say --backend {name}")]
+    OtherBackend { by: &'static str, name: &'static str },
     #[error(
         "the stream is of another QEMU, or of another CPU, than the base: say which by --qemu and --cpu"
     )]

@@ -30,7 +30,7 @@ pub use cpus::Cpu;
 pub use decode::{Decoded, Machine, decode};
 pub use encode::{Encoded, encode};
 pub use section::{ArmGic, VirtState};
-pub use sections::Sections;
+pub use sections::{Part, Sections};
 pub use stream::{Located, locate};
 
 use crate::error::Error;

@@ -1,5 +1,6 @@
 //! Vectors, round trips, and bad input.
 
+mod hostile;
 mod kernel;
 mod kvm;
 mod qemu;

@@ -1,9 +1,9 @@
 //! Bytes as a migration stream of QEMU's: its devices, and its memory.
 
 use stasis_convert::qemu::ram::{Ram, ReadError};
-use stasis_convert::qemu::read::{Part, read};
+use stasis_convert::qemu::read::read;
 use stasis_convert::qemu::whole::write;
-use stasis_convert::qemu::{Backend, Cpu, Sections};
+use stasis_convert::qemu::{Backend, Cpu, Part, Sections};
 use stasis_state::{GuestState, PAGE_SIZE, invariants};
 
 /// What QEMU 10.0 has written of a machine that never ran, without its memory.

@@ -11,6 +11,9 @@ use super::fields::{Fields, Way};
 use crate::error::Error;
 use crate::sysreg::Sysreg;
 
+/// The field that has the ids of the list.
+pub(super) const IDS: &str = "cpreg_vmstate_indexes";
+
 /// The ids of AArch64's system registers have this in their upper bits, and an encoding in their lower 16.
 const SYSTEM_REGISTER: u64 = 0x6030_0000_0013_0000;
 /// PAR_EL1, which QEMU lists as AArch32's.
@@ -21,7 +24,7 @@ const FPSR: u16 = sysreg(3, 3, 4, 4, 1);
 pub(super) const CNTFRQ: u16 = sysreg(3, 3, 14, 0, 0);
 /// CNTV_CVAL_EL0, and the two ids of KVM's that were exchanged by mistake: where the comparison value is, and the counter.
 const CNTV_CVAL: u16 = sysreg(3, 3, 14, 3, 2);
-const KVM_CNTV_CVAL: u16 = 0xdf02;
+pub(super) const KVM_CNTV_CVAL: u16 = 0xdf02;
 const KVM_COUNTER: u16 = 0xdf1a;
 
 /// M of PSTATE, with EL1 and its own stack pointer in it.
@@ -92,8 +95,8 @@ pub(super) fn exchange(
     general(fields, vcpu)?;
     vectors(fields, vcpu)?;
     let mut placed = 0;
-    for n in 0..fields.count("cpreg_vmstate_indexes") {
-        let id = fields.get("cpreg_vmstate_indexes", n)?;
+    for n in 0..fields.count(IDS) {
+        let id = fields.get(IDS, n)?;
         let value = "cpreg_vmstate_values";
         match Entry::of(id, backend) {
             Entry::Sysreg(register) => {
@@ -125,8 +128,7 @@ fn all_have_a_place(
         return Ok(());
     }
     for register in changed() {
-        let mut ids = (0..fields.count("cpreg_vmstate_indexes"))
-            .map(|n| fields.get("cpreg_vmstate_indexes", n));
+        let mut ids = (0..fields.count(IDS)).map(|n| fields.get(IDS, n));
         let is_it = |id: Result<u64, Error>| {
             id.is_ok_and(|id| Entry::of(id, backend) == Entry::Sysreg(register))
         };
@@ -227,8 +229,8 @@ fn set_entry(
     backend: Backend,
     value: u64,
 ) -> Result<(), Error> {
-    for n in 0..fields.count("cpreg_vmstate_indexes") {
-        if Entry::of(fields.get("cpreg_vmstate_indexes", n)?, backend) == entry {
+    for n in 0..fields.count(IDS) {
+        if Entry::of(fields.get(IDS, n)?, backend) == entry {
             fields.set("cpreg_vmstate_values", n, value)?;
         }
     }
@@ -237,8 +239,8 @@ fn set_entry(
 
 /// Returns the value of the register with this id in the list; `None` if it is not there.
 pub(super) fn listed(fields: &mut Fields<'_>, id: u64) -> Result<Option<u64>, Error> {
-    for n in 0..fields.count("cpreg_vmstate_indexes") {
-        if fields.get("cpreg_vmstate_indexes", n)? == id {
+    for n in 0..fields.count(IDS) {
+        if fields.get(IDS, n)? == id {
             return fields.get("cpreg_vmstate_values", n).map(Some);
         }
     }

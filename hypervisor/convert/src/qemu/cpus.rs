@@ -7,9 +7,10 @@ use stasis_state::vcpu::{Identity, sysreg};
 use thiserror::Error;
 use zerocopy::IntoBytes;
 
-use super::cpu::{id, listed};
+use super::Backend;
+use super::cpu::{IDS, KVM_CNTV_CVAL, id, listed};
 use super::fields::{Fields, Way};
-use super::read::Part;
+use super::sections::Part;
 use super::stream::CPU_NAME;
 use crate::error;
 
@@ -99,6 +100,31 @@ pub fn has_pmu(stream: &mut Part<'_>) -> Result<bool, error::Error> {
     let mut fields = Fields::new(section, stream.bytes, Way::FromQemu)?;
     let dfr0 = listed(&mut fields, id(sysreg(3, 0, 0, 5, 0)))?;
     Ok(dfr0.is_some_and(|dfr0| dfr0 & PMUVER != 0))
+}
+
+/// Returns what ran the machine in a stream: KVM lists a register that QEMU itself does not. `None` if the stream has no such list.
+pub fn backend(stream: &mut Part<'_>) -> Option<Backend> {
+    let section = stream.sections.get(CPU_NAME, 0).ok()?;
+    let mut fields = Fields::new(section, stream.bytes, Way::FromQemu).ok()?;
+    if fields.count(IDS) == 0 {
+        return None;
+    }
+    let is_kvm = listed(&mut fields, id(KVM_CNTV_CVAL)).ok()?.is_some();
+    Some(if is_kvm { Backend::Kvm } else { Backend::Tcg })
+}
+
+/// Checks that a stream is of the back end that it is taken for.
+///
+/// # Errors
+///
+/// [`error::Error::OtherBackend`] if it is of the other one.
+pub fn check_backend(stream: &mut Part<'_>, expected: Backend) -> Result<(), error::Error> {
+    let (by, name) = match backend(stream) {
+        Some(Backend::Kvm) if expected != Backend::Kvm => ("a KVM", "kvm"),
+        Some(Backend::Tcg) if expected != Backend::Tcg => ("QEMU itself", "tcg"),
+        _ => return Ok(()),
+    };
+    Err(error::Error::OtherBackend { by, name })
 }
 
 /// Returns whether an id in the list is that of a register of the performance counters: op0 3, and CRn 9 or, of the counters themselves, CRn 14 from CRm 8 on.

@@ -97,8 +97,17 @@ impl<'s, S: Source> Cursor<'s, S> {
     /// Those of [`Self::take`].
     pub fn name(&mut self) -> Result<Vec<u8>, ReadError<S::Error>> {
         let [len] = self.take()?;
-        let mut name = vec![0; len.into()];
-        self.fill(&mut name)?;
-        Ok(name)
+        self.bytes(len)
+    }
+
+    /// Returns the next `len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::take`].
+    pub fn bytes(&mut self, len: u8) -> Result<Vec<u8>, ReadError<S::Error>> {
+        let mut bytes = vec![0; len.into()];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
     }
 }

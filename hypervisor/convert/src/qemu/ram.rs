@@ -21,6 +21,8 @@ const SECTION_PART: u8 = 0x02;
 const SECTION_END: u8 = 0x03;
 const COMMAND: u8 = 0x08;
 
+/// The names of the versions of QEMU's `virt` begin with this.
+const VIRT: &[u8] = b"virt-";
 const NAME: &str = "ram";
 const VERSION: u32 = 4;
 
@@ -136,8 +138,12 @@ impl Ram {
         if cursor.take::<8>()? != MAGIC {
             return Err(Error::NotAStream.into());
         }
-        if head > MAGIC.len() as u64 && cursor.take()? != [CONFIGURATION] {
-            return Err(Error::Memory { at: MAGIC.len() as u64, what: "no configuration" }.into());
+        if head > MAGIC.len() as u64 {
+            if cursor.take()? != [CONFIGURATION] {
+                let at = MAGIC.len() as u64;
+                return Err(Error::Memory { at, what: "no configuration" }.into());
+            }
+            configuration(&mut cursor)?;
         }
         cursor.skip_to(head)?;
         let mut ram = Self::default();
@@ -269,10 +275,16 @@ impl Ram {
     }
 }
 
-/// Skips the name of the machine, which is the configuration of a stream whose description does not say how long that is (QEMU before 8.0).
+/// Reads the name of the machine, with which a configuration begins, and checks that it is a `virt`. It is all of the configuration in a stream whose description does not say how long that is (QEMU before 8.0).
 fn configuration<S: Source>(cursor: &mut Cursor<'_, S>) -> Result<(), S> {
-    let len = cursor.u32()?;
-    cursor.skip_to(cursor.at() + u64::from(len))
+    let (at, len) = (cursor.at(), cursor.u32()?);
+    let len = u8::try_from(len);
+    let len = len.map_err(|_| Error::Memory { at, what: "a machine of no possible name" })?;
+    let name = cursor.bytes(len)?;
+    if name.starts_with(VIRT) {
+        return Ok(());
+    }
+    Err(Error::OtherBoard { name: String::from_utf8_lossy(&name).into_owned() }.into())
 }
 
 /// Skips the only subsection of a configuration that a machine `virt` has: the size of its pages.

@@ -17,7 +17,7 @@ use super::cpus::{self, Cpu};
 use super::decode::{Decoded, Machine, decode};
 use super::fields::{Fields, Way};
 use super::section::{ArmGic, NAME};
-use super::sections::Sections;
+use super::sections::Part;
 use super::stream::{CPU_NAME, locate_in};
 use super::virtio::{self, Load};
 use super::whole::{Needs, RAM_BASE, exchange_devices, tick_ns};
@@ -59,15 +59,6 @@ pub struct Read {
     pub left_behind: Vec<&'static str>,
 }
 
-/// A stream: its magic and its last bytes, and the sections in them.
-#[derive(Debug)]
-pub struct Part<'a> {
-    /// The bytes. They are not changed.
-    pub bytes: &'a mut [u8],
-    /// The sections in them.
-    pub sections: &'a Sections,
-}
-
 /// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such a machine that never ran; `load` reads the machine's RAM. What is behind virtio
 /// devices, and what they offer, the caller says, and then what the guest's machine is.
 ///
@@ -81,6 +72,7 @@ pub fn read(
     backend: Backend,
     load: &Load<'_>,
 ) -> Result<Read, Error> {
+    cpus::check_backend(stream, backend)?;
     let left_behind = check_devices(stream, base)?;
     let located = locate_in(stream.bytes, stream.sections)?;
     let too_many = Error::Cpus { stream: located.cpus, guest: MAX_CPUS };
@@ -182,7 +174,7 @@ fn check_registers(
     vcpu: usize,
     backend: Backend,
 ) -> Result<(), Error> {
-    let (ids, values) = ("cpreg_vmstate_indexes", "cpreg_vmstate_values");
+    let (ids, values) = (cpu::IDS, "cpreg_vmstate_values");
     if fields.count(ids) != fresh.count(ids) {
         return Err(Error::OtherMachine);
     }

@@ -46,6 +46,15 @@ pub struct Section {
     pub contents: Range<usize>,
 }
 
+/// A stream: its magic and its last bytes, and the sections in them.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The bytes. They are not changed.
+    pub bytes: &'a mut [u8],
+    /// The sections in them.
+    pub sections: &'a Sections,
+}
+
 impl Sections {
     /// Finds the sections in `stream`: a whole stream, or the magic of one and behind it the last bytes of it.
     ///

@@ -17,7 +17,7 @@ use super::cpus::{self, Cpu};
 use super::encode::{Encoded, Signal, encode, signal};
 use super::fields::{Fields, Way};
 use super::request::Request;
-use super::sections::Sections;
+use super::sections::{Part, Sections};
 use super::stream::{CPU_NAME, locate_in};
 use super::{Backend, device, virtio};
 use crate::error::Error;
@@ -153,6 +153,7 @@ pub fn write(
     backend: Backend,
 ) -> Result<Written, Error> {
     let needs = Needs::of(state)?;
+    cpus::check_backend(&mut Part { bytes: base, sections }, backend)?;
     let located = locate_in(base, sections)?;
     if located.cpus != needs.cpus {
         return Err(Error::Cpus { stream: located.cpus, guest: needs.cpus });

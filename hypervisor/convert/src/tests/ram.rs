@@ -155,4 +155,7 @@ fn a_configuration_that_the_description_does_not_have_is_skipped() {
     let error = find(&[magic, name, &other[..], &zeros].concat()).unwrap_err();
     assert!(error.to_string().contains("a configuration that is not known"), "{error}");
     assert!(find(&[magic, b"\x07\xff\xff\xff\xff"].concat()).is_err());
+    let name = b"\x07\0\0\0\x07raspi4b";
+    let error = Error::OtherBoard { name: "raspi4b".into() };
+    assert_eq!(find(&[magic, name, &zeros].concat()), Err(error));
 }

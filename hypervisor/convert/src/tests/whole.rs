@@ -8,9 +8,9 @@ use stasis_state::{GuestState, VcpuState};
 
 use super::*;
 use crate::Error;
-use crate::qemu::read::{Part, read};
+use crate::qemu::read::read;
 use crate::qemu::whole::{RAM_BASE, Written, write};
-use crate::qemu::{Cpu, Sections};
+use crate::qemu::{Cpu, Part, Sections};
 use crate::sysreg::Sysreg;
 
 const BASE: &[u8] = include_bytes!("virt-10.0-a57.base");
@@ -226,6 +226,27 @@ fn what_stasis_does_not_have_is_refused_by_its_name() {
     name(&mut stream, b"read_fifo", b"read_lifo");
     let (section, field) = ("pl011".into(), "read_fifo".into());
     assert_eq!(from_qemu(&stream), Err(Error::FieldMissing { section, field }));
+}
+
+#[test]
+fn a_stream_of_the_other_accelerator_is_refused_in_both_directions() {
+    let by = |by, name| Error::OtherBackend { by, name };
+    let (mut stream, mut base) = (BASE.to_vec(), BASE.to_vec());
+    let sections = Sections::find(&base).unwrap();
+    let error = by("QEMU itself", "tcg");
+    assert_eq!(write(&plain(), &[], &mut base, &sections, Backend::Kvm), Err(error.clone()));
+    let mut parts = [&mut stream, &mut base].map(|bytes| Part { bytes, sections: &sections });
+    let [part, fresh] = &mut parts;
+    assert_eq!(read(part, fresh, None, Backend::Kvm, &|_| Some(0)).unwrap_err(), error);
+
+    // A KVM lists the comparison value of the virtual timer by this id.
+    let mut stream = BASE.to_vec();
+    let ours = (0x6030_0000_0013_0000 | u64::from(sysreg(3, 3, 14, 3, 2))).to_be_bytes();
+    let at = stream.windows(8).position(|bytes| bytes == ours).unwrap();
+    stream[at..at + 8].copy_from_slice(&0x6030_0000_0013_df02_u64.to_be_bytes());
+    let error = by("a KVM", "kvm");
+    assert_eq!(from_qemu(&stream), Err(error.clone()));
+    assert_eq!(write(&plain(), &[], &mut stream, &sections, Backend::Tcg), Err(error));
 }
 
 #[test]

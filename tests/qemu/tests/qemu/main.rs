@@ -56,6 +56,7 @@ mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
 mod travel_qemu_long;
+mod travel_streams;
 mod uplink;
 mod values;
 mod virtio;
@@ -388,6 +389,10 @@ fn main() -> ExitCode {
             a_counter_goes_from_raspi4_to_qemu_and_back,
             linux_with_two_vcpus_goes_on_in_qemu_and_comes_back,
             linux_that_began_in_qemu_goes_on_in_stasis;
+        travel_streams:
+            a_stream_that_is_cut_anywhere_is_refused,
+            a_machine_that_stasis_does_not_have_is_named,
+            a_stream_of_another_version_or_accelerator_is_named;
         conversion:
             qemu_loads_a_state_and_saves_the_same,
             the_gich_of_a_machine_of_qemus_is_read;

@@ -1,7 +1,7 @@
 //! Guests that travel between Stasis and plain QEMU. `travel_qemu_long` has the longer ways.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,14 +25,29 @@ pub const LIFE_TIME: Duration = Duration::from_secs(300);
 /// The CPU of the machines without Stasis: `stasis convert qemu` prints this, too.
 pub const CPU: &str = "cortex-a72,pmu=off";
 
-/// Runs `stasis` with these words, and returns what it prints.
-pub fn tool(words: &[&str]) -> Result<String> {
+/// Runs `stasis` with these words.
+fn run(words: &[&str]) -> Result<Output> {
     let output =
         Command::new(std::env::current_exe()?).env(crate::AS_TOOL, "1").args(words).output();
-    let output = output.context("cannot start the tool")?;
+    output.context("cannot start the tool")
+}
+
+/// Runs `stasis` with these words, and returns what it prints.
+pub fn tool(words: &[&str]) -> Result<String> {
+    let output = run(words)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "stasis {}: {errors}", words.join(" "));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `stasis` with these words, which it refuses, and returns the only line that it says.
+pub fn refused(words: &[&str]) -> Result<String> {
+    let output = run(words)?;
+    let (said, errors) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(1), "stasis {}: {}", words.join(" "), output.status);
+    ensure!(said.is_empty() && errors.lines().count() == 1, "it says {said}, and {errors}");
+    Ok(errors.trim_end().to_owned())
 }
 
 /// Returns a path as a word of a command.

@@ -282,8 +282,10 @@ impl ReadRam for StreamRam<'_> {
 
 /// Prints the GIC in a stream.
 fn print(path: &Path, backend: Backend) -> Result<()> {
-    let stream = Stream::open(path)?;
-    let what = || format!("in {}", stream.name);
+    let mut stream = Stream::open(path)?;
+    let name = stream.name.clone();
+    let what = || format!("in {name}");
+    qemu::cpus::check_backend(&mut stream.part(), backend).with_context(what)?;
     let located = qemu::locate(&stream.bytes).with_context(what)?;
     let section = located.section(&stream.bytes).with_context(what)?;
     let cpus = u8::try_from(located.cpus).ok().filter(|cpus| (1..=MAX_VCPUS).contains(cpus));

@@ -6,10 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use stasis_convert::Error;
-use stasis_convert::qemu::Sections;
 use stasis_convert::qemu::ram::{Ram, ReadError};
-use stasis_convert::qemu::read;
 use stasis_convert::qemu::whole::RAM_NAME;
+use stasis_convert::qemu::{Part, Sections};
 
 use crate::checkpoint::Opened;
 
@@ -88,8 +87,8 @@ impl Stream {
     }
 
     /// Returns the sections, and the bytes that they are in, for a conversion.
-    pub fn part(&mut self) -> read::Part<'_> {
-        read::Part { bytes: &mut self.bytes, sections: &self.sections }
+    pub fn part(&mut self) -> Part<'_> {
+        Part { bytes: &mut self.bytes, sections: &self.sections }
     }
 
     /// Returns the time at which the stream was written, in seconds since 1970; 0 if that is not known.
