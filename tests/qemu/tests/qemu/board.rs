@@ -27,7 +27,7 @@ use crate::{linux, resume};
 /// Bytes of a card: a power of two.
 const CARD: u64 = 256 << 20;
 /// Whatever a card that is slow under QEMU takes.
-const PATIENCE: Duration = Duration::from_secs(2400);
+pub const PATIENCE: Duration = Duration::from_secs(2400);
 
 fn raspi4() -> Result<Board> {
     Board::raspi4(&Built::get()?.workspace)

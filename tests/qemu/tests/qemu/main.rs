@@ -388,6 +388,7 @@ fn main() -> ExitCode {
             two_vcpus_amid_their_sgis_go_on_in_qemu_and_in_stasis,
             a_counter_goes_from_raspi4_to_qemu_and_back,
             linux_with_two_vcpus_goes_on_in_qemu_and_comes_back,
+            linux_with_two_vcpus_goes_from_raspi4_to_qemu_and_back,
             linux_that_began_in_qemu_goes_on_in_stasis;
         travel_streams:
             a_stream_that_is_cut_anywhere_is_refused,

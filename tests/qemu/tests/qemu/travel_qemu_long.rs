@@ -128,11 +128,16 @@ fn linux_in_stasis(
     last: u64,
 ) -> Result<Stasis> {
     let mut stasis = arrive(lab, disk, number)?;
-    stasis.attach("linux")?;
-    linux::watch(&mut stasis, hashes, last, 10)?;
-    linux::shell(&mut stasis, "kill %1; wait")?;
-    linux::dmesg_is_silent(&mut stasis)?;
+    linux_is_well(&mut stasis, hashes, last)?;
     Ok(stasis)
+}
+
+/// Looks at a Linux that has come to Stasis, and ends its loop. `last` is the last step that was seen.
+fn linux_is_well(stasis: &mut Stasis, hashes: &mut Loop, last: u64) -> Result<()> {
+    stasis.attach("linux")?;
+    linux::watch(stasis, hashes, last, 10)?;
+    linux::shell(stasis, "kill %1; wait")?;
+    linux::dmesg_is_silent(stasis)
 }
 
 pub fn linux_with_two_vcpus_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<()> {
@@ -147,6 +152,20 @@ pub fn linux_with_two_vcpus_goes_on_in_qemu_and_comes_back(lab: &Lab) -> Result<
     linux::dmesg_is_silent(&mut plain)?;
     let number = to_stasis(lab, plain, "linux", &disk)?;
     linux_in_stasis(lab, &disk, number, &mut hashes, last)?.kill()
+}
+
+pub fn linux_with_two_vcpus_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
+    let (card, mut hashes) = (board::card(lab)?, Loop::new());
+    let setup = linux::machine(lab, 2)?.raspi4()?.time_limit(board::PATIENCE).disk(&card);
+    let (number, last) = linux::store_in_its_loop(setup, &mut hashes, 5, "raspi4")?;
+    let mut plain = to_plain(lab, &card, number, 2, "256M")?;
+    let last = linux::watch(&mut plain, &mut hashes, last, 10)?;
+    linux::dmesg_is_silent(&mut plain)?;
+    let number = to_stasis(lab, plain, "linux", &card)?;
+    let mut stasis = board::machine(lab)?.no_archive().disk(&card).boot()?;
+    stasis.resume(number)?;
+    linux_is_well(&mut stasis, &mut hashes, last)?;
+    stasis.kill()
 }
 
 pub fn linux_that_began_in_qemu_goes_on_in_stasis(lab: &Lab) -> Result<()> {
