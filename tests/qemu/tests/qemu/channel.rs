@@ -17,7 +17,6 @@ use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::process::Process;
-use xtask::monitor::Socket;
 use xtask::qemu::{ChannelSocket, Machine};
 
 /// Sends SIGINT to a tool, as Ctrl-C does, and checks that it ends as one that was given up.
@@ -392,28 +391,6 @@ fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(())
-}
-
-pub fn a_machine_that_is_reset_in_the_midst_is_told_from_one_that_is_silent(
-    lab: &Lab,
-) -> Result<()> {
-    let (socket, monitor) = (ChannelSocket::new()?, Socket::new()?);
-    let machine = lab.machine().guest("counter")?.channel(&socket).monitor(&monitor);
-    let stasis = machine.boot()?;
-    let target: Target = socket.target().parse().map_err(anyhow::Error::msg)?;
-    let options = Options { patience: SILENCE / 2, ..Options::default() };
-    let mut session = Client::connect(&target, options)?;
-    session.request("top 3600")?;
-    monitor.connect()?.ask(r#"{"execute": "system_reset"}"#)?;
-    let error = loop {
-        if let Err(error) = session.next(None) {
-            break error;
-        }
-    };
-    ensure!(matches!(error, Error::Reset) && error.exit_code() == 4, "{error:?}");
-    drop(session);
-    ensure!(said(&socket, &["guests"])?.contains("counter"), "no answer after the reset");
-    stasis.kill()
 }
 
 pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()> {

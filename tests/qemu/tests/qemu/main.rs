@@ -114,7 +114,6 @@ fn main() -> ExitCode {
             many_tools_share_a_session,
             a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs,
             ctrl_c_gives_up_what_a_tool_has_asked_for,
-            a_machine_that_is_reset_in_the_midst_is_told_from_one_that_is_silent,
             noise_and_other_versions_are_answered_or_dropped,
             the_consoles_line_is_the_channels_while_a_client_has_it,
             raspi4_has_its_channel_on_the_mini_uart;
