@@ -188,6 +188,7 @@ fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow
         own: look.map_or(0, |look| look.usage.own),
         shared: look.map_or(0, |look| look.usage.shared),
         to_load: look.map_or(0, |look| look.missing),
+        changed: look.map_or(0, |look| look.changed),
         cores,
     }
 }

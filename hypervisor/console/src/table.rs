@@ -32,6 +32,8 @@ pub struct GuestRow<'a> {
     pub shared: u64,
     /// Bytes of RAM that are still to be loaded from the guest's checkpoint.
     pub to_load: u64,
+    /// Bytes of RAM that the guest has written since its last checkpoint.
+    pub changed: u64,
     /// The numbers of the physical cores on which the vCPUs run.
     pub cores: &'a [u32],
 }
@@ -71,6 +73,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
         Column::number("shared"),
         Column::number("to load").key("to_load"),
         Column::text("core").key("cores"),
+        Column::for_programs("changed"),
     ];
     let rows = guests.iter().map(|guest| {
         vec![
@@ -83,6 +86,7 @@ pub fn guests(guests: &[GuestRow<'_>]) -> Table {
             Cell::Left(guest.shared),
             Cell::Left(guest.to_load),
             Cell::List(guest.cores.to_vec()),
+            Cell::Size(guest.changed),
         ]
     });
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no guests" }
@@ -272,17 +276,23 @@ pub struct Column {
     title: &'static str,
     key: &'static str,
     right: bool,
+    is_text: bool,
 }
 
 impl Column {
     /// Returns a column of text.
     pub const fn text(title: &'static str) -> Self {
-        Self { title, key: title, right: false }
+        Self { title, key: title, right: false, is_text: true }
     }
 
     /// Returns a column of numbers.
     pub const fn number(title: &'static str) -> Self {
-        Self { title, key: title, right: true }
+        Self { title, key: title, right: true, is_text: true }
+    }
+
+    /// Returns a column that only JSON has: a person's line has no room for it.
+    pub const fn for_programs(key: &'static str) -> Self {
+        Self { title: "", key, right: false, is_text: false }
     }
 
     /// Returns this column with `key` as its name in JSON.
@@ -313,10 +323,14 @@ impl Table {
         if self.rows.is_empty() {
             return writeln!(out, "{}", self.nothing);
         }
-        let titles = self.columns.iter().map(|column| column.title.to_string()).collect();
-        let mut lines: Vec<Vec<String>> = vec![titles];
-        lines.extend(self.rows.iter().map(|row| row.iter().map(Cell::to_string).collect()));
-        let mut widths = vec![0; self.columns.len()];
+        let columns: Vec<&Column> = self.columns.iter().filter(|column| column.is_text).collect();
+        let mut lines: Vec<Vec<String>> =
+            vec![columns.iter().map(|column| column.title.to_string()).collect()];
+        lines.extend(self.rows.iter().map(|row| {
+            let shown = row.iter().zip(self.columns).filter(|(_, column)| column.is_text);
+            shown.map(|(cell, _)| cell.to_string()).collect()
+        }));
+        let mut widths = vec![0; columns.len()];
         for line in &lines {
             for (widest, cell) in widths.iter_mut().zip(line) {
                 *widest = width(cell).max(*widest);
@@ -324,7 +338,7 @@ impl Table {
         }
         for cells in &lines {
             let mut line = String::new();
-            for ((cell, column), &width) in cells.iter().zip(self.columns).zip(&widths) {
+            for ((cell, column), &width) in cells.iter().zip(&columns).zip(&widths) {
                 match column.right {
                     true => write!(line, "  {cell:>width$}")?,
                     false => write!(line, "  {cell:width$}")?,

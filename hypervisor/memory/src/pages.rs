@@ -28,6 +28,8 @@ pub struct PageSet {
     blocks: Vec<Block>,
     /// Pages of each block that is in the set in part; of all others nothing.
     bits: Vec<PageBits>,
+    /// Number of pages in the set.
+    count: usize,
 }
 
 /// How much of a block is in the set.
@@ -52,7 +54,7 @@ impl PageSet {
         blocks.try_reserve_exact(count)?;
         bits.resize(count, PageBits::NONE);
         blocks.resize(count, Block::None);
-        Ok(Self { len, blocks, bits })
+        Ok(Self { len, blocks, bits, count: 0 })
     }
 
     /// Returns the bytes of the memory.
@@ -68,6 +70,7 @@ impl PageSet {
         }
         self.blocks[index] = Block::Some;
         let bits = &mut self.bits[index];
+        self.count += usize::from(!bits.contains(page));
         bits.insert(page);
         if *bits == PageBits::of(0..pages_in(self.len, index)) {
             self.set_all(index);
@@ -169,12 +172,8 @@ impl PageSet {
     }
 
     /// Returns how many pages are in the set.
-    pub fn count(&self) -> usize {
-        let count = |(offset, part)| match part {
-            Part::All => pages_in(self.len, offset / BLOCK_SIZE),
-            Part::Pages(bits) => bits.count(),
-        };
-        self.blocks().map(count).sum()
+    pub const fn count(&self) -> usize {
+        self.count
     }
 
     /// Makes it what `other` is, a set of pages of the same memory. Takes nothing of the heap.
@@ -185,15 +184,23 @@ impl PageSet {
     pub fn copy_from(&mut self, other: &Self) {
         self.blocks.copy_from_slice(&other.blocks);
         self.bits.copy_from_slice(&other.bits);
+        self.count = other.count;
     }
 
     /// Removes all pages, in one step for each block.
     pub fn clear(&mut self) {
         self.blocks.fill(Block::None);
         self.bits.fill(PageBits::NONE);
+        self.count = 0;
     }
 
     fn set_all(&mut self, index: usize) {
+        let others = match self.blocks[index] {
+            Block::None => 0,
+            Block::Some => self.bits[index].count(),
+            Block::All => return,
+        };
+        self.count += pages_in(self.len, index) - others;
         self.blocks[index] = Block::All;
         self.bits[index] = PageBits::NONE;
     }

@@ -109,6 +109,7 @@ const GUESTS: [GuestRow<'_>; 2] = [
         own: 3 << 20,
         shared: 253 << 20,
         to_load: 3 << 19,
+        changed: 8192,
         cores: &[1, 2],
     },
     GuestRow {
@@ -120,6 +121,7 @@ const GUESTS: [GuestRow<'_>; 2] = [
         own: 16 << 20,
         shared: 0,
         to_load: 0,
+        changed: 0,
         cores: &[],
     },
 ];

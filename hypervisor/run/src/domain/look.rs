@@ -10,6 +10,7 @@ use stasis_guest::stats::Snapshot;
 use stasis_host::run_state::RunState;
 use stasis_memory::ram::Usage;
 use stasis_memory::range::Range;
+use stasis_state::PAGE_SIZE;
 use stasis_state::vgic::MAX_VCPUS;
 use stasis_vgic::Vgic;
 
@@ -24,6 +25,8 @@ pub struct Look {
     pub missing: u64,
     /// Bytes of its RAM that it alone uses, and that it shares.
     pub usage: Usage,
+    /// Bytes of its RAM that were written since its last checkpoint.
+    pub changed: u64,
 }
 
 impl Domain {
@@ -38,7 +41,8 @@ impl Domain {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
         let missing = resident.ram.missing().map_or(0, |missing| missing.left());
-        Look { state: resident.state, ram, missing, usage: resident.ram.usage() }
+        let changed = (resident.ram.changed_pages() * PAGE_SIZE) as u64;
+        Look { state: resident.state, ram, missing, usage: resident.ram.usage(), changed }
     }
 
     /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then

@@ -318,12 +318,33 @@ pub fn many_tools_share_a_session(lab: &Lab) -> Result<()> {
     let record = lab.path("record").display().to_string();
     let words = ["top", "--seconds", "4", "--record", &record];
     ensure!(tool(&shared, &words)?.output()?.status.success(), "top has failed");
-    let record = std::fs::read_to_string(&record)?;
-    ensure!(record.contains("\"milliseconds\"") && record.contains("\"guests\""), "{record}");
+    let recorded = std::fs::read_to_string(&record)?;
+    for part in ["\"milliseconds\"", "\"guests\"", "\"changed\":"] {
+        ensure!(recorded.contains(part), "no {part} in {recorded}");
+    }
+    on_a_full_disk(&shared, &lab.path("cut"))?;
     ensure!(other.answer("pause counter").is_ok(), "no pause");
     ensure!(waits.0.wait()?.success(), "the tool waits in vain");
     drop((attached, other));
     stasis.quit()
+}
+
+/// Records on a disk that is full after 2 KiB, and makes a page of what is there.
+fn on_a_full_disk(socket: &ChannelSocket, record: &Path) -> Result<()> {
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" top --seconds 60 --record \"$1\"";
+    let mut full = Command::new("bash");
+    full.env(crate::AS_TOOL, "1").env("STASIS_TO", socket.target()).args(["-c", script]);
+    let full = full.arg(std::env::current_exe()?).arg(record).output()?;
+    let why = String::from_utf8_lossy(&full.stderr);
+    ensure!(full.status.code() == Some(1) && why.lines().count() == 1, "{why}");
+    ensure!(why.contains("File too large") && why.contains(&*record.to_string_lossy()), "{why}");
+    ensure!(std::fs::metadata(record)?.len() == 2048, "the disk was not full");
+    let page = record.with_extension("html");
+    let made = tool(socket, &["report"])?.arg(record).arg("-o").arg(&page).output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let page = std::fs::read_to_string(page)?;
+    ensure!(page.contains("core 0") && page.contains("1 lines are nothing of a record"), "{page}");
+    Ok(())
 }
 
 pub fn a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs(lab: &Lab) -> Result<()> {

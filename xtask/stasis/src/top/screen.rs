@@ -1,7 +1,7 @@
 //! Draws a machine's [`State`] on a terminal of any size.
 
 use ratatui::Frame;
-use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
@@ -17,9 +17,10 @@ const GUESTS: &[Column<Guest>] = &[
     ("guest", 14, 0, |guest| guest.name.clone()),
     ("state", 8, 0, |guest| guest.state.clone()),
     ("memory", 10, 0, |guest| Size(guest.memory).to_string()),
-    ("own", 10, 60, |guest| Size(guest.own).to_string()),
-    ("shared", 10, 72, |guest| left(guest.shared)),
-    ("to load", 10, 84, |guest| left(guest.to_load)),
+    ("changed", 10, 46, |guest| guest.changed.map_or_else(|| "?".to_owned(), left)),
+    ("own", 10, 57, |guest| Size(guest.own).to_string()),
+    ("shared", 10, 68, |guest| left(guest.shared)),
+    ("to load", 10, 79, |guest| left(guest.to_load)),
 ];
 
 const VCPUS: &[Column<Vcpu>] = &[
@@ -57,17 +58,7 @@ fn left(bytes: u64) -> String {
 
 /// Draws it: the cores, the guests, the vCPUs, the windows if there are any, the last events; what finds no room is left out from the bottom.
 pub(super) fn draw(frame: &mut Frame, state: &State) {
-    let of_table = |rows: usize| if rows == 0 { 0 } else { rows + 2 };
-    let heights = [
-        1,
-        state.cores.len(),
-        state.guests.len() + 2,
-        state.vcpus.len() + 2,
-        of_table(state.windows.len()),
-    ];
-    let heights = heights.map(|height| Constraint::Length(height.min(u16::MAX.into()) as u16));
-    let [title, cores, guests, vcpus, windows, events] =
-        Layout::vertical(heights.into_iter().chain([Constraint::Min(0)])).areas(frame.area());
+    let [title, cores, guests, vcpus, windows, events] = areas(state, frame.area());
     let about = format!("  over {}.{} s", state.millis / 1000, state.millis % 1000 / 100);
     let line = Line::from(vec![Span::from(state.machine.clone()).bold(), Span::from(about).dim()]);
     frame.render_widget(Paragraph::new(line), title);
@@ -90,6 +81,21 @@ pub(super) fn draw(frame: &mut Frame, state: &State) {
     }
     let lines = state.events.iter().rev().map(|event| Line::from(event.clone()).dim());
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), events);
+}
+
+/// Returns the places of the title, the cores, the guests, the vCPUs, the windows and the events, from the top. On a low terminal, the first of them have all
+/// of their lines, and the last ones none.
+fn areas(state: &State, whole: Rect) -> [Rect; 6] {
+    let of_table = |rows: usize| if rows == 0 { 0 } else { rows + 2 };
+    let (guests, vcpus) = (state.guests.len() + 2, state.vcpus.len() + 2);
+    let windows = of_table(state.windows.len());
+    let mut rest = whole;
+    [1, state.cores.len(), guests, vcpus, windows, usize::MAX].map(|height| {
+        let height = rest.height.min(u16::try_from(height).unwrap_or(u16::MAX));
+        let area = Rect { height, ..rest };
+        rest = Rect { y: rest.y + height, height: rest.height - height, ..rest };
+        area
+    })
 }
 
 /// Returns a core's line: its share as a bar.
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn a_wide_terminal_shows_why_vcpus_exit() {
         let text = drawn(120, 24);
-        for part in ["mmio", "sysreg", "fault", "to load"] {
+        for part in ["mmio", "sysreg", "fault", "to load", "3.0 MiB"] {
             assert!(text.contains(part), "{part} is lacking:\n{text}");
         }
     }
@@ -175,8 +181,19 @@ mod tests {
     }
 
     #[test]
+    fn a_low_terminal_shows_its_first_lines_whole() {
+        let text = drawn(40, 5);
+        let lines: Vec<&str> = text.lines().collect();
+        for (line, part) in [(0, "Stasis 0.1.0"), (1, "core 0 "), (3, "guest"), (4, "linux")] {
+            assert!(lines[line].contains(part), "{part} is lacking:\n{text}");
+        }
+        assert!(!text.contains("vCPU"), "{text}");
+    }
+
+    #[test]
     fn a_terminal_without_room_is_drawn_on_without_harm() {
-        for (width, height) in [(1, 1), (0, 0), (200, 2), (7, 50)] {
+        for (width, height) in [(1, 1), (0, 0), (200, 2), (7, 50), (40, 3), (40, 7), (u16::MAX, 1)]
+        {
             terminal(width, height);
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Guest {
     pub(super) own: u64,
     pub(super) shared: u64,
     pub(super) to_load: u64,
+    /// Bytes that were written since the last checkpoint; an older Stasis does not say.
+    pub(super) changed: Option<u64>,
 }
 
 /// A window of a guest's on a core.
@@ -202,7 +204,7 @@ pub(super) mod tests {
         state.tables(first);
         state.tables(second);
         assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3);
-        state.list(b"{\"number\":0,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":1,\"memory\":268435456,\"own\":268435456,\"shared\":0,\"to_load\":0,\"cores\":[0]}\n");
+        state.list(b"{\"number\":0,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":1,\"memory\":268435456,\"own\":268435456,\"shared\":0,\"to_load\":0,\"cores\":[0],\"changed\":3174400}\n");
         state.end_list();
         state.event(r#"{"event":"checkpoint","guest":"linux","number":3,"name":"morning"}"#);
         state

@@ -17,8 +17,8 @@ fn the_guests_are_listed_in_columns() {
 fn the_guests_are_listed_for_a_program() {
     assert_eq!(
         written(|out| table::guests(&GUESTS).write(out, true)),
-        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"own\":3145728,\"shared\":265289728,\"to_load\":1572864,\"cores\":[1,2]}\n\
-         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"own\":16777216,\"shared\":0,\"to_load\":0,\"cores\":[]}\n"
+        "{\"number\":1,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":2,\"memory\":268435456,\"own\":3145728,\"shared\":265289728,\"to_load\":1572864,\"cores\":[1,2],\"changed\":8192}\n\
+         {\"number\":12,\"name\":\"counter\",\"state\":\"off\",\"vcpus\":1,\"memory\":16777216,\"own\":16777216,\"shared\":0,\"to_load\":0,\"cores\":[],\"changed\":0}\n"
     );
     assert_eq!(written(|out| table::guests(&[]).write(out, true)), "");
 }
