@@ -55,7 +55,7 @@ fn arrives(number: usize) -> bool {
         if timer::counter() > deadline {
             return false;
         }
-        core::hint::spin_loop();
+        cpu::wait_for_core();
     }
     true
 }
