@@ -1,12 +1,12 @@
 //! The EL2 vector table.
 //!
-//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). A call, or an access to a
-//! system register, is looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers it, the guest goes on at once. An exception from
-//! EL2 itself is a bug of ours: interrupts are always masked here, so none is expected. It moves to the core's emergency stack, for its own may be what overflowed,
-//! and ends in the boot crate's `stasis_fatal_exception`.
+//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). A call, an access to a
+//! system register or to a device, and an interrupt are looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers
+//! the exit, the guest goes on at once. An exception from EL2 itself is a bug of ours: interrupts are always masked here, so none is expected. It moves to the core's
+//! emergency stack, for its own may be what overflowed, and ends in the boot crate's `stasis_fatal_exception`.
 
 use crate::boot::EMERGENCY_STACK_SIZE;
-use crate::world::{Class, FIRST_CLASS, Looked};
+use crate::world::{Class, FIRST_CLASS, Looked, OF_DEVICES, SERROR};
 use core::arch::global_asm;
 use core::mem::offset_of;
 use stasis_state::register::VALUE_OFFSET;
@@ -35,6 +35,7 @@ pub struct FatalFrame {
 
 const _: () = assert!(size_of::<FatalFrame>().is_multiple_of(16), "SP stays aligned");
 const _: () = assert!(Looked::Leave as u64 == 0, "compared with zero, and the kind of the exit");
+const _: () = assert!(Looked::Again as u64 == 2, "the only one that is even, but for 0");
 const _: () = assert!(EMERGENCY_STACK_SIZE.is_power_of_two(), "found by a shift");
 
 /// Gives the offset of a register's value in [`Core`].
@@ -58,15 +59,53 @@ global_asm!(
     stp     x0, x1, [sp, #-16]!
     mrs     x1, esr_el2
     tbz     w1, #31, first_look     // EC is below 0x20: no abort of the guest's
+    mrs     x1, hpfar_el2
+    lsr     x1, x1, #{of_devices}
+    cbz     x1, device_look
     mov     x1, #0
     b       guest_exit
     .endm
 
-    .macro exit kind
+    .macro interrupt
     .balign 0x80
     stp     x0, x1, [sp, #-16]!
-    mov     x1, #\kind
+    b       interrupt_look
+    .endm
+
+    // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors need then. The guest's x0 and
+    // x1 are on the stack, and behind them the frame of stasis_enter_guest. x0 and x19: *mut Core.
+    .macro save_for_look
+    ldr     x0, [sp, #{frame_core} + 16]
+    stp     x2, x3, [x0, #{x} + 16 * 1]
+    stp     x4, x5, [x0, #{x} + 16 * 2]
+    stp     x6, x7, [x0, #{x} + 16 * 3]
+    stp     x8, x9, [x0, #{x} + 16 * 4]
+    stp     x10, x11, [x0, #{x} + 16 * 5]
+    stp     x12, x13, [x0, #{x} + 16 * 6]
+    stp     x14, x15, [x0, #{x} + 16 * 7]
+    stp     x16, x17, [x0, #{x} + 16 * 8]
+    stp     x18, x19, [x0, #{x} + 16 * 9]
+    stp     x29, x30, [x0, #{x} + 8 * 29]
+    ldp     x4, x5, [sp], #16
+    stp     x4, x5, [x0, #{x}]
+    mov     x19, x0
+    mov     x29, sp
+    .endm
+
+    .macro serror
+    .balign 0x80
+    stp     x0, x1, [sp, #-16]!
+    mov     x1, #{serror}
     b       guest_exit
+    .endm
+
+    // Saves the registers that save_for_look does not: X20 to X28 are the guest's.
+    .macro save_rest
+    stp     x20, x21, [x19, #{x} + 16 * 10]
+    stp     x22, x23, [x19, #{x} + 16 * 11]
+    stp     x24, x25, [x19, #{x} + 16 * 12]
+    stp     x26, x27, [x19, #{x} + 16 * 13]
+    str     x28, [x19, #{x} + 16 * 14]
     .endm
 
     .section .text.vectors, "ax"
@@ -82,13 +121,13 @@ stasis_vectors:
     fatal 6
     fatal 7
     synchronous                     // AArch64
-    exit 1                          // IRQ
-    exit 1                          // FIQ: IMO and FMO come together
-    exit 2                          // SError
+    interrupt                       // IRQ
+    interrupt                       // FIQ: IMO and FMO come together
+    serror
     synchronous                     // the same four from AArch32 at EL0
-    exit 1
-    exit 1
-    exit 2
+    interrupt
+    interrupt
+    serror
 
     // Never returns, so the guest's thread registers may hold X0 to X2: the stack, which may have
     // overflowed, is not touched.
@@ -139,15 +178,17 @@ fatal_exception:
 8:  wfi
     b       8b
 
-    // x0: *mut Core. x1, x2: the argument of the first look, and its function. Returns the kind of
-    // the exit in x0; clobbers all registers but x19, x29 and sp.
+    // x0: *mut Core. x1 to x4: the argument of the first look, and its functions: for calls and system
+    // registers, for devices, for interrupts. Returns the kind of the exit in x0; clobbers all registers
+    // but x19, x29 and sp.
     .section .text.world, "ax"
     .balign 64
     .global stasis_enter_guest
 stasis_enter_guest:
-    stp     x29, x30, [sp, #-48]!
+    stp     x29, x30, [sp, #-64]!
     stp     x0, x19, [sp, #{frame_core}]
     stp     x1, x2, [sp, #{frame_look}]
+    stp     x3, x4, [sp, #{frame_looks}]
     ldr     x2, [x0, #{pc}]
     ldr     x3, [x0, #{pstate}]
     msr     elr_el2, x2
@@ -173,32 +214,16 @@ stasis_enter_guest:
     dsb     nsh                     // nothing runs on speculatively behind the eret
     isb
 
-    // x1: ESR_EL2; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack. Of an exit
-    // that is looked at, saves what the function of the first look may change, X0 to X18 and X30, and
-    // what this needs.
+    // x1: ESR_EL2; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack.
 first_look:
     ubfx    x1, x1, #26, #6         // EC
     sub     x1, x1, #{first_class}
     cmp     x1, #{last_class}
     b.hi    5f
-    ldr     x0, [sp, #{frame_core} + 16]
-    stp     x2, x3, [x0, #{x} + 16 * 1]
-    stp     x4, x5, [x0, #{x} + 16 * 2]
-    stp     x6, x7, [x0, #{x} + 16 * 3]
-    stp     x8, x9, [x0, #{x} + 16 * 4]
-    stp     x10, x11, [x0, #{x} + 16 * 5]
-    stp     x12, x13, [x0, #{x} + 16 * 6]
-    stp     x14, x15, [x0, #{x} + 16 * 7]
-    stp     x16, x17, [x0, #{x} + 16 * 8]
-    stp     x18, x19, [x0, #{x} + 16 * 9]
-    stp     x29, x30, [x0, #{x} + 8 * 29]
+    save_for_look
     mov     x2, x1
-    ldp     x4, x5, [sp], #16
-    stp     x4, x5, [x0, #{x}]
-    mov     x19, x0
     mov     x1, x0
     ldp     x0, x3, [sp, #{frame_look}]
-    mov     x29, sp
     blr     x3
     cmp     x0, #{go_on}
     b.ne    3f
@@ -217,18 +242,45 @@ first_look:
     dsb     nsh
     isb
 
-    // Not answered: saves the other registers, and looks again or leaves. X20 to X28 are the guest's.
-3:  stp     x20, x21, [x19, #{x} + 16 * 10]
-    stp     x22, x23, [x19, #{x} + 16 * 11]
-    stp     x24, x25, [x19, #{x} + 16 * 12]
-    stp     x26, x27, [x19, #{x} + 16 * 13]
-    str     x28, [x19, #{x} + 16 * 14]
-    cbz     x0, 4f
-    mov     x2, #{again}
-    mov     x1, x19
-    ldp     x0, x3, [sp, #{frame_look}]
+    // The same for an access that may be to a device. The stack is as above.
+device_look:
+    save_for_look
+    mov     x1, x0
+    mov     x2, #{device}
+    ldr     x3, [sp, #{frame_looks}]
+    ldr     x0, [sp, #{frame_look}]
     blr     x3
+    cmp     x0, #{go_on}
+    b.eq    2b
+    save_rest
+    cmp     x0, #{again}
+    b.ne    4f
+    mov     x2, #{device_again}
+    ldr     x3, [sp, #{frame_looks}]
+    b       look_again
+
+    // The same for an interrupt. The stack is as above.
+interrupt_look:
+    save_for_look
+    ldr     x0, [sp, #{frame_look}]
+    ldr     x3, [sp, #{frame_looks} + 8]
+    blr     x3
+    cmp     x0, #{go_on}
+    b.eq    2b
+    save_rest
+    b       4f
+
+    // Looks again, or leaves.
+3:  save_rest
     cbz     x0, 4f
+    mov     x2, #{again_class}
+    ldr     x3, [sp, #{frame_look} + 8]
+look_again:
+    mov     x1, x19
+    ldr     x0, [sp, #{frame_look}]
+    blr     x3
+    cmp     x0, #{go_on}
+    b.ne    4f
     ldp     x20, x21, [x19, #{x} + 16 * 10]
     ldp     x22, x23, [x19, #{x} + 16 * 11]
     ldp     x24, x25, [x19, #{x} + 16 * 12]
@@ -236,14 +288,14 @@ first_look:
     ldr     x28, [x19, #{x} + 16 * 14]
     b       2b
 
-    // Leaves. The kind, a synchronous exception, is the 0 in x0.
+    // Leaves. What the look has said, in x0, is the kind.
 4:
     mrs     x2, elr_el2
     mrs     x3, spsr_el2
     str     x2, [x19, #{pc}]
     str     x3, [x19, #{pstate}]
     ldr     x19, [sp, #{frame_core} + 8]
-    ldp     x29, x30, [sp], #48
+    ldp     x29, x30, [sp], #64
     ret
 
 5:  mov     x1, #0
@@ -275,7 +327,7 @@ guest_exit:
     str     x3, [x0, #{pstate}]
     mov     x0, x1
     ldr     x19, [sp, #{frame_core} + 8]
-    ldp     x29, x30, [sp], #48
+    ldp     x29, x30, [sp], #64
     ret
     "#,
     emergency_shift = const EMERGENCY_STACK_SIZE.trailing_zeros(),
@@ -289,10 +341,16 @@ guest_exit:
     pstate = const core_offset!(pstate),
     first_class = const FIRST_CLASS,
     last_class = const Class::SystemRegister as u64,
-    again = const Class::SystemRegisterAgain as u64,
+    of_devices = const OF_DEVICES,
+    device = const Class::Device as u64,
+    device_again = const Class::DeviceAgain as u64,
+    again_class = const Class::SystemRegisterAgain as u64,
+    again = const Looked::Again as u64,
+    serror = const SERROR,
     go_on = const Looked::GoOn as u64,
     // The frame of stasis_enter_guest: X29 and X30 of its caller; *mut Core and X19; the first look's
-    // argument and function.
+    // argument and functions.
     frame_core = const 16,
     frame_look = const 32,
+    frame_looks = const 48,
 );

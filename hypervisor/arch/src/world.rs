@@ -15,13 +15,13 @@ mod live;
 mod look;
 mod switch;
 
-pub(crate) use look::FIRST_CLASS;
 pub use look::{Class, FirstLook, Glimpse, Looked};
+pub(crate) use look::{FIRST_CLASS, OF_DEVICES, SERROR};
 
 use crate::mmu::Stage2Active;
 use crate::{cpu, debug, fp, timer};
 use core::marker::PhantomData;
-use look::look_at;
+use look::{look_at, look_at_device, look_at_interrupt};
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 
 /// Reason why a guest came back to EL2.
@@ -29,8 +29,10 @@ use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 pub enum ExitKind {
     /// A synchronous exception, described by [`crate::cpu::syndrome`] and [`crate::cpu::fault_address`].
     Synchronous,
-    /// A physical interrupt, which is still pending.
+    /// A physical interrupt, of which the first look knows.
     Interrupt,
+    /// A synchronous exception that the first look has answered.
+    Answered,
     /// A physical SError.
     SError,
 }
@@ -114,10 +116,13 @@ impl Loaded {
             "PSTATE {:#x} is not a guest's",
             *core.pstate
         );
+        const LEAVE: u64 = Looked::Leave as u64;
+        const INTERRUPT: u64 = Looked::Interrupt as u64;
+        const ANSWERED: u64 = Looked::Answered as u64;
         let kind: u64;
         // SAFETY: 1. All registers that the assembly does not restore are named as outputs or clobbers, so the compiler keeps nothing in them. 2. It
-        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls `look_at::<L>` with `look`, which is
-        // borrowed, too, and `core`, which it does not access before that has returned. 4. The guest reaches no memory but its own: `self` came from
+        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls the functions
+        // of the look with `look`, which is borrowed, too, and `core`, which it does not access before they have returned. 4. The guest reaches no memory but its own: `self` came from
         // `activate_stage2`, whose caller proves that of stage 2 and of the traps of `cpu::init`. 5. EL2 is built without FP, so it has no FP state that
         // the guest could change.
         unsafe {
@@ -125,12 +130,15 @@ impl Loaded {
                 inlateout("x0") core as *mut Core => kind,
                 inlateout("x1") look as *mut L => _,
                 inlateout("x2") look_at::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
+                inlateout("x3") look_at_device::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
+                inlateout("x4") look_at_interrupt::<L> as unsafe extern "C" fn(_) -> _ => _,
                 out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
                 out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
         }
         match kind {
-            0 => ExitKind::Synchronous,
-            1 => ExitKind::Interrupt,
+            LEAVE => ExitKind::Synchronous,
+            INTERRUPT => ExitKind::Interrupt,
+            ANSWERED => ExitKind::Answered,
             _ => ExitKind::SError,
         }
     }

@@ -41,14 +41,16 @@ impl Mailbox {
         // Mostly the mailbox is empty, and a load is faster than a swap.
         match self.0.each_ref().map(|word| word.load(Ordering::Relaxed)) {
             [0, 0] => Sgis::NONE,
-            _ => self.take_some(),
+            // An SGI of each word may come meanwhile, with a kick of its own.
+            [low, high] => {
+                Sgis(u128::from(self.swap(1, high)) << 64 | u128::from(self.swap(0, low)))
+            }
         }
     }
 
-    #[inline]
-    fn take_some(&self) -> Sgis {
-        // An SGI of each word may come meanwhile.
-        let [low, high] = self.0.each_ref().map(|word| word.swap(0, Ordering::Acquire));
-        Sgis(u128::from(high) << 64 | u128::from(low))
+    /// Empties word `n`, which was `found` just now, and returns what was in it.
+    #[inline(always)]
+    fn swap(&self, n: usize, found: u64) -> u64 {
+        if found == 0 { 0 } else { self.0[n].swap(0, Ordering::Acquire) }
     }
 }

@@ -13,7 +13,8 @@ mod tests;
 mod traps;
 mod work;
 
-pub use self::traps::{Exited, OfUart, Whole, gicd_word, sgi_to_others, uart_access};
+pub use self::outside::DueTimer;
+pub use self::traps::{Exited, OfUart, Whole, gicd_word, is_sgir, uart_access};
 pub use self::work::Taken;
 
 use alloc::boxed::Box;

@@ -24,14 +24,18 @@ const SCTLR_E0E: u64 = 1 << 24;
 /// Returns whether a vCPU's data accesses are big-endian at its current exception level and in its current state.
 #[inline]
 pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
-    let mode = *core.pstate & pstate::MODE;
-    if mode & pstate::AARCH32 != 0 {
-        *core.pstate & pstate::BIG_ENDIAN != 0
-    } else if mode == pstate::EL0T {
-        sctlr_el1 & SCTLR_E0E != 0
-    } else {
-        sctlr_el1 & SCTLR_EE != 0
+    match *core.pstate & pstate::AARCH32 != 0 {
+        true => *core.pstate & pstate::BIG_ENDIAN != 0,
+        false => !is_plain(*core.pstate, sctlr_el1),
     }
+}
+
+/// Returns whether a vCPU is in AArch64, and its data accesses are little-endian, which is mostly so. `pstate` is its PSTATE.
+#[inline(always)]
+pub fn is_plain(pstate: u64, sctlr_el1: u64) -> bool {
+    let mode = pstate & pstate::MODE;
+    let big_endian = if mode == pstate::EL0T { SCTLR_E0E } else { SCTLR_EE };
+    mode & pstate::AARCH32 == 0 && sctlr_el1 & big_endian == 0
 }
 
 /// Named bits of PSTATE, in the layout of SPSR_EL2.

@@ -5,12 +5,15 @@
 //! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
 //! everywhere, a core's [`Roster`].
 
+mod again;
+mod at_once;
 mod cards;
 mod debug;
 mod debugged;
 pub mod devices;
 mod errands;
 mod fetch;
+mod first_look;
 mod first_write;
 mod frozen;
 mod hold;
@@ -25,6 +28,7 @@ mod run;
 mod run_state;
 mod sgi;
 mod step;
+mod times;
 mod turn;
 mod wait;
 mod without_lock;
@@ -319,12 +323,16 @@ impl Domain {
     }
 
     /// Kicks these vCPUs, so that they look at what they were sent.
-    #[inline]
+    #[inline(always)]
     pub fn kick(&self, vcpus: VcpuMask) {
         // Almost always the set is empty: every entry and exit calls this.
-        if vcpus.is_empty() {
-            return;
+        if !vcpus.is_empty() {
+            self.kick_some(vcpus);
         }
+    }
+
+    #[inline(never)]
+    fn kick_some(&self, vcpus: VcpuMask) {
         for place in vcpus.iter().filter_map(|index| self.vcpus.get(index)) {
             place.roster.kick(place.task);
         }

@@ -9,7 +9,7 @@ use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, Virtual
 use stasis_hw::mmio::Frame;
 use stasis_memory::range::Range;
 use stasis_vgic::{
-    ActivePriorities, Control, ListRegister, MachineControl, State, VirtualInterface,
+    ActivePriorities, Control, ListRegister, MachineControl, Packed, State, VirtualInterface,
 };
 
 /// INTID of the kick: the SGI that makes a core look at what it is asked to do.
@@ -168,6 +168,11 @@ impl VirtualInterface for ThisCore {
     #[inline(always)]
     fn write_list_register(&mut self, n: usize, value: ListRegister) {
         self.0.virtual_interface.write_list_register(n, value);
+    }
+
+    #[inline(always)]
+    fn write_packed(&mut self, n: usize, value: Packed) {
+        self.0.virtual_interface.write_packed(n, value);
     }
 
     #[inline(always)]

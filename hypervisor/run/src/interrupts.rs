@@ -43,19 +43,27 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
 #[inline]
 pub fn sort(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
     match interrupt.intid() {
-        gic::KICK => {
-            // Read what the sender has written after its interrupt, which does not come a second time.
-            cpu::dmb_reads();
-            this_core.end(interrupt);
-            Taken::Own
-        }
-        gic::EL2_TIMER => {
-            timer::stop_deadline();
-            this_core.end(interrupt);
-            Taken::Timer
-        }
+        gic::KICK => end_kick(interrupt, this_core),
+        gic::EL2_TIMER => end_timer(interrupt, this_core),
         _ => Taken::Other(interrupt),
     }
+}
+
+/// Ends a kick that was taken.
+#[inline(always)]
+pub fn end_kick(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
+    // Read what the sender has written after its interrupt, which does not come a second time.
+    cpu::dmb_reads();
+    this_core.end(interrupt);
+    Taken::Own
+}
+
+/// Ends an interrupt of EL2's timer that was taken, and switches the timer off.
+#[inline(always)]
+pub fn end_timer(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
+    timer::stop_deadline();
+    this_core.end(interrupt);
+    Taken::Timer
 }
 
 /// Handles an interrupt that [`take`] has returned, and that is not for the guest that is loaded, if any is. The caller holds no lock but a vCPU's.

@@ -2,7 +2,7 @@
 //!
 //! Registers are read and written as words; narrower accesses take part of one. A write changes the records, and [`Vgic::relocate`] moves
 //! each interrupt that belongs elsewhere by that. Few registers depend on what is in list registers: those that read or clear pending and
-//! active states.
+//! active states. Of these, a vCPU that reads pending states mostly needs no more than a look at its own list registers ([`Vgic::read_pending`]).
 //!
 //! Where QEMU departs from the architecture, this distributor does not: ICPENDR of a private interrupt is banked; an SPI
 //! with several targets is taken once; an SPI stays pending without a target; bits of absent CPUs in
@@ -15,7 +15,8 @@ mod write;
 pub use access::Access;
 
 use crate::hardware::VirtualInterface;
-use crate::irq::FIRST_SPI;
+use crate::irq::{Cause, FIRST_SPI};
+use crate::list_register::State;
 use crate::records::Bits;
 use crate::vcpus::{Effects, VcpuMask};
 use crate::vgic::Vgic;
@@ -60,9 +61,83 @@ impl Vgic {
         (self.read(vcpu, access), effects)
     }
 
+    /// Returns what `vcpu` reads, if it is a word of GICD_TYPER, GICD_IIDR, GICD_IGROUPR, GICD_ISENABLER or GICD_ICENABLER: those that are read most. Compiled
+    /// where it is called, and calls nothing.
+    #[inline(always)]
+    pub fn read_often(&self, vcpu: usize, access: Access) -> Option<u32> {
+        Some(match Register::at(access.word()) {
+            Register::Typer => self.typer(),
+            Register::Iidr => *self.dist.iidr,
+            Register::Group(n) => self.if_implemented(n, |n| self.word_here(Bits::Group, vcpu, n)),
+            Register::Enable(_, n) => {
+                self.if_implemented(n, |n| self.word_here(Bits::Enable, vcpu, n))
+            }
+            _ => return None,
+        })
+    }
+
+    /// Returns the value of GICD_TYPER, 4.3.2.
+    #[inline(always)]
+    fn typer(&self) -> u32 {
+        let lines = u32::from(self.nr_irqs()).div_ceil(32) - 1;
+        lines | (self.cpus.len() as u32 - 1) << 5
+    }
+
     /// Returns what `vcpu` reads, or nothing if list registers make a difference to it.
     pub fn recorded(&self, vcpu: usize, access: Access) -> Option<u64> {
         (!access.needs_fold(false)).then(|| self.read(vcpu, access))
+    }
+
+    /// Returns what `vcpu`, which is loaded on this core, reads of a word of GICD_ISPENDR or GICD_ICPENDR, as [`Self::distributor_read`] does. Returns
+    /// nothing, and does nothing, if it is another access, or other vCPUs' list registers matter.
+    ///
+    /// Mostly the states of the vCPU's own list registers are all that the records lack. Then nothing is folded, and all stays as it is: a fold would put
+    /// back into the records why an interrupt is pending, if it still is, and would change no other pending state.
+    #[inline]
+    pub fn read_pending(
+        &mut self,
+        vcpu: usize,
+        access: Access,
+        hw: &mut impl VirtualInterface,
+    ) -> Option<(u64, Effects)> {
+        let Register::Pending(_, n) = Register::at(access.word()) else { return None };
+        if access.width != 4 || !self.needs_sync(vcpu, access, false).is_empty() {
+            return None;
+        }
+        if self.links.is_idle(vcpu)
+            && let Some(pending) = self.peek_pending(vcpu, n.into(), hw)
+        {
+            return Some((pending.into(), Effects::default()));
+        }
+        Some(self.distributor_read(vcpu, access, hw))
+    }
+
+    /// Returns word `n` of GICD_ISPENDR, as the records and the vCPU's own list registers have it; nothing if the guest has ended what is in one of
+    /// these, so that a fold saves the next reading. That fold follows at once.
+    #[inline]
+    fn peek_pending(
+        &mut self,
+        vcpu: usize,
+        n: usize,
+        hw: &mut impl VirtualInterface,
+    ) -> Option<u32> {
+        let mut pending = self.pending_word(vcpu, n);
+        let cpu = &mut self.cpus[vcpu];
+        for (place, one) in cpu.residents.iter().enumerate() {
+            if usize::from(one.intid / 32) != n {
+                continue;
+            }
+            let found = hw.read_state(place);
+            cpu.found[place] = found;
+            cpu.read |= 1 << place;
+            if found == State::Inactive {
+                return None;
+            }
+            let is_taken_back = found.is_pending() && one.cause != Cause::None;
+            pending |= u32::from(is_taken_back) << (one.intid % 32);
+        }
+        cpu.read = 0;
+        Some(pending & self.implemented(n))
     }
 
     /// Carries out a write of a word by `vcpu`, if list registers make no difference to it. Returns nothing if they do: then nothing was
@@ -107,10 +182,7 @@ impl Vgic {
         };
         match Register::at(offset) {
             Register::Ctlr => *self.dist.ctlr,
-            Register::Typer => {
-                let lines = u32::from(self.nr_irqs()).div_ceil(32) - 1;
-                lines | (self.cpus.len() as u32 - 1) << 5
-            }
+            Register::Typer => self.typer(),
             Register::Iidr => *self.dist.iidr,
             Register::Group(n) => self.if_implemented(n, |n| self.word(Bits::Group, vcpu, n)),
             Register::Enable(_, n) => self.if_implemented(n, |n| self.word(Bits::Enable, vcpu, n)),
@@ -140,6 +212,7 @@ impl Vgic {
     }
 
     /// Returns word `n` of a register without the bits of INTIDs that there are not.
+    #[inline(always)]
     fn if_implemented(&self, n: u8, word: impl FnOnce(usize) -> u32) -> u32 {
         let n = usize::from(n);
         match self.implemented(n) {
@@ -149,6 +222,7 @@ impl Vgic {
     }
 
     /// Returns the bits of word `n` whose INTIDs there are.
+    #[inline(always)]
     fn implemented(&self, n: usize) -> u32 {
         match usize::from(self.nr_irqs()).saturating_sub(n * 32) {
             0 => 0,

@@ -17,7 +17,7 @@ use crate::irq::{Cause, SGIS, bits};
 use crate::list_register::{ListRegister, Packed};
 use crate::place::Place;
 use crate::vcpus::Effects;
-use crate::vgic::{MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
+use crate::vgic::{MAX_LIST_REGISTERS, Order, Resident, Vgic, VirtualCpu};
 use crate::waiting::Kind;
 
 /// The interrupts that get list registers, in their order, with their levels.
@@ -86,7 +86,7 @@ impl Vgic {
         let changed = self.decide(vcpu, count);
         let cpu = &mut self.cpus[vcpu];
         for n in bits(changed) {
-            hw.write_list_register(n, cpu.values[n].unpack());
+            hw.write_packed(n, cpu.values[n]);
         }
         cpu.arm(hw);
     }
@@ -101,6 +101,7 @@ impl Vgic {
             false => self.fill_pending(vcpu, count),
         };
         let cpu = &mut self.cpus[vcpu];
+        cpu.order = Order::UNKNOWN;
         let used = cpu.residents.len();
         for n in used..cpu.used {
             changed |= u32::from(cpu.values[n].matters()) << n;

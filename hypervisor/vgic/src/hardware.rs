@@ -17,7 +17,7 @@
 //! There is no such driver. The tests encode all that they write in this way, too (`tests/gicv3.rs`), and nothing is lost.
 
 use crate::interface::{ActivePriorities, Control, MachineControl};
-use crate::list_register::{ListRegister, State};
+use crate::list_register::{ListRegister, Packed, State};
 
 /// The virtual interface of the core that calls, and that core's view of the physical interrupts.
 ///
@@ -29,6 +29,12 @@ pub trait VirtualInterface {
 
     /// Fills list register `n`, which is below [`Self::list_registers`].
     fn write_list_register(&mut self, n: usize, value: ListRegister);
+
+    /// Does as [`Self::write_list_register`] says. A driver whose list registers have the fields where [`Packed::bits`] has them writes these.
+    #[inline(always)]
+    fn write_packed(&mut self, n: usize, value: Packed) {
+        self.write_list_register(n, value.unpack());
+    }
 
     /// Returns what has become of the interrupt in list register `n`, which is below [`Self::list_registers`]. Nothing else in it
     /// changes but by [`Self::write_list_register`].

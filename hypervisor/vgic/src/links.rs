@@ -47,13 +47,20 @@ pub(crate) struct Links {
     ppis: u32,
     /// Whether any SPI is linked.
     has_spis: bool,
+    /// Grows with each physical interrupt that becomes active, and each link; never 0.
+    pub(crate) generation: u64,
 }
 
 impl Default for Links {
     /// Returns the links that every guest has: that of the virtual timer.
     fn default() -> Self {
-        let mut links =
-            Self { all: ArrayVec::new(), active_for: VcpuMask::NONE, ppis: 0, has_spis: false };
+        let mut links = Self {
+            all: ArrayVec::new(),
+            active_for: VcpuMask::NONE,
+            ppis: 0,
+            has_spis: false,
+            generation: 1,
+        };
         links.add(VIRTUAL_TIMER, VIRTUAL_TIMER);
         links
     }
@@ -62,6 +69,7 @@ impl Default for Links {
 impl Links {
     /// Adds a link, in the place of an earlier one of the same virtual interrupt. Returns `false` if there is no room.
     pub(crate) fn add(&mut self, intid: u16, physical: u16) -> bool {
+        self.generation += 1;
         self.all.retain(|link| link.intid != intid);
         let link = Link { intid, physical, active_for: VcpuMask::NONE, fresh_for: VcpuMask::NONE };
         if self.all.try_push(link).is_err() {
@@ -111,6 +119,7 @@ impl Links {
             return false;
         };
         if active {
+            self.generation += 1;
             link.active_for.0 |= bank.0;
             link.fresh_for.0 |= bank.0;
             self.active_for.0 |= link.vcpus().0;

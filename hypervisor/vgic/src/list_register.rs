@@ -103,8 +103,7 @@ impl ListRegister {
 }
 
 register_bitfields! { u32,
-    /// The fields of [`Packed`]. No other file knows where they are. They stand in GICH_LR's order, so that the compiler has little to
-    /// do when a back end of GICv2 encodes what [`Packed::unpack`] returns.
+    /// The fields of [`Packed`]. No other file knows where they are. They stand where GICH_LR has them, so that a back end of GICv2 writes [`Packed::bits`].
     FIELDS [
         INTID OFFSET(0) NUMBITS(10) [],
         /// With HARDWARE = 1 the physical INTID, else the source and [`MAINTENANCE`].
@@ -124,7 +123,7 @@ const MAINTENANCE: u32 = 1 << 9;
 
 /// A [`ListRegister`] in one word: equal words are equal list registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Packed(u32);
+pub struct Packed(u32);
 
 impl Packed {
     /// [`ListRegister::EMPTY`].
@@ -132,7 +131,7 @@ impl Packed {
 
     /// Returns the short form of `value`.
     #[inline]
-    pub(crate) fn new(value: ListRegister) -> Self {
+    pub fn new(value: ListRegister) -> Self {
         let origin = match value.origin {
             Origin::Software { source, maintenance } => {
                 let maintenance = if maintenance { MAINTENANCE } else { 0 };
@@ -151,7 +150,7 @@ impl Packed {
 
     /// Returns what this is the short form of. Always inlined: before a back end's encoder, it has no branch.
     #[inline(always)]
-    pub(crate) fn unpack(self) -> ListRegister {
+    pub fn unpack(self) -> ListRegister {
         let origin = FIELDS::ORIGIN.read(self.0);
         let origin = match self.is_hardware() {
             true => Origin::Hardware { physical: origin as u16 },
@@ -167,6 +166,13 @@ impl Packed {
             state: State::from_bits(FIELDS::STATE.read(self.0)),
             origin,
         }
+    }
+
+    /// Returns the word, in which each field stands where GICH_LR has it, IHI 0048B.b 5.3.10. The fields that GICH_LR does not have, such as the source of what is
+    /// no SGI, are 0.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
     }
 
     /// Returns the same list register in another state.

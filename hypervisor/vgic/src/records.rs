@@ -87,6 +87,12 @@ impl Vgic {
     /// Returns word `word` of a register as `vcpu` sees it: word 0 is banked.
     #[inline]
     pub(crate) fn word(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
+        self.word_here(bits, vcpu, word)
+    }
+
+    /// Returns what [`Self::word`] returns. Compiled where it is called, for a register that is known there.
+    #[inline(always)]
+    pub(crate) fn word_here(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
         let Some(shared) = word.checked_sub(1) else {
             let cpu = &self.cpus[vcpu].state;
             return match bits {

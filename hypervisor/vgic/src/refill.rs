@@ -11,16 +11,14 @@
 //! No list register is read more often by that than before: what the short way has read, the whole one does not read again.
 
 use crate::changed::Changed;
-use crate::distributor::Access;
 use crate::hardware::VirtualInterface;
 use crate::interface::Control;
 use crate::irq::{Cause, FIRST_SPI, SGIS};
+use crate::links::Link;
 use crate::list_register::{Packed, State};
 use crate::place::Place;
 use crate::queue::level;
-use crate::sgi::sgi_of;
-use crate::vcpus::VcpuMask;
-use crate::vgic::{MAX_LIST_REGISTERS, Resident, Vgic, VirtualCpu};
+use crate::vgic::{MAX_LIST_REGISTERS, Order, Resident, Vgic, VirtualCpu};
 use crate::waiting::Kind;
 
 impl Vgic {
@@ -38,26 +36,15 @@ impl Vgic {
             return false;
         }
         cpu.taken += 1;
-        hw.write_list_register(n, value.unpack());
+        hw.write_packed(n, value);
         true
     }
 
-    /// Carries out a write of `value` to the register of `access` by `vcpu`, which is loaded on this core, if that sends an SGI to the vCPU itself, and
-    /// the one before is or was in a list register: as [`Self::record`] and [`Self::enter`] would together. Returns `false` if it takes these: then
-    /// nothing was done.
-    #[inline]
-    pub fn send_again(
-        &mut self,
-        vcpu: usize,
-        access: Access,
-        value: u32,
-        hw: &mut impl VirtualInterface,
-    ) -> bool {
-        let itself = VcpuMask::only(vcpu);
-        if access != Access::SGIR || self.sgi_targets(vcpu, value) != itself {
-            return false;
-        }
-        self.come_again(vcpu, sgi_of(value), vcpu as u8, hw)
+    /// Sends an SGI from `vcpu`, which is loaded on this core, to itself, if the one before is or was in a list register: as [`Self::record`] and
+    /// [`Self::enter`] would together. Returns `false` if it takes these: then nothing was done.
+    #[inline(always)]
+    pub fn send_again(&mut self, vcpu: usize, sgi: u16, hw: &mut impl VirtualInterface) -> bool {
+        self.come_again(vcpu, sgi, vcpu as u8, hw)
     }
 
     /// Offers an SGI from vCPU `source` once more to `vcpu`, which is loaded on this core, if the one before is or was in a list register, and nothing else
@@ -72,18 +59,26 @@ impl Vgic {
     ) -> bool {
         let Some(n) = self.sent_before(vcpu, sgi, source) else { return false };
         let cpu = &mut self.cpus[vcpu];
-        cpu.found[n] = hw.read_state(n);
-        match cpu.found[n] {
+        let found = hw.read_state(n);
+        cpu.found[n] = found;
+        match found {
             // Two of one source that are pending are one.
-            State::Pending => {}
+            State::Pending => true,
             State::Inactive => {
                 cpu.taken += 1;
-                hw.write_list_register(n, cpu.offered[n].unpack());
+                hw.write_packed(n, cpu.offered[n]);
+                true
             }
-            State::Active | State::PendingAndActive => {
-                let _ = self.add_sources(vcpu, sgi, 1 << source);
-                self.refill_found(vcpu, n, hw);
-            }
+            State::Active | State::PendingAndActive => self.send_while_active(vcpu, n, hw),
+        }
+    }
+
+    /// Notes the SGI in list register `n`, which is active, as pending once more, and fills the list register.
+    #[inline(never)]
+    fn send_while_active(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) -> bool {
+        if let Resident { intid, cause: Cause::Source(source), .. } = self.cpus[vcpu].residents[n] {
+            let _ = self.add_sources(vcpu, intid, 1 << source);
+            self.refill_found(vcpu, n, hw);
         }
         true
     }
@@ -112,7 +107,7 @@ impl Vgic {
         let value = offered.pending_with_maintenance();
         cpu.values[n] = value;
         cpu.offered[n] = value;
-        hw.write_list_register(n, value.unpack());
+        hw.write_packed(n, value);
         true
     }
 
@@ -121,7 +116,7 @@ impl Vgic {
     #[inline(never)]
     fn refill_found(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) {
         match self.refilled(vcpu, n) {
-            Some(Some(n)) => hw.write_list_register(n, self.cpus[vcpu].values[n].unpack()),
+            Some(Some(n)) => hw.write_packed(n, self.cpus[vcpu].values[n]),
             Some(None) => {}
             None => self.cpus[vcpu].changed = Changed::Anything,
         }
@@ -130,20 +125,54 @@ impl Vgic {
     /// Returns the list register in which an interrupt was offered for `cause`, if nothing has changed since the last entry, and nothing but this list
     /// register must be looked at if this interrupt does.
     #[inline(always)]
-    fn unchanged(&self, vcpu: usize, intid: u16, cause: Cause) -> Option<usize> {
+    fn unchanged(&mut self, vcpu: usize, intid: u16, cause: Cause) -> Option<usize> {
         let cpu = &self.cpus[vcpu];
         if cpu.changed != Changed::Nothing || cpu.control != Control::on(false, false) {
             return None;
         }
         let n = cpu.residents.iter().position(|one| one.intid == intid && one.cause == cause)?;
+        if cpu.order.orderly_at == self.links.generation {
+            debug_assert!(self.is_orderly(vcpu));
+            return Some(n);
+        }
+        self.needs_no_other(vcpu, n, intid).then_some(n)
+    }
+
+    /// Returns whether no other list register than number `n` must be looked at if its interrupt comes again. When that was asked before, looks at all of
+    /// them, once: mostly nothing must be asked any more.
+    #[inline(never)]
+    fn needs_no_other(&mut self, vcpu: usize, n: usize, intid: u16) -> bool {
+        let now = self.links.generation;
+        let order = &mut self.cpus[vcpu].order;
+        if order.one_at != now {
+            order.one_at = now;
+        } else if order.all_at != now {
+            order.all_at = now;
+            if self.is_orderly(vcpu) {
+                self.cpus[vcpu].order.orderly_at = now;
+                return true;
+            }
+        }
+        let cpu = &self.cpus[vcpu];
         let is_in_order =
             cpu.residents.len() == 1 || cpu.is_in_order(n, cpu.offered[n].level(), intid);
-        (is_in_order && !self.leaves_a_line(vcpu, intid)).then_some(n)
+        is_in_order && !self.leaves_a_line(vcpu, intid)
+    }
+
+    /// Returns whether all interrupts in list registers stand in the order of INTIDs with those of their level, and each physical interrupt that is active for
+    /// the vCPU has its virtual one among them.
+    pub(crate) fn is_orderly(&self, vcpu: usize) -> bool {
+        let cpu = &self.cpus[vcpu];
+        let mut residents = cpu.residents.iter().enumerate();
+        let is_listed =
+            |link: &Link| !link.is_active_for(vcpu) || self.is_resident(vcpu, link.intid);
+        residents.all(|(n, one)| cpu.is_in_order(n, cpu.offered[n].level(), one.intid))
+            && self.links.all.iter().all(is_listed)
     }
 
     /// Returns the list register in which an SGI from vCPU `source` was offered, as [`Self::unchanged`] says, if no other source waits.
     #[inline(always)]
-    fn sent_before(&self, vcpu: usize, sgi: u16, source: u8) -> Option<usize> {
+    fn sent_before(&mut self, vcpu: usize, sgi: u16, source: u8) -> Option<usize> {
         let n = self.unchanged(vcpu, sgi, Cause::Source(source))?;
         let cpu = &self.cpus[vcpu];
         let is_single = cpu.state.sgi_src[usize::from(sgi)] == 0;
@@ -178,7 +207,7 @@ impl Vgic {
             None => self.newly_filled(vcpu, intid, hw)?,
         };
         if let Some(n) = written {
-            hw.write_list_register(n, self.cpus[vcpu].values[n].unpack());
+            hw.write_packed(n, self.cpus[vcpu].values[n]);
         }
         Ok(())
     }
@@ -210,9 +239,11 @@ impl Vgic {
     /// lowered its line since.
     #[inline]
     fn leaves_a_line(&self, vcpu: usize, intid: u16) -> bool {
+        if self.links.is_idle(vcpu) {
+            return false;
+        }
         let mut links = self.links.all.iter().filter(|link| link.is_active_for(vcpu));
-        !self.links.is_idle(vcpu)
-            && links.any(|link| link.intid != intid && !self.is_resident(vcpu, link.intid))
+        links.any(|link| link.intid != intid && !self.is_resident(vcpu, link.intid))
     }
 
     /// Folds list register `n`, whose state was found, and fills it with the same interrupt. Returns its number if it must be written; `None` if that is
@@ -347,6 +378,7 @@ impl VirtualCpu {
         self.used = self.residents.len();
         self.values[n] = value;
         self.offered[n] = value;
+        self.order = Order::UNKNOWN;
         self.changed = Changed::Nothing;
     }
 

@@ -1,6 +1,6 @@
 //! Interrupts between vCPUs: GICD_SGIR (IHI 0048B.b 4.3.15).
 //!
-//! An SGI to other vCPUs needs nothing of the sender's records, so whoever carries it to its receivers needs no lock: [`sgi_to_others`] says where it goes, and
+//! An SGI to other vCPUs needs nothing of the sender's records, so whoever carries it to its receivers needs no lock: [`sgi_of`] says where it goes, and
 //! [`Vgic::receive`] puts it into a receiver's records.
 
 use tock_registers::register_bitfields;
@@ -46,7 +46,7 @@ impl Sgis {
     }
 
     /// Returns the SGI and its source, if there is one alone.
-    #[inline]
+    #[inline(always)]
     fn single(self) -> Option<(u16, u8)> {
         let (first, word) = match (self.0 as u64, (self.0 >> 64) as u64) {
             (low, 0) => (0, low),
@@ -58,54 +58,33 @@ impl Sgis {
     }
 }
 
-/// Returns the SGI that a write of `value` to GICD_SGIR by `vcpu`, of a guest with `count` vCPUs, sends to others, and these. Returns nothing if the sender is
-/// among the receivers.
-#[inline]
-pub fn sgi_to_others(vcpu: usize, count: usize, value: u32) -> Option<(u16, VcpuMask)> {
+/// Returns the SGI that a write of `value` to GICD_SGIR by `vcpu`, of a guest with `count` vCPUs, sends, and its receivers. If the sender is not among these,
+/// its records do not matter.
+#[inline(always)]
+pub fn sgi_of(vcpu: usize, count: usize, value: u32) -> (u16, VcpuMask) {
     let all = VcpuMask::first(count);
     let targets = match SGIR::TargetListFilter.read_as_enum(value) {
-        Some(SGIR::TargetListFilter::Value::TargetList) => listed(all, value),
+        Some(SGIR::TargetListFilter::Value::TargetList) => {
+            VcpuMask(SGIR::CPUTargetList.read(value) as u8 & all.0)
+        }
         Some(SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
-        _ => return None,
+        Some(SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
+        // The filter is reserved; QEMU takes it for all.
+        None => all,
     };
-    (!targets.contains(vcpu)).then(|| (sgi_of(value), targets))
-}
-
-/// Returns those of `all` vCPUs that are in the list of a write of `value` to GICD_SGIR.
-#[inline]
-fn listed(all: VcpuMask, value: u32) -> VcpuMask {
-    VcpuMask(SGIR::CPUTargetList.read(value) as u8 & all.0)
-}
-
-/// Returns the SGI that a write of `value` to GICD_SGIR sends.
-#[inline]
-pub(crate) fn sgi_of(value: u32) -> u16 {
-    SGIR::SGIINTID.read(value) as u16
+    (SGIR::SGIINTID.read(value) as u16, targets)
 }
 
 impl Vgic {
     /// Carries out a write to GICD_SGIR by `vcpu`.
     #[inline]
     pub(crate) fn send_sgi(&mut self, vcpu: usize, value: u32) -> Effects {
-        let sgi = sgi_of(value);
+        let (sgi, targets) = sgi_of(vcpu, self.cpus.len(), value);
         let mut effects = Effects::default();
-        for target in self.sgi_targets(vcpu, value).iter() {
+        for target in targets.iter() {
             effects |= self.add_sources(target, sgi, VcpuMask::only(vcpu).0);
         }
         effects
-    }
-
-    /// Returns the vCPUs that a write to GICD_SGIR by `vcpu` sends to.
-    #[inline]
-    pub(crate) fn sgi_targets(&self, vcpu: usize, value: u32) -> VcpuMask {
-        let all = self.all_cpus();
-        match SGIR::TargetListFilter.read_as_enum(value) {
-            Some(SGIR::TargetListFilter::Value::TargetList) => listed(all, value),
-            Some(SGIR::TargetListFilter::Value::AllOthers) => all.without(vcpu),
-            Some(SGIR::TargetListFilter::Value::Self_) => VcpuMask::only(vcpu),
-            // The filter is reserved; QEMU takes it for all.
-            None => all,
-        }
     }
 
     /// Makes SGIs pending that other vCPUs have sent to `vcpu`.
@@ -121,12 +100,23 @@ impl Vgic {
     }
 
     /// Does as [`Self::receive`] says for a vCPU that is loaded on this core and enters its guest next. If one SGI has come alone, and what is offered to the
-    /// vCPU has not changed but for that, its list register is filled at once: as [`Self::receive`] and [`Vgic::enter`] would together.
-    #[inline]
-    pub fn receive_at_entry(&mut self, vcpu: usize, sgis: Sgis, hw: &mut impl VirtualInterface) {
+    /// vCPU has not changed but for that, its list register is filled at once: as [`Self::receive`] and [`Vgic::enter`] would together. Returns whether that
+    /// is so, and [`Vgic::enter`] has nothing left to do.
+    #[inline(always)]
+    pub fn receive_at_entry(
+        &mut self,
+        vcpu: usize,
+        sgis: Sgis,
+        hw: &mut impl VirtualInterface,
+    ) -> bool {
         match sgis.single() {
-            Some((sgi, source)) if self.come_again(vcpu, sgi, source, hw) => {}
-            _ => self.receive(vcpu, sgis),
+            Some((sgi, source)) if self.come_again(vcpu, sgi, source, hw) => {
+                !self.cpus[vcpu].is_dirty()
+            }
+            _ => {
+                self.receive(vcpu, sgis);
+                false
+            }
         }
     }
 

@@ -51,6 +51,8 @@ pub struct VirtualCpu {
     pub(crate) found: [State; MAX_LIST_REGISTERS],
     /// The list registers, bit n for number n, whose state in `found` was read for the fold that follows at once.
     pub(crate) read: u32,
+    /// What is known of the order of those in list registers.
+    pub(crate) order: Order,
     /// The number of list registers in use at the last entry: the first ones.
     pub(crate) used: usize,
     /// The number of list registers of the core of the last entry, at most [`MAX_LIST_REGISTERS`].
@@ -61,6 +63,22 @@ pub struct VirtualCpu {
     pub(crate) filled_control: Control,
     /// The number of interrupts that were seen to be acknowledged when they were folded, for people.
     pub(crate) taken: u64,
+}
+
+/// What is known of the order of a vCPU's list registers, since one of them was filled with something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Order {
+    /// The [`Links::generation`] at which the vCPU was [orderly](Vgic::is_orderly), or 0.
+    pub(crate) orderly_at: u64,
+    /// The generation at which a list register was looked at alone, or 0.
+    pub(crate) one_at: u64,
+    /// The generation at which all of them were looked at, or 0.
+    pub(crate) all_at: u64,
+}
+
+impl Order {
+    /// Nothing is known.
+    pub(crate) const UNKNOWN: Self = Self { orderly_at: 0, one_at: 0, all_at: 0 };
 }
 
 /// What the virtual interface of a vCPU's core was filled with.
@@ -94,6 +112,7 @@ impl VirtualCpu {
             offered: [Packed::EMPTY; MAX_LIST_REGISTERS],
             found: [State::Inactive; MAX_LIST_REGISTERS],
             read: 0,
+            order: Order::UNKNOWN,
             used: 0,
             count: 0,
             control: Control::OFF,

@@ -1,25 +1,32 @@
-//! The first look at a call or an access to a system register, before all of the vCPU's registers are saved.
+//! The first look at a call, an access to a system register or to a device, or an interrupt, before all of the vCPU's registers are saved.
 //!
 //! Most of these exits can be answered by a few instructions, to which the saving of all registers and the way back to the caller of
 //! [`Loaded::enter`](super::Loaded::enter) would add as many again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
 //! [`Glimpse`] is the vCPU as far as it is saved.
 
-use aarch64_cpu::registers::{ELR_EL2, Readable, SPSR_EL2, Writeable};
+use aarch64_cpu::registers::{ELR_EL2, Readable, SCTLR_EL1, SPSR_EL2, Writeable};
 use stasis_state::vcpu::Core;
 
 /// What the vectors do after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Looked {
-    /// The vCPU leaves, and [`Loaded::enter`](super::Loaded::enter) returns.
+    /// The vCPU leaves, and [`Loaded::enter`](super::Loaded::enter) returns. Nothing was done.
     Leave = 0,
     /// The exit is answered, and the vCPU goes on.
     GoOn = 1,
-    /// Nothing was done. Only of [`Class::SystemRegister`]: the vectors save the other general registers, too, and look again.
+    /// Nothing was done. Of a system register or a device, and not of an interrupt: the vectors save the other general registers, too, and look again.
     Again = 2,
+    /// The exit is answered, and the vCPU leaves nevertheless.
+    Answered = 3,
+    /// The vCPU leaves for an interrupt, of which the [`FirstLook`] knows.
+    Interrupt = 5,
 }
 
-/// The class of an exit that is looked at first: ESR_EL2.EC, of which the vectors take away [`FIRST_CLASS`].
+/// Kind of an exit by an SError, which is none of what a look says.
+pub(crate) const SERROR: u64 = 7;
+
+/// The class of an exit that is looked at first. The first three are ESR_EL2.EC, of which the vectors take away [`FIRST_CLASS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Class {
@@ -31,15 +38,30 @@ pub enum Class {
     SystemRegister = 2,
     /// The class of the same exit when it is looked at again, and all general registers are saved.
     SystemRegisterAgain = 3,
+    /// Another exception whose HPFAR_EL2 has an address below [`OF_DEVICES`], which may be a data abort or anything else.
+    Device = 4,
+    /// The class of the same exit when it is looked at again, and all general registers are saved.
+    DeviceAgain = 5,
 }
+
+/// The first bit of HPFAR_EL2 that none of the addresses has that are looked at first: they are in the first GiB, where no guest has RAM. DDI 0487,
+/// D24.2.54: the address' bit 12 is bit 4.
+pub(crate) const OF_DEVICES: u32 = 30 - 12 + 4;
 
 /// ESR_EL2.EC of [`Class::Hvc`], DDI 0487, D24.2.40.
 pub(crate) const FIRST_CLASS: u64 = 0x16;
 
 /// Answers to exits that need little of a vCPU.
 pub trait FirstLook {
-    /// Looks at an exit, which [`crate::cpu::syndrome`] describes, and says what happens next. After [`Looked::Again`] the answer is another one.
+    /// Looks at a call or an access to a system register, which [`crate::cpu::syndrome`] describes, and says what happens next. When the vectors look again,
+    /// the answer is another one.
     fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked;
+
+    /// Looks at an exit of [`Class::Device`], as [`Self::look`] does.
+    fn look_at_device(&mut self, glimpse: Glimpse<'_>) -> Looked;
+
+    /// Looks at a physical interrupt, which is pending.
+    fn look_at_interrupt(&mut self) -> Looked;
 }
 
 /// A loaded vCPU at an exit, of whose record the PC and PSTATE are old, and X20 to X28 may be: the core has them. What is written to its other general
@@ -58,6 +80,18 @@ impl Glimpse<'_> {
         !(20..29).contains(&register) || self.is_whole
     }
 
+    /// Returns the vCPU's PSTATE.
+    #[inline(always)]
+    pub fn pstate(&self) -> u64 {
+        SPSR_EL2.get()
+    }
+
+    /// Returns the vCPU's SCTLR_EL1.
+    #[inline(always)]
+    pub fn sctlr_el1(&self) -> u64 {
+        SCTLR_EL1.get()
+    }
+
     /// Makes the vCPU go on with the PC and PSTATE that `to` returns of those that it has.
     #[inline(always)]
     pub fn move_pc(&mut self, to: impl FnOnce(u64, u64) -> (u64, u64)) {
@@ -68,7 +102,7 @@ impl Glimpse<'_> {
     }
 }
 
-/// Looks at an exit. Returns what the vectors do then.
+/// Looks at a call or an access to a system register. Returns what the vectors do then.
 ///
 /// # Safety
 ///
@@ -82,4 +116,29 @@ pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
     // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
     let (look, core) = unsafe { (&mut *look, &mut *core) };
     look.look(class, Glimpse { core, is_whole: class == Class::SystemRegisterAgain })
+}
+
+/// Looks at an exit that may be an access to a device. Returns what the vectors do then.
+///
+/// # Safety
+///
+/// As of [`look_at`], but for the class of the second look, which is [`Class::DeviceAgain`].
+pub(super) unsafe extern "C" fn look_at_device<L: FirstLook>(
+    look: *mut L,
+    core: *mut Core,
+    class: Class,
+) -> Looked {
+    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
+    let (look, core) = unsafe { (&mut *look, &mut *core) };
+    look.look_at_device(Glimpse { core, is_whole: class == Class::DeviceAgain })
+}
+
+/// Looks at an interrupt. Returns what the vectors do then.
+///
+/// # Safety
+///
+/// `look` points to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses it.
+pub(super) unsafe extern "C" fn look_at_interrupt<L: FirstLook>(look: *mut L) -> Looked {
+    // SAFETY: it came from a reference that `enter` has, and nobody else uses it, by the caller.
+    unsafe { (*look).look_at_interrupt() }
 }

@@ -2,7 +2,7 @@
 
 mod accesses;
 
-pub use accesses::{OfUart, gicd_word, sgi_to_others, uart_access};
+pub use accesses::{OfUart, gicd_word, is_sgir, uart_access};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

@@ -100,6 +100,8 @@ pub fn write_filled(filled: Filled<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
+    use stasis_vgic::Packed;
+
     use super::*;
 
     /// The bits of `GICH_LR<n>` that are not reserved.
@@ -173,6 +175,7 @@ mod tests {
                     // Bits 13 to 18 are reserved with HW = 0.
                     let lr = if lr >> 31 == 0 { lr & !(0x3f << 13) } else { lr };
                     assert_eq!(list_register(decoded(lr)).value, lr, "{lr:#010x}");
+                    assert_eq!(Packed::new(decoded(lr)).bits(), lr, "{lr:#010x}");
                     assert_eq!(state(GICH_LR::State.read(lr)), decoded(lr).state);
                 }
             }

@@ -3,7 +3,7 @@
 //! The functions write and read the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are used: the
 //! per-CPU aliases behind them stand elsewhere on some machines.
 
-use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, State};
+use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, Packed, State};
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::register_bitfields;
 
@@ -55,6 +55,16 @@ impl VirtualInterfaceControl {
     #[inline(always)]
     pub fn write_list_register(&self, n: usize, value: ListRegister) {
         self.list_register(n).write(encoding::list_register(value));
+    }
+
+    /// Writes `value` to list register `n`, as [`Self::write_list_register`] does: its fields stand where `GICH_LR<n>` has them.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such list register.
+    #[inline(always)]
+    pub fn write_packed(&self, n: usize, value: Packed) {
+        self.list_register(n).set(value.bits());
     }
 
     /// Returns the state of the interrupt in list register `n`: `GICH_LR<n>.State`.

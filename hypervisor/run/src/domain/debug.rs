@@ -6,7 +6,7 @@
 //! pays one look at a field in a turn, and one branch at an entry.
 
 use super::host::RunningOn;
-use super::lock::{MaybeLocked, Unlocked};
+use super::lock::Unlocked;
 use super::run::Left;
 use super::{Domain, Resident};
 use crate::interrupts;
@@ -51,6 +51,14 @@ struct NoLook;
 impl FirstLook for NoLook {
     fn look(&mut self, _: Class, _: Glimpse<'_>) -> Looked {
         Looked::Leave
+    }
+
+    fn look_at_device(&mut self, _: Glimpse<'_>) -> Looked {
+        Looked::Leave
+    }
+
+    fn look_at_interrupt(&mut self) -> Looked {
+        Looked::Interrupt
     }
 }
 
@@ -127,7 +135,7 @@ impl Domain {
                 host.loaded.set_virtual_serror();
                 Left::Answered(self.lock(unlocked))
             }
-            ExitKind::Synchronous => {
+            ExitKind::Synchronous | ExitKind::Answered => {
                 if let Some(from) = wanted.step_from {
                     forget_step(from, vcpu, host);
                 }
@@ -147,7 +155,7 @@ impl Domain {
         let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
         let index = host.index;
         let Some(exception) = exit::debug_exception(esr) else {
-            return Left::Exit(Syndrome { esr, far, hpfar }, MaybeLocked::Unlocked(unlocked));
+            return Left::Exit(Syndrome { esr, far, hpfar }, unlocked);
         };
         let resident = self.lock(unlocked);
         let stop = match exception {

@@ -3,6 +3,7 @@
 use super::debug::Wanted;
 use super::errands::Errands;
 use super::lock::Unlocked;
+use super::times::Times;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
@@ -16,7 +17,6 @@ use stasis_guest::outbox::Outbox;
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
-use stasis_vgic::VcpuMask;
 
 /// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
@@ -30,14 +30,8 @@ pub struct RunningOn<'a> {
     offset: u64,
     /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
     watched: Option<u64>,
-    /// Counter's value at which the guest must be told the time again.
-    deadline: u64,
-    /// Counter's value at which EL2 must look at the guest's virtual timer.
-    look_at: u64,
-    /// Counter's value at which the vCPU's turn on this core is over.
-    turn_ends: u64,
-    /// Whether EL2's timer must be set, since one of these times has changed.
-    timer_is_stale: bool,
+    /// When EL2 must have the core back.
+    pub times: Times,
     /// What a debugger outside of the guest wants of the vCPU, if it has the debug registers.
     pub debugger: Option<Wanted>,
     /// Whether devices were served since the vCPU entered its guest last.
@@ -64,10 +58,7 @@ impl<'a> RunningOn<'a> {
             loaded,
             offset: 0,
             watched: None,
-            deadline: NEVER,
-            look_at: NEVER,
-            turn_ends,
-            timer_is_stale: true,
+            times: Times::of_turn(turn_ends),
             debugger: None,
             was_served: false,
             errands: Errands::none(domain),
@@ -138,7 +129,7 @@ impl<'a> RunningOn<'a> {
     /// the timer interrupts nobody.
     pub fn turn_is_over(&self) -> bool {
         let roster = self.place.roster;
-        if !roster.must_decide() && timer::counter() < self.turn_ends {
+        if !roster.must_decide() && timer::counter() < self.times.turn_ends {
             return false;
         }
         roster.timer_fired();
@@ -147,16 +138,16 @@ impl<'a> RunningOn<'a> {
 
     /// Lets the vCPU's turn go on, on these terms.
     pub fn extend_turn(&mut self, stay: Stay) {
-        self.turn_ends = stay.until;
-        self.timer_is_stale = true;
+        self.times.turn_ends = stay.until;
+        self.times.is_stale = true;
         self.loaded.trap_waits(stay.gives_way);
     }
 
     /// Makes the vCPU leave its guest as soon as it has entered it, and what devices have to do wait until then.
     pub fn come_back(&mut self) {
         self.was_served = true;
-        self.look_at = timer::counter();
-        self.timer_is_stale = true;
+        self.times.look_at = timer::counter();
+        self.times.is_stale = true;
     }
 
     /// Returns whether devices may be served before the vCPU enters its guest: if they were, it enters first.
@@ -172,68 +163,23 @@ impl<'a> RunningOn<'a> {
     /// Returns whether EL2's timer has fired for the guest, and not only because the turn is over.
     #[inline]
     pub fn tick_is_due(&self) -> bool {
-        timer::counter() >= self.deadline.min(self.look_at)
-    }
-
-    /// Notes that EL2's timer has fired, and is off: it is set again, or the core decides if the vCPU's turn is over. Returns the counter, if the turn is
-    /// not over, and EL2 need not look at the guest's virtual timer.
-    #[inline]
-    pub fn note_timer(&mut self) -> Option<u64> {
-        self.timer_is_stale = true;
-        let now = timer::counter();
-        if now >= self.turn_ends {
-            self.place.roster.timer_fired();
-        }
-        (now < self.turn_ends.min(self.look_at)).then_some(now)
-    }
-
-    /// Notes that the guest must be told the time when the counter reads `deadline`.
-    #[inline]
-    pub fn tick_by(&mut self, deadline: u64) {
-        self.deadline = deadline;
-        self.timer_is_stale = true;
-    }
-
-    /// Fills the list registers, if anything about the vCPU's interrupts has changed, which is seldom so. Returns the vCPUs that must be kicked.
-    #[inline]
-    pub fn fill(&mut self, guest: &mut Guest) -> VcpuMask {
-        match guest.vgic.cpus()[self.index].is_dirty() {
-            true => self.fill_list_registers(guest),
-            false => VcpuMask::NONE,
-        }
-    }
-
-    #[inline(never)]
-    fn fill_list_registers(&mut self, guest: &mut Guest) -> VcpuMask {
-        guest.vgic.enter(self.index, &mut self.gic).kick
+        timer::counter() >= self.times.deadline.min(self.times.look_at)
     }
 
     /// Tells the guest the time: the counter reads `now`. Returns the counter's value at which it must be told again, for which EL2's timer is not set
     /// yet.
     #[inline]
     pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) -> u64 {
-        self.deadline = guest.tick(self.index, vcpu, now, self);
-        self.deadline
+        self.times.deadline = guest.tick(self.index, vcpu, now, self);
+        self.times.deadline
     }
 
     /// Carries out what was decided under the lock: sets EL2's timer, and does what is left to do outside of the guest. Returns whether there was any
     /// of the latter: see [`Errands::carry_out`].
-    ///
-    /// QEMU that runs one core at a time goes on with another core after EL2's timer is set. If that core wants the lock, it spins in vain until its
-    /// slice is over. So the lock is not held here.
     #[inline]
     pub fn carry_out(&mut self, unlocked: &Unlocked) -> bool {
-        self.set_timer(unlocked);
+        self.times.set_timer(unlocked);
         self.errands.carry_out(unlocked)
-    }
-
-    /// Sets EL2's timer, if one of its times has changed. The lock is not held, as [`Self::carry_out`] says.
-    #[inline]
-    pub fn set_timer(&mut self, _: &Unlocked) {
-        if self.timer_is_stale {
-            self.timer_is_stale = false;
-            timer::set_deadline(self.deadline.min(self.look_at).min(self.turn_ends));
-        }
     }
 
     /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the next [`Self::carry_out`] on.
@@ -252,31 +198,21 @@ impl<'a> RunningOn<'a> {
         {
             return self.watch_timer(guest);
         }
-        self.look_at = NEVER;
-        self.timer_is_stale = true;
+        self.times.look_at = NEVER;
+        self.times.is_stale = true;
     }
 
     /// Makes EL2's timer fire when EL2 must look at the guest's virtual timer, where that does not always fire by itself.
     #[inline(never)]
     pub fn watch_timer(&mut self, guest: &Guest) {
-        self.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
-        self.timer_is_stale = true;
-    }
-
-    /// Makes EL2 look at the guest's virtual timer within the time between two looks, where it does not always fire by itself. Its interrupt has just
-    /// come, and is active.
-    #[inline]
-    pub fn watch_active_timer(&mut self) {
-        if self.look_at == NEVER && clock::timer_forgets() {
-            self.look_at = clock::next_watch();
-            self.timer_is_stale = true;
-        }
+        self.times.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
+        self.times.is_stale = true;
     }
 
     /// Makes EL2 look at the guest's virtual timer by `until`, if the timer must be watched.
     pub fn look_by(&mut self, until: u64) {
         if self.watched.is_some() {
-            self.look_at = self.look_at.min(until);
+            self.times.look_at = self.times.look_at.min(until);
         }
     }
 

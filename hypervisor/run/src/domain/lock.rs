@@ -1,7 +1,8 @@
 //! The lock of what a guest's vCPUs share, as a vCPU's turn has it or does not have it.
 //!
-//! A turn begins with [`Unlocked`]. [`Domain::lock`] takes that and gives [`Locked`], and [`Locked::unlock`] gives it back. What a turn does outside of
-//! its guest, such as to kick a core, to send a byte or to log a line, takes a reference to [`Unlocked`]. So it does not compile under the lock.
+//! A turn begins with [`Unlocked`]. [`Domain::lock`] takes that and gives [`Locked`], and [`Locked::unlock`] gives it back; [`Domain::try_lock`]
+//! borrows it. What a turn does outside of its guest, such as to kick a core, to send a byte or to log a line, takes a reference to [`Unlocked`]. So it
+//! does not compile under the lock.
 
 use super::{Domain, Resident};
 use core::ops::{Deref, DerefMut};
@@ -46,12 +47,37 @@ impl DerefMut for Locked<'_> {
     }
 }
 
+/// What a guest's vCPUs share, locked for a part of the first look at an exit, until this is dropped.
+pub(super) struct LockedBriefly<'a>(LockGuard<'a, Resident>);
+
+impl Deref for LockedBriefly<'_> {
+    type Target = Resident;
+
+    #[inline(always)]
+    fn deref(&self) -> &Resident {
+        &self.0
+    }
+}
+
+impl DerefMut for LockedBriefly<'_> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Resident {
+        &mut self.0
+    }
+}
+
 impl Domain {
     /// Returns what the guest's vCPUs share, locked.
     #[inline(always)]
     pub(super) fn lock(&self, _: Unlocked) -> Locked<'_> {
         // The wait is not part of the many functions that take the lock.
         Locked(self.resident.try_lock().unwrap_or_else(|| self.wait_for_lock()))
+    }
+
+    /// Returns what the guest's vCPUs share, locked; `None` if somebody else has it. The turn has its proof back when the result is dropped.
+    #[inline(always)]
+    pub(super) fn try_lock<'a>(&'a self, _: &'a mut Unlocked) -> Option<LockedBriefly<'a>> {
+        self.resident.try_lock().map(LockedBriefly)
     }
 
     #[cold]
@@ -63,25 +89,6 @@ impl Domain {
             if let Some(guard) = self.resident.try_lock() {
                 return guard;
             }
-        }
-    }
-}
-
-/// The lock after the first look at an exit, which may have needed it.
-pub(super) enum MaybeLocked<'a> {
-    /// The look has needed the lock, and has it still.
-    Locked(Locked<'a>),
-    /// The look was without the lock.
-    Unlocked(Unlocked),
-}
-
-impl<'a> MaybeLocked<'a> {
-    /// Returns what the vCPUs of the guest in `domain` share, locked.
-    #[inline(always)]
-    pub fn lock(self, domain: &'a Domain) -> Locked<'a> {
-        match self {
-            Self::Locked(resident) => resident,
-            Self::Unlocked(unlocked) => domain.lock(unlocked),
         }
     }
 }

@@ -3,32 +3,19 @@
 //! The sender takes no lock of the guest. The receiver's core, or whoever needs the records whole, [puts](Domain::receive) what was sent into the records.
 
 use super::Domain;
-use super::host::RunningOn;
-use stasis_guest::exit::{self, PlainAccess};
-use stasis_guest::{Guest, Vcpu, sgi_to_others};
+use crate::gic::ThisCore;
+use stasis_guest::Guest;
+use stasis_vgic::VcpuMask;
 
 impl Domain {
-    /// Answers a store that sends an SGI to other vCPUs, and not to its sender. Returns `false` if the access is another one: then nothing was done. No lock
-    /// is needed.
-    #[inline]
-    pub(super) fn send_to_others(
-        &self,
-        vcpu: &mut Vcpu,
-        word: PlainAccess,
-        esr: u64,
-        host: &RunningOn,
-    ) -> bool {
-        let (count, sctlr) = (self.vcpus.len(), host.loaded.sctlr_el1());
-        let Some((sgi, to)) = sgi_to_others(host.index, count, &vcpu.core, word, sctlr) else {
-            return false;
-        };
-        exit::skip_instruction(&mut vcpu.core, esr);
+    /// Sends an SGI from vCPU `source` to others. No lock is needed.
+    #[inline(always)]
+    pub(super) fn send(&self, sgi: u16, source: usize, to: VcpuMask) {
         for place in to.iter().filter_map(|index| self.vcpus.get(index)) {
-            if place.sgis.put(sgi, host.index) {
+            if place.sgis.put(sgi, source) {
                 place.roster.kick(place.task);
             }
         }
-        true
     }
 
     /// Puts the SGIs that vCPU `index` was sent by others into the guest's records. The caller holds the lock of what the vCPUs share.
@@ -45,13 +32,17 @@ impl Domain {
         (0..self.vcpus.len()).for_each(|index| self.receive(index, guest));
     }
 
-    /// Puts the SGIs that the vCPU of `host` was sent by others into its list registers, if that is all that there is to do, and else into the records. The
-    /// vCPU passes through `Vgic::enter` then. The caller holds the lock of what the vCPUs share.
-    #[inline]
-    pub(super) fn receive_at_entry(&self, guest: &mut Guest, host: &mut RunningOn) {
-        let sgis = host.place.sgis.take();
-        if !sgis.is_empty() {
-            guest.vgic.receive_at_entry(host.index, sgis, &mut host.gic);
-        }
+    /// Puts the SGIs that vCPU `index` was sent by others into its list registers, if that is all that there is to do, and else into the records. The vCPU
+    /// is loaded on this core, whose interface is `gic`. Returns whether there were any, and nothing is left for `Vgic::enter` to do. The caller holds the
+    /// lock of what the vCPUs share.
+    #[inline(always)]
+    pub(super) fn receive_at_entry(
+        &self,
+        index: usize,
+        guest: &mut Guest,
+        gic: &mut ThisCore,
+    ) -> bool {
+        let sgis = self.vcpus[index].sgis.take();
+        !sgis.is_empty() && guest.vgic.receive_at_entry(index, sgis, gic)
     }
 }

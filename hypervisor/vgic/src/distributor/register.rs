@@ -49,7 +49,7 @@ pub(super) enum Register {
 
 impl Register {
     /// Returns the register at `offset`, which is a multiple of 4.
-    #[inline]
+    #[inline(always)]
     pub(super) fn at(offset: u16) -> Self {
         let word = (offset % BLOCK / 4) as u8;
         match offset / BLOCK {

@@ -4,7 +4,7 @@
 use super::hardware::Core;
 use super::refill::WholeWay;
 use crate::changed::Changed;
-use crate::{Access, Control, Effects, Sgis, VIRTUAL_TIMER, VcpuMask, Vgic, sgi_to_others};
+use crate::{Access, Control, Effects, Sgis, VIRTUAL_TIMER, VcpuMask, Vgic, sgi_of};
 
 pub struct Machine {
     pub vgic: Vgic,
@@ -217,8 +217,26 @@ impl Machine {
         self.settle(vcpu);
     }
 
+    /// Returns what a vCPU reads of pending states, if it concerns no other vCPU. Fails if a fold says another thing, or the short way reads more of GICH.
+    fn read_pending(&mut self, vcpu: usize, access: Access) -> Option<u32> {
+        if self.folds_all {
+            return None;
+        }
+        let (mut vgic, mut core) = (self.vgic.clone(), self.cores[vcpu].clone());
+        let (found, effects) = self.vgic.read_pending(vcpu, access, &mut self.cores[vcpu])?;
+        let (value, _) = vgic.distributor_read(vcpu, access, &mut core);
+        assert_eq!(found, value, "vCPU {vcpu} reads {access:?}\n{core:?}");
+        let (short, long) = (self.cores[vcpu].accesses, core.accesses);
+        assert!(short.reads <= long.reads && short.writes <= long.writes, "{short:?} {long:?}");
+        self.go_on(vcpu, effects);
+        Some(found as u32)
+    }
+
     pub fn read(&mut self, vcpu: usize, offset: u64, width: u8) -> u32 {
         let access = Access::checked(offset, width).unwrap();
+        if let Some(value) = self.read_pending(vcpu, access) {
+            return value;
+        }
         let mut effects = self.stop(self.vgic.needs_sync(vcpu, access, false));
         let core = &mut self.cores[vcpu];
         let (value, more) = self.vgic.distributor_read(vcpu, access, core);
@@ -229,13 +247,8 @@ impl Machine {
 
     pub fn write(&mut self, vcpu: usize, offset: u64, width: u8, value: u32) {
         let access = Access::checked(offset, width).unwrap();
-        let at_once = |vgic: &mut Vgic, core: &mut Core| vgic.send_again(vcpu, access, value, core);
-        if access == Access::SGIR && self.send_to_others(vcpu, value) {
+        if access == Access::SGIR && self.send_at_once(vcpu, value) {
             return;
-        }
-        let first = |vgic: &mut Vgic| vgic.record(vcpu, access, value).unwrap_or_default();
-        if self.is_done_at_once(vcpu, at_once, first) {
-            return self.settle(vcpu);
         }
         let mut effects = self.stop(self.vgic.needs_sync(vcpu, access, true));
         let core = &mut self.cores[vcpu];
@@ -243,17 +256,28 @@ impl Machine {
         self.go_on(vcpu, effects);
     }
 
-    /// Carries an SGI to other vCPUs, whose cores take it at once. Returns `false` if the sender is among the receivers.
-    fn send_to_others(&mut self, vcpu: usize, value: u32) -> bool {
-        let Some((sgi, to)) = sgi_to_others(vcpu, self.cores.len(), value) else { return false };
-        to.iter().for_each(|target| self.receive(target, Sgis::only(sgi, vcpu)));
+    /// Carries an SGI to other vCPUs, whose cores take it at once, or to its sender alone, if that needs no more than its list register. Returns `false` if it
+    /// is another one.
+    fn send_at_once(&mut self, vcpu: usize, value: u32) -> bool {
+        let (sgi, to) = sgi_of(vcpu, self.cores.len(), value);
+        if !to.contains(vcpu) {
+            to.iter().for_each(|target| self.receive(target, Sgis::only(sgi, vcpu)));
+            return true;
+        }
+        let at_once = |vgic: &mut Vgic, core: &mut Core| vgic.send_again(vcpu, sgi, core);
+        let first = |vgic: &mut Vgic| vgic.record(vcpu, Access::SGIR, value).unwrap_or_default();
+        if to != VcpuMask::only(vcpu) || !self.is_done_at_once(vcpu, at_once, first) {
+            return false;
+        }
+        self.settle(vcpu);
         true
     }
 
     /// Makes a vCPU take what it was sent.
     fn receive(&mut self, vcpu: usize, sgis: Sgis) {
         let at_once = |vgic: &mut Vgic, core: &mut Core| {
-            vgic.receive_at_entry(vcpu, sgis, core);
+            let is_whole = vgic.receive_at_entry(vcpu, sgis, core);
+            assert!(!is_whole || !vgic.cpus()[vcpu].is_dirty());
             true
         };
         let first = |vgic: &mut Vgic| {

@@ -1,12 +1,12 @@
 //! The loads and stores that reach the GIC or a device.
 
 use super::{Exited, Host, Next};
-use crate::exit::{self, Access, PlainAccess, Syndrome};
+use crate::exit::{Access, PlainAccess, Syndrome};
 use crate::guest::outside::Around;
 use crate::guest::{DevicesDue, Guest};
 use crate::inject::El1Registers;
 use crate::outbox::Errand;
-use crate::register::{general, is_big_endian, set_general};
+use crate::register::{general, set_general};
 use crate::stop::Crash;
 use stasis_devices::access::Width;
 use stasis_devices::device::{self, Device, Effects, Outside, Window};
@@ -21,8 +21,8 @@ use stasis_vgic::{GICD_SGIR, VcpuMask, VirtualInterface};
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-/// Returns the access to a word of the distributor that an exception stands for; None if it is anything else. Only such a one is
-/// [`Guest::answer_at_once`] for. No lock is needed.
+/// Returns the access to a word of the distributor that an exception stands for; None if it is anything else. Only such a one are
+/// [`Guest::load_at_once`] and [`Guest::store_at_once`] for. No lock is needed.
 #[inline(always)]
 pub fn gicd_word(syndrome: Syndrome) -> Option<PlainAccess> {
     PlainAccess::word_in(GICD_BASE, syndrome)
@@ -53,70 +53,58 @@ pub struct OfUart {
     pub sent: Option<u8>,
 }
 
-/// Returns the SGI that a store of a word in the distributor sends to other vCPUs, and these, if it is one to GICD_SGIR, and its sender, vCPU `index` of
-/// `count`, is not among the receivers. No lock is needed: nothing of the guest's state decides on that.
-#[inline]
-pub fn sgi_to_others(
-    index: usize,
-    count: usize,
-    core: &Core,
-    word: PlainAccess,
-    sctlr_el1: u64,
-) -> Option<(u16, VcpuMask)> {
-    if word.ipa != GICD_BASE + GICD_SGIR || !word.write {
-        return None;
-    }
-    let sent = stasis_vgic::sgi_to_others(index, count, general(core, word.register) as u32)?;
-    (!is_big_endian(core, sctlr_el1)).then_some(sent)
+/// Returns whether an access to a word of the distributor is to GICD_SGIR: what it sends, and to whom, nothing of the guest's state decides
+/// ([`stasis_vgic::sgi_of`]). No lock is needed.
+#[inline(always)]
+pub fn is_sgir(word: PlainAccess) -> bool {
+    word.ipa == GICD_BASE + GICD_SGIR
 }
 
 impl Guest {
-    /// Answers an access to a word of the distributor that depends on the records alone, whatever is in list registers. Returns the vCPUs whose
-    /// offered interrupts may have changed by a store: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be
-    /// kicked. `gic` is the interface of the vCPU's core.
-    ///
-    /// Returns None if the access is another one: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
-    pub fn answer_at_once(
-        &mut self,
-        index: usize,
-        core: &mut Core,
-        word: PlainAccess,
-        esr: u64,
-        sctlr_el1: u64,
-        gic: &mut impl VirtualInterface,
-    ) -> Option<VcpuMask> {
-        let offset = word.ipa.wrapping_sub(GICD_BASE);
-        let access = gicd_access(offset, Width::Word).ok()?;
-        if is_big_endian(core, sctlr_el1) {
-            return None;
-        }
-        let mut kick = VcpuMask::NONE;
-        if word.write {
-            let value = general(core, word.register) as u32;
-            if !self.vgic.send_again(index, access, value, gic) {
-                kick = self.vgic.record(index, access, value)?.kick;
-            }
-        } else {
-            set_general(core, word.register, self.vgic.recorded(index, access)?);
-        }
-        exit::skip_instruction(core, esr);
-        Some(kick)
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if it is one of those that are loaded most.
+    #[inline(always)]
+    pub fn load_often(&self, index: usize, word: PlainAccess) -> Option<u64> {
+        self.vgic.read_often(index, gicd_access_to(word)?).map(u64::from)
     }
 
-    /// Answers an access to the UART. Returns what is left to do.
-    ///
-    /// Returns None if the vCPU is big-endian: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if it depends on the records alone, whatever is in list
+    /// registers.
     #[inline]
-    pub fn uart_at_once(
+    pub fn load_at_once(&self, index: usize, word: PlainAccess) -> Option<u64> {
+        self.vgic.recorded(index, gicd_access_to(word)?)
+    }
+
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor that has pending states, if no other vCPU's list registers
+    /// matter; and the vCPUs whose offered interrupts may have changed by that: vCPU `index` passes through `Vgic::enter` before its next entry, and the
+    /// others must be kicked. `gic` is the interface of the vCPU's core. The caller has put into the records what other vCPUs have sent.
+    #[inline]
+    pub fn load_pending(
         &mut self,
-        core: &mut Core,
-        access: PlainAccess,
-        esr: u64,
-        sctlr_el1: u64,
-    ) -> Option<OfUart> {
-        if is_big_endian(core, sctlr_el1) {
-            return None;
-        }
+        index: usize,
+        word: PlainAccess,
+        gic: &mut impl VirtualInterface,
+    ) -> Option<(u64, VcpuMask)> {
+        let (value, effects) = self.vgic.read_pending(index, gicd_access_to(word)?, gic)?;
+        Some((value, effects.kick))
+    }
+
+    /// Answers a store of `value` to a word of the distributor by vCPU `index`, which is little-endian, if it depends on the records alone. Returns the vCPUs
+    /// whose offered interrupts may have changed: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be kicked.
+    ///
+    /// Returns None if the store is another one: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
+    #[inline(always)]
+    pub fn store_at_once(
+        &mut self,
+        index: usize,
+        word: PlainAccess,
+        value: u32,
+    ) -> Option<VcpuMask> {
+        Some(self.vgic.record(index, gicd_access_to(word)?, value)?.kick)
+    }
+
+    /// Answers an access to the UART by a vCPU that is little-endian. Returns what is left to do. Its PC is as before.
+    #[inline]
+    pub fn uart_at_once(&mut self, core: &mut Core, access: PlainAccess) -> OfUart {
         let PlainAccess { write, width, ipa, register } = access;
         let access = device::Access { n: 0, offset: ipa - Pl011::WINDOW.base, width };
         let uart = &mut self.devices.pl011;
@@ -128,8 +116,7 @@ impl Guest {
             set_general(core, register, pl011::read(uart, access));
         }
         let line = Line::of(uart, 0).filter(|line| line.level != level);
-        exit::skip_instruction(core, esr);
-        Some(OfUart { kick: self.update_line(line), sent })
+        OfUart { kick: self.update_line(line), sent }
     }
 
     /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
@@ -280,7 +267,13 @@ fn all_held(needed: VcpuMask, held: VcpuMask) -> Result<(), VcpuMask> {
     if missing.is_empty() { Ok(()) } else { Err(missing) }
 }
 
-#[inline]
+/// Returns the access to a word of the distributor, as it is known to be.
+#[inline(always)]
+fn gicd_access_to(word: PlainAccess) -> Option<stasis_vgic::Access> {
+    gicd_access(word.ipa.wrapping_sub(GICD_BASE), Width::Word).ok()
+}
+
+#[inline(always)]
 fn gicd_access(offset: u64, width: Width) -> Result<stasis_vgic::Access, stasis_vgic::Error> {
     stasis_vgic::Access::checked(offset, width as u8)
 }

@@ -1,0 +1,151 @@
+//! Accesses to the distributor and to the UART that are answered before all registers of the vCPU are saved.
+//!
+//! All others, and those of a vCPU in AArch32 or of a big-endian one, need the whole vCPU. So do those that find the lock of what the vCPUs share taken:
+//! whoever waits for that has the whole vCPU. What is most frequent calls no function, so that no register must be saved for one.
+
+use super::first_look::{AtExit, fill};
+use crate::above;
+use stasis_arch::cpu;
+use stasis_arch::world::{Glimpse, Looked};
+use stasis_guest::exit::{PlainAccess, Syndrome, behind_aarch64};
+use stasis_guest::register::{general, is_plain, set_general};
+use stasis_guest::stats::Reason;
+use stasis_guest::{OfUart, gicd_word, is_sgir, uart_access};
+use stasis_vgic::{VcpuMask, sgi_of};
+
+impl AtExit<'_, '_> {
+    /// Answers an access to a device that is answered at once.
+    #[inline(always)]
+    pub(super) fn access(&mut self, vcpu: Glimpse<'_>) -> Looked {
+        let Some(word) = gicd_word(syndrome()) else { return self.access_uart(vcpu) };
+        if let Err(looked) = check(&vcpu, word) {
+            return looked;
+        }
+        if word.write {
+            return match is_sgir(word) {
+                true => self.send(vcpu, word),
+                false => self.store(vcpu, word),
+            };
+        }
+        let Some(resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let Some(value) = resident.guest.load_often(self.place.index, word) else {
+            drop(resident);
+            return self.load(vcpu, word);
+        };
+        drop(resident);
+        self.loaded(vcpu, word, value)
+    }
+
+    /// Answers a load of a word of the distributor that depends on the records, or on the vCPU's own list registers.
+    #[inline(never)]
+    fn load(&mut self, vcpu: Glimpse<'_>, word: PlainAccess) -> Looked {
+        let index = self.place.index;
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let guest = &mut resident.guest;
+        if let Some(value) = guest.load_at_once(index, word) {
+            drop(resident);
+            return self.loaded(vcpu, word, value);
+        }
+        // What the guest reads of its GIC has what was sent before.
+        self.domain.receive(index, guest);
+        let answer = guest.load_pending(index, word, &mut self.gic);
+        let Some((value, kick)) = answer else { return Looked::Leave };
+        let also = fill(guest, index, &mut self.gic);
+        drop(resident);
+        set_general(vcpu.core, word.register, value);
+        self.domain.kick(VcpuMask(kick.0 | also.0).without(index));
+        self.answered(vcpu, false)
+    }
+
+    /// Makes the vCPU go on behind a load that has changed nothing, with `value`.
+    #[inline(always)]
+    fn loaded(&mut self, mut vcpu: Glimpse<'_>, word: PlainAccess, value: u64) -> Looked {
+        set_general(vcpu.core, word.register, value);
+        vcpu.move_pc(behind_aarch64);
+        self.place.stats.left(Reason::Mmio);
+        Looked::GoOn
+    }
+
+    /// Answers a store to GICD_SGIR.
+    #[inline(never)]
+    fn send(&mut self, vcpu: Glimpse<'_>, word: PlainAccess) -> Looked {
+        let (index, value) = (self.place.index, general(vcpu.core, word.register) as u32);
+        let (sgi, to) = sgi_of(index, self.domain.vcpus.len(), value);
+        if !to.contains(index) {
+            self.domain.send(sgi, index, to);
+            return self.answered(vcpu, false);
+        }
+        if to != VcpuMask::only(index) {
+            return self.store(vcpu, word);
+        }
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let is_done = resident.guest.vgic.send_again(index, sgi, &mut self.gic);
+        drop(resident);
+        match is_done {
+            true => self.answered(vcpu, false),
+            false => self.store(vcpu, word),
+        }
+    }
+
+    /// Answers a store of a word of the distributor that depends on the records alone.
+    #[inline(never)]
+    fn store(&mut self, vcpu: Glimpse<'_>, word: PlainAccess) -> Looked {
+        let (index, value) = (self.place.index, general(vcpu.core, word.register) as u32);
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let guest = &mut resident.guest;
+        let Some(kick) = guest.store_at_once(index, word, value) else { return Looked::Leave };
+        let also = fill(guest, index, &mut self.gic);
+        drop(resident);
+        self.domain.kick(VcpuMask(kick.0 | also.0).without(index));
+        self.answered(vcpu, false)
+    }
+
+    /// Answers an access to the UART.
+    #[inline(never)]
+    fn access_uart(&mut self, vcpu: Glimpse<'_>) -> Looked {
+        let Some(access) = uart_access(syndrome()) else { return Looked::Leave };
+        if let Err(looked) = check(&vcpu, access) {
+            return looked;
+        }
+        let index = self.place.index;
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let guest = &mut resident.guest;
+        let OfUart { kick, sent } = guest.uart_at_once(vcpu.core, access);
+        let also = fill(guest, index, &mut self.gic);
+        drop(resident);
+        self.domain.kick(VcpuMask(kick.0 | also.0).without(index));
+        if let Some(byte) = sent {
+            above::get().transmit(self.domain, byte);
+        }
+        // The UART may have room for more of what was typed.
+        self.answered(vcpu, self.domain.news.is_there())
+    }
+
+    /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there `is_more` to do.
+    #[inline(always)]
+    fn answered(&mut self, mut vcpu: Glimpse<'_>, is_more: bool) -> Looked {
+        vcpu.move_pc(behind_aarch64);
+        self.place.stats.left(Reason::Mmio);
+        // An interrupt that was sent may be for another vCPU of this core, which interrupts nobody.
+        match self.place.roster.must_decide() || is_more {
+            true => Looked::Answered,
+            false => Looked::GoOn,
+        }
+    }
+}
+
+/// Returns the syndrome of the exit that was just taken.
+#[inline(always)]
+fn syndrome() -> Syndrome {
+    let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
+    Syndrome { esr: cpu::syndrome(), far, hpfar }
+}
+
+/// Checks that a vCPU's access can be answered at once; else an error says what happens next.
+#[inline(always)]
+fn check(vcpu: &Glimpse<'_>, access: PlainAccess) -> Result<(), Looked> {
+    if !is_plain(vcpu.pstate(), vcpu.sctlr_el1()) {
+        return Err(Looked::Leave);
+    }
+    if vcpu.has(access.register) { Ok(()) } else { Err(Looked::Again) }
+}
