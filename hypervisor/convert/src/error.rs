@@ -52,6 +52,10 @@ pub enum Error {
         "the stream's machine has something in its memory {name:?}, which Stasis does not have; start it without firmware"
     )]
     MemoryInUse { name: String },
+    #[error(
+        "the stream's machine tells its guest of stolen time, which Stasis does not; start its QEMU with -cpu host,pmu=off,kvm-steal-time=off"
+    )]
+    StolenTime,
     #[error("the stream's machine has the device {name:?}, which Stasis does not have")]
     UnknownDevice { name: String },
     #[error(
@@ -68,6 +72,18 @@ pub enum Error {
     Frequency { cntfrq: u64 },
     #[error("the counter of the base has {found} Hz, the guest's {cntfrq}")]
     OtherFrequency { found: u64, cntfrq: u64 },
+    #[error(
+        "the physical timer of vCPU {vcpu} is on, which this KVM does not keep; Linux 6.4 and later do"
+    )]
+    PhysicalTimer { vcpu: usize },
+    #[error(
+        "the physical timer of vCPU {vcpu} is on, and CNTPCT_EL0 is {physical:#x} where CNTVCT_EL0 is {cntvct:#x}: under Stasis they are one counter"
+    )]
+    TwoCounters { vcpu: usize, physical: u64, cntvct: u64 },
+    #[error(
+        "ID register {id:#x} of vCPU {vcpu} is {found:#x}: its CPU has more than Stasis shows to a guest"
+    )]
+    Newer { vcpu: usize, id: u64, found: u64 },
     #[error("the guest's counter reads {cntvct:#x}: QEMU's clock does not go that far")]
     Counter { cntvct: u64 },
     #[error(

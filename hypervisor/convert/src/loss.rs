@@ -46,6 +46,12 @@ pub enum Loss {
         "interrupt {intid} has targets {found:#04x}, which with one vCPU nobody can read or write"
     )]
     Targets { intid: usize, found: u8 },
+    #[error(
+        "CNTP_CTL_EL0 of vCPU {vcpu} is {ctl:#x}, and CNTP_CVAL_EL0 {cval:#x}, which this KVM does not keep: its physical timer, which is off, will be as at reset"
+    )]
+    PhysicalTimer { vcpu: usize, ctl: u64, cval: u64 },
+    #[error("CNTPCT_EL0 is {found:#x}, and will be {becomes:#x}, as CNTVCT_EL0 is")]
+    PhysicalCounter { found: u64, becomes: u64 },
     #[error("vCPU {vcpu}: GICC_PMR is {found:#04x} but will be {becomes:#04x}")]
     PriorityMask { vcpu: usize, found: u8, becomes: u8 },
     #[error("vCPU {vcpu}: GICC_BPR is {found} but will be {becomes}")]
@@ -80,7 +86,8 @@ impl Loss {
                 }
             }
             Self::Latch { interrupt } => vgic.set_bit(Bits::Latch, interrupt, false),
-            Self::NeverDelivered => {}
+            // The first changes what happens later, the others are none of the GIC's.
+            Self::NeverDelivered | Self::PhysicalTimer { .. } | Self::PhysicalCounter { .. } => {}
             Self::Interrupts { becomes, .. } => vgic.truncate(becomes),
             Self::Trigger { interrupt, edge } => vgic.set_bit(Bits::Edge, interrupt, !edge),
             Self::Holder { intid, becomes, .. } => vgic.set_holder(intid, Some(becomes)),

@@ -1,5 +1,6 @@
 //! Vectors, round trips, and bad input.
 
+mod accelerated;
 mod hostile;
 mod kernel;
 mod kvm;

@@ -16,6 +16,8 @@ pub enum Unknown {
     Holder { intid: usize, assumed: usize },
     #[error("who sent the active SGI {sgi} of vCPU {vcpu} is not said; vCPU 0 is assumed")]
     ActiveSource { vcpu: usize, sgi: usize },
+    #[error("the physical timer of vCPU {vcpu}; off is assumed")]
+    PhysicalTimer { vcpu: usize },
 }
 
 /// The level-triggered interrupts that are pending.

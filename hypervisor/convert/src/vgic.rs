@@ -5,7 +5,7 @@ use core::fmt;
 
 use stasis_state::{
     GuestState,
-    timer::settle_lines,
+    timer::{PHYSICAL_TIMER, VIRTUAL_TIMER, settle_lines},
     vgic::{CpuInterface, Distributor, NO_CPU, PRIVATE_INTIDS},
 };
 
@@ -56,6 +56,12 @@ impl Interrupt {
         match self {
             Self::Private { intid, .. } | Self::Shared { intid } => intid,
         }
+    }
+
+    /// Returns whether the interrupt's line is that of a timer, which follows from the timer's registers and the counter.
+    pub fn is_of_timer(self) -> bool {
+        let timers = [VIRTUAL_TIMER, PHYSICAL_TIMER].map(usize::from);
+        matches!(self, Self::Private { intid, .. } if timers.contains(&intid))
     }
 
     /// Returns whether the interrupt is an SGI.
@@ -218,6 +224,11 @@ impl Vgic {
     /// Returns the vCPUs to which an SPI may be sent.
     pub fn targets(&self, intid: usize) -> u8 {
         self.distributor.spi_targets[intid - PRIVATE_INTIDS]
+    }
+
+    /// Returns GICD_ITARGETSR of an SPI as the guest reads it, IHI 0048B.b 4.3.12: with one vCPU it is 0, which KVM would let the guest write.
+    pub fn shown_targets(&self, intid: usize) -> u8 {
+        if self.cpus.len() == 1 { 0 } else { self.targets(intid) }
     }
 
     /// Returns the vCPU that holds an interrupt active.

@@ -1,27 +1,31 @@
 //! Bytes as a migration stream of QEMU's: its devices, and its memory.
 
 use stasis_convert::qemu::ram::{Ram, ReadError};
-use stasis_convert::qemu::read::read;
+use stasis_convert::qemu::read::{Origin, read};
 use stasis_convert::qemu::whole::write;
-use stasis_convert::qemu::{Backend, Cpu, Part, Sections};
+use stasis_convert::qemu::{Cpu, Part, Sections};
 use stasis_state::{GuestState, PAGE_SIZE, invariants};
 
-/// What QEMU 10.0 has written of a machine that never ran, without its memory.
+/// What QEMU 10.0 has written of a machine that never ran, without its memory: by itself, and with a KVM.
 const BASE: &[u8] =
     include_bytes!("../../../hypervisor/convert/src/tests/virt-10.0-a57.base");
+const KVM_BASE: &[u8] =
+    include_bytes!("../../../hypervisor/convert/src/tests/virt-10.0-kvm-6.12.base");
 /// Bytes of a stream's magic, which are always right.
 const MAGIC: usize = 8;
 
 /// Reads the bytes as memory; and changes the base as they say, and reads and writes a machine in it.
 pub fn run(data: &[u8]) {
     memory(&[&BASE[..MAGIC], data].concat());
-    let mut stream = BASE.to_vec();
-    for change in data.chunks_exact(3) {
-        let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % stream.len();
-        stream[at] = change[2];
+    for base in [BASE, KVM_BASE] {
+        let mut stream = base.to_vec();
+        for change in data.chunks_exact(3) {
+            let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % stream.len();
+            stream[at] = change[2];
+        }
+        devices(&mut stream, base);
+        devices(&mut [&base[..MAGIC], data].concat(), base);
     }
-    devices(&mut stream);
-    devices(&mut [&BASE[..MAGIC], data].concat());
 }
 
 fn memory(stream: &[u8]) {
@@ -38,15 +42,15 @@ fn memory(stream: &[u8]) {
     }
 }
 
-fn devices(stream: &mut Vec<u8>) {
+fn devices(stream: &mut Vec<u8>, base: &[u8]) {
     let Ok(sections) = Sections::find(stream) else { return };
-    let mut base = BASE.to_vec();
+    let mut base = base.to_vec();
     let fresh = Sections::find(&base).expect("a base is good");
     let cpu = Cpu::named("cortex-a57").expect("it is known");
-    for backend in [Backend::Tcg, Backend::Kvm] {
+    for origin in [Origin::Tcg(&cpu), Origin::Kvm { cntfrq: 62_500_000 }] {
         let mut part = Part { bytes: stream, sections: &sections };
         let mut fresh = Part { bytes: &mut base, sections: &fresh };
-        match read(&mut part, &mut fresh, Some(&cpu), backend, &|_| Some(0)) {
+        match read(&mut part, &mut fresh, origin, &|_| Some(0)) {
             Ok(read) => {
                 let mut state = read.state;
                 state.guest.set_name("guest");
@@ -56,6 +60,6 @@ fn devices(stream: &mut Vec<u8>) {
             }
             Err(error) => assert_eq!(error.to_string().lines().count(), 1),
         }
-        let _ = write(&GuestState::reset(1), &[], stream, &sections, backend);
+        let _ = write(&GuestState::reset(1), &[], stream, &sections, origin.backend());
     }
 }

@@ -35,7 +35,7 @@ pub enum Action {
     /// Make a stream from which QEMU goes on with a checkpoint's guest, and print the command for it
     Qemu(to_qemu::Arguments),
     /// Make a checkpoint of a machine that QEMU has written, or print its GIC
-    FromQemu(from_qemu::Arguments),
+    FromQemu(Box<from_qemu::Arguments>),
     /// Print what must be done with KVM's GICv2 device, for programs that make a guest of their own; `stasis-kvm` runs whole checkpoints
     Kvm {
         /// A checkpoint's file
@@ -66,7 +66,7 @@ impl Action {
     pub fn run(self) -> Result<()> {
         match self {
             Self::Qemu(arguments) => to_qemu::run(arguments),
-            Self::FromQemu(arguments) => from_qemu::run(arguments),
+            Self::FromQemu(arguments) => from_qemu::run(&arguments),
             Self::Kvm { file } => to_kvm(&file),
         }
     }

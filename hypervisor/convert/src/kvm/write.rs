@@ -2,8 +2,6 @@
 
 use alloc::vec::Vec;
 
-use stasis_state::timer::{PHYSICAL_TIMER, VIRTUAL_TIMER};
-
 use super::{
     Attribute, GRP_ADDR, GRP_CPU_REGS, GRP_CTRL, GRP_DIST_REGS, GRP_NR_IRQS, PMR_SHIFT, attr, gicc,
     gicd, word_of, words,
@@ -55,20 +53,14 @@ pub fn write(state: &Vgic) -> Written {
     list.array(gicd::ISENABLER, 1, |vgic, vcpu, first| vgic.word(Bits::Enable, vcpu, first / 32));
     list.activate();
     list.pend();
+    // KVM drives the lines of timers itself: that of the virtual one it would take from nobody else, and that of the physical one Linux 6.1 would leave high for ever.
     let raised = |interrupt: &Interrupt| {
         vgic.bit(Bits::Level, *interrupt)
             && !vgic.bit(Bits::Edge, *interrupt)
-            && !is_of_timer(*interrupt)
+            && !interrupt.is_of_timer()
     };
     let lines = vgic.interrupts().filter(raised).map(Line).collect();
     Written { attributes: list.attributes, lines, losses }
-}
-
-/// Returns whether the interrupt's line is that of a timer. KVM drives these lines itself, by the timers' registers: that of the virtual timer it would take
-/// from nobody else, and that of the physical timer Linux 6.1 would leave high for ever.
-fn is_of_timer(interrupt: Interrupt) -> bool {
-    matches!(interrupt, Interrupt::Private { intid, .. }
-        if [VIRTUAL_TIMER, PHYSICAL_TIMER].map(usize::from).contains(&intid))
 }
 
 struct List<'a> {
@@ -106,7 +98,7 @@ impl List<'_> {
         });
         self.array(gicd::ITARGETSR, 8, |vgic, vcpu, first| {
             bytes(|i| match first + i < vgic.nr_irqs() {
-                true if first >= 32 => targets(vgic, first + i),
+                true if first >= 32 => vgic.shown_targets(first + i),
                 true => 1 << vcpu,
                 false => 0,
             })
@@ -121,7 +113,7 @@ impl List<'_> {
             .map(|(_, first)| first)
             .filter(|&first| first >= 32 && (first..first + 4).any(|i| held(i).is_some()))
             .collect();
-        let targets = |intid| targets(vgic, intid);
+        let targets = |intid| vgic.shown_targets(intid);
         for &first in &words {
             let holders = bytes(|i| held(first + i).unwrap_or(targets(first + i)));
             self.gicd(0, word_of(gicd::ITARGETSR, 8, first), holders);
@@ -178,11 +170,6 @@ impl List<'_> {
     fn push(&mut self, group: u32, attr: u64, value: u64) {
         self.attributes.push(Attribute { group, attr, value });
     }
-}
-
-/// Returns GICD_ITARGETSR of an SPI as the guest reads it, IHI 0048B.b 4.3.12: with one vCPU it is 0, which KVM would let the guest write.
-fn targets(vgic: &Vgic, intid: usize) -> u8 {
-    if vgic.cpus.len() == 1 { 0 } else { vgic.targets(intid) }
 }
 
 fn interrupt(vcpu: usize, intid: usize) -> Interrupt {

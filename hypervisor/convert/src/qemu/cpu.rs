@@ -26,6 +26,9 @@ pub(super) const CNTFRQ: u16 = sysreg(3, 3, 14, 0, 0);
 const CNTV_CVAL: u16 = sysreg(3, 3, 14, 3, 2);
 pub(super) const KVM_CNTV_CVAL: u16 = 0xdf02;
 const KVM_COUNTER: u16 = 0xdf1a;
+/// CNTPCT_EL0, which Linux has told since 6.4, as it has of the physical timer.
+const KVM_PHYSICAL_COUNTER: u16 = sysreg(3, 3, 14, 0, 1);
+const CNTP_CTL: u16 = sysreg(3, 3, 14, 2, 1);
 
 /// M of PSTATE, with EL1 and its own stack pointer in it.
 const MODE: u64 = 0xf;
@@ -51,6 +54,8 @@ pub(super) enum Entry {
     Fpsr,
     /// The guest's counter, which KVM has among the registers.
     Counter,
+    /// CNTPCT_EL0, which is another counter on a KVM.
+    PhysicalCounter,
     /// A register that the format does not have.
     Other,
 }
@@ -65,6 +70,7 @@ impl Entry {
         };
         match (encoding, backend) {
             (KVM_COUNTER, Backend::Kvm) => Self::Counter,
+            (KVM_PHYSICAL_COUNTER, Backend::Kvm) => Self::PhysicalCounter,
             (KVM_CNTV_CVAL, Backend::Kvm) => Self::sysreg(CNTV_CVAL),
             (FPCR, _) => Self::Fpcr,
             (FPSR, _) => Self::Fpsr,
@@ -77,13 +83,38 @@ impl Entry {
     }
 }
 
+/// Nanoseconds of a second.
+const SECOND: u64 = 1_000_000_000;
+
 /// The instant of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instant {
     /// CNTVCT_EL0, in ticks.
     pub cntvct: u64,
-    /// Nanoseconds of a tick.
-    pub tick_ns: u64,
+    /// CNTFRQ_EL0, in Hz; it is not 0.
+    pub cntfrq: u64,
+}
+
+impl Instant {
+    /// Returns the time in nanoseconds at which the counter reads `ticks`, as QEMU's clock counts; `None` if that clock does not go so far.
+    pub fn ns(self, ticks: u64) -> Option<u64> {
+        let ns = u128::from(ticks) * u128::from(SECOND) / u128::from(self.cntfrq);
+        u64::try_from(ns).ok().filter(|ns| *ns <= i64::MAX as u64)
+    }
+}
+
+/// Returns the ticks of a counter of `cntfrq` Hz, which is not 0, at the time `ns` of QEMU's clock.
+pub(super) fn ticks(ns: u64, cntfrq: u64) -> u64 {
+    (u128::from(ns) * u128::from(cntfrq) / u128::from(SECOND)) as u64
+}
+
+/// Returns whether a CPU's list has the physical timer, which Linux before 6.4 does not tell of.
+///
+/// # Errors
+///
+/// The section does not have what every CPU has.
+pub(super) fn has_physical_timer(fields: &mut Fields<'_>) -> Result<bool, Error> {
+    Ok(listed(fields, id(CNTP_CTL))?.is_some())
 }
 
 /// Passes the registers of a vCPU between its records and its section.
@@ -107,7 +138,7 @@ pub(super) fn exchange(
             }
             Entry::Fpcr => fields.exchange(value, n, &mut *vcpu.fp.fpcr)?,
             Entry::Fpsr => fields.exchange(value, n, &mut *vcpu.fp.fpsr)?,
-            Entry::Counter | Entry::Other => {}
+            Entry::Counter | Entry::PhysicalCounter | Entry::Other => {}
         }
     }
     match fields.way {
@@ -205,10 +236,8 @@ pub(super) fn set_derived(
         }
         Backend::Kvm => {
             set_entry(fields, Entry::Counter, backend, now.cntvct)?;
-            // Where there is such a field, QEMU writes the counter from it.
-            if fields.count("env.kvm_vtime") > 0 {
-                fields.set("env.kvm_vtime", 0, now.cntvct)?;
-            }
+            // Stasis's guests read the same in both counters.
+            set_entry(fields, Entry::PhysicalCounter, backend, now.cntvct)?;
         }
     }
     Ok(())
@@ -218,7 +247,7 @@ pub(super) fn set_derived(
 fn expiry(timer: Timer, now: Instant) -> u64 {
     const NEVER: u64 = u64::MAX;
     const LAST: u64 = i64::MAX as u64;
-    let due = |cval: u64| cval.checked_mul(now.tick_ns).map_or(LAST, |ns| ns.min(LAST));
+    let due = |cval: u64| now.ns(cval).unwrap_or(LAST);
     timer.deadline(now.cntvct).map_or(NEVER, due)
 }
 
@@ -255,6 +284,11 @@ pub(super) const fn id(encoding: u16) -> u64 {
 /// Returns the guest's counter as KVM has it.
 pub(super) fn kvm_counter(fields: &mut Fields<'_>) -> Result<Option<u64>, Error> {
     listed(fields, id(KVM_COUNTER))
+}
+
+/// Returns CNTPCT_EL0 as KVM has it; `None` where it does not tell.
+pub(super) fn kvm_physical_counter(fields: &mut Fields<'_>) -> Result<Option<u64>, Error> {
+    listed(fields, id(KVM_PHYSICAL_COUNTER))
 }
 
 /// The uppermost byte of the ids of AArch32's registers.

@@ -75,9 +75,9 @@ pub fn decode(gic: &ArmGic, machine: Machine, backend: Backend) -> Result<Decode
     }
     for interrupt in vgic.shared() {
         let intid = interrupt.intid();
-        // With one CPU, GICD_ITARGETSR is RAZ/WI, whatever QEMU has in it.
+        // With one CPU, GICD_ITARGETSR is RAZ/WI, whatever QEMU has in it, and KVM lets a guest write.
         let targets = gic.irq_target[intid] & vgic.all_cpus();
-        let dead = vgic.cpus.len() == 1 && backend == Backend::Tcg;
+        let dead = vgic.cpus.len() == 1;
         vgic.distributor.spi_targets[intid - 32] = if dead { 0 } else { targets };
         unknowns.extend(holder(&mut vgic, gic, intid));
     }

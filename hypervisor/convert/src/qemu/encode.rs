@@ -75,7 +75,7 @@ fn interrupts(gic: &mut ArmGic, vgic: &Vgic, backend: Backend) {
             }
             Interrupt::Shared { .. } => {
                 gic.priority2[intid - 32] = vgic.priority(interrupt);
-                gic.irq_target[intid] = vgic.targets(intid);
+                gic.irq_target[intid] = vgic.shown_targets(intid);
             }
         }
     }

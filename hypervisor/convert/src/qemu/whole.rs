@@ -8,8 +8,8 @@ use stasis_state::RecordType;
 use stasis_state::devices::{DeviceRecord, Devices, Visitor};
 use stasis_state::guest::GuestPowerState;
 use stasis_state::machine::Machine as StateMachine;
-use stasis_state::records::GuestState;
-use stasis_state::timer::settle;
+use stasis_state::records::{GuestState, VcpuState};
+use stasis_state::timer::{ENABLE, Timer, settle};
 use stasis_state::vcpu::{Identity, PowerState};
 
 use super::cpu::{self, Instant};
@@ -39,21 +39,22 @@ const RUNNING: &[u8] = b"running\0";
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// Returns the ticks of the guest's counter in nanoseconds. QEMU's count whole ones.
+/// Checks that QEMU can count at a guest's frequency: its own CPUs count whole nanoseconds. A KVM counts as its machine does.
 ///
 /// # Errors
 ///
-/// [`Error::Frequency`] if they are not whole.
-pub(super) fn tick_ns(cntfrq: u64) -> Result<u64, Error> {
+/// [`Error::Frequency`] if a tick is no whole number of nanoseconds, or if there are none.
+pub(super) fn check_frequency(cntfrq: u64, backend: Backend) -> Result<(), Error> {
     let is_whole = cntfrq != 0 && SECOND.is_multiple_of(cntfrq);
-    if is_whole { Ok(SECOND / cntfrq) } else { Err(Error::Frequency { cntfrq }) }
+    let counts = is_whole || cntfrq != 0 && backend == Backend::Kvm;
+    if counts { Ok(()) } else { Err(Error::Frequency { cntfrq }) }
 }
 
 /// What QEMU must be started with for a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// For `-cpu`. With KVM it is the host's.
-    pub cpu: Cpu,
+    /// For `-cpu`; with KVM it is the host's, and none is told.
+    pub cpu: Option<Cpu>,
     /// For the property `cntfrq` of the CPU, if it is not QEMU's own.
     pub cntfrq: Option<u64>,
     /// For `-smp`.
@@ -66,19 +67,23 @@ impl Needs {
     /// CNTFRQ_EL0 of the CPUs that are known here, in Hz.
     pub(super) const CNTFRQ: u64 = 62_500_000;
 
-    /// Returns what a guest needs.
+    /// Returns what a guest needs where its CPUs are run by `backend`.
     ///
     /// # Errors
     ///
     /// What the guest has and no machine of QEMU's.
-    pub fn of(state: &GuestState) -> Result<Self, Error> {
+    pub fn of(state: &GuestState, backend: Backend) -> Result<Self, Error> {
         check(state)?;
         let first = state.vcpus.first().ok_or(Error::Cpus { stream: 0, guest: 0 })?;
         let cntfrq = *state.clock.cntfrq;
-        tick_ns(cntfrq)?;
+        check_frequency(cntfrq, backend)?;
+        let (cpu, set) = match backend {
+            Backend::Tcg => (Some(Cpu::of_midr(*first.identity.midr_el1)?), cntfrq),
+            Backend::Kvm => (None, Self::CNTFRQ),
+        };
         Ok(Self {
-            cpu: Cpu::of_midr(*first.identity.midr_el1)?,
-            cntfrq: (cntfrq != Self::CNTFRQ).then_some(cntfrq),
+            cpu,
+            cntfrq: (set != Self::CNTFRQ).then_some(set),
             cpus: state.vcpus.len(),
             ram: *state.guest.ram_size,
         })
@@ -133,7 +138,7 @@ impl<'a> Visitor<'a> for OfVirt {
 /// What [`write`] has to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// What of the GIC is lost.
+    /// What of the GIC, and of the timers, is lost.
     pub losses: Vec<Loss>,
     /// The ID registers of each vCPU as the guest will read them.
     pub identities: Vec<Identity>,
@@ -152,27 +157,29 @@ pub fn write(
     sections: &Sections,
     backend: Backend,
 ) -> Result<Written, Error> {
-    let needs = Needs::of(state)?;
+    let needs = Needs::of(state, backend)?;
     cpus::check_backend(&mut Part { bytes: base, sections }, backend)?;
     let located = locate_in(base, sections)?;
     if located.cpus != needs.cpus {
         return Err(Error::Cpus { stream: located.cpus, guest: needs.cpus });
     }
-    let cntvct = *state.clock.cntvct;
-    let now = Instant { cntvct, tick_ns: tick_ns(*state.clock.cntfrq)? };
+    let (cntvct, cntfrq) = (*state.clock.cntvct, *state.clock.cntfrq);
+    let now = Instant { cntvct, cntfrq };
     let mut state = state.clone();
     for vcpu in &mut state.vcpus {
         *vcpu = entered(vcpu).into_owned();
         settle(&mut vcpu.system, cntvct);
     }
-    let Encoded { section: gic, losses } = encode(&Vgic::settled(&state), backend);
+    let Encoded { section: gic, mut losses } = encode(&Vgic::settled(&state), backend);
+    // The lines of timers follow from their registers, which are kept.
+    losses.retain(|loss| !matches!(loss, Loss::Level { interrupt, .. } if interrupt.is_of_timer()));
     located.replace(base, &gic)?;
-    let known = (backend == Backend::Tcg).then_some(&needs.cpu);
     let mut identities = Vec::new();
     for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
         let mut fields = Fields::new(sections.get(CPU_NAME, index)?, base, Way::ToQemu)?;
-        identities.push(cpus::identity(&mut fields, known, index, &vcpu.identity)?);
-        same_frequency(&mut fields, *state.clock.cntfrq)?;
+        identities.push(cpus::identity(&mut fields, needs.cpu.as_ref(), index, &vcpu.identity)?);
+        same_frequency(&mut fields, cntfrq)?;
+        losses.extend(idle_timer(&mut fields, vcpu, index)?);
         cpu::exchange(&mut fields, vcpu, backend)?;
         cpu::set_derived(&mut fields, vcpu, backend, now)?;
         let signal = if backend == Backend::Tcg { signal(&gic, index) } else { None };
@@ -187,6 +194,23 @@ pub fn write(
     // The last, for it moves what stands behind.
     virtio::write(&state.devices.virtio, requests, base, sections)?;
     Ok(Written { losses, identities })
+}
+
+/// Takes from a vCPU the physical timer where the CPU of the base does not have it. One that is off has nothing to lose but its registers.
+fn idle_timer(
+    fields: &mut Fields<'_>,
+    vcpu: &mut VcpuState,
+    index: usize,
+) -> Result<Option<Loss>, Error> {
+    let Timer { ctl, cval } = Timer::physical_timer(&vcpu.system);
+    if cpu::has_physical_timer(fields)? || (ctl, cval) == (0, 0) {
+        return Ok(None);
+    }
+    if ctl & ENABLE != 0 {
+        return Err(Error::PhysicalTimer { vcpu: index });
+    }
+    (*vcpu.system.cntp_ctl_el0, *vcpu.system.cntp_cval_el0) = (0, 0);
+    Ok(Some(Loss::PhysicalTimer { vcpu: index, ctl, cval }))
 }
 
 /// Checks that the base's counter is as fast as the guest's, if the base says how fast it is.
@@ -213,8 +237,7 @@ fn set_lines(fields: &mut Fields<'_>, signal: Option<Signal>) -> Result<(), Erro
 
 /// Makes QEMU's virtual clock, of which it makes the counters, the guest's.
 fn set_clock(base: &mut [u8], sections: &Sections, now: Instant) -> Result<(), Error> {
-    let ns = now.cntvct.checked_mul(now.tick_ns).filter(|&ns| ns <= i64::MAX as u64);
-    let ns = ns.ok_or(Error::Counter { cntvct: now.cntvct })?;
+    let ns = now.ns(now.cntvct).ok_or(Error::Counter { cntvct: now.cntvct })?;
     let mut fields = Fields::new(sections.get("timer", 0)?, base, Way::ToQemu)?;
     fields.set("cpu_clock_offset", 0, ns)
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::*;
 use crate::qemu::ram::{Ram, ReadError};
-use crate::qemu::read::read;
+use crate::qemu::read::{Origin, read};
 use crate::qemu::whole::write;
 use crate::qemu::{Cpu, Part, Sections};
 
@@ -47,7 +47,7 @@ fn survives(stream: &[u8]) {
     let cpu = Cpu::named("cortex-a57").unwrap();
     let mut part = Part { bytes: &mut bytes, sections: &sections };
     let mut fresh = Part { bytes: &mut base, sections: &fresh };
-    if let Err(error) = read(&mut part, &mut fresh, Some(&cpu), Backend::Tcg, &|_| Some(0)) {
+    if let Err(error) = read(&mut part, &mut fresh, Origin::Tcg(&cpu), &|_| Some(0)) {
         line(error.to_string());
     }
     let mut state = GuestState::reset(1);

@@ -8,12 +8,13 @@ use stasis_state::{GuestState, VcpuState};
 
 use super::*;
 use crate::Error;
-use crate::qemu::read::read;
+use crate::qemu::read::{Origin, read};
 use crate::qemu::whole::{RAM_BASE, Written, write};
 use crate::qemu::{Cpu, Part, Sections};
 use crate::sysreg::Sysreg;
 
-const BASE: &[u8] = include_bytes!("virt-10.0-a57.base");
+/// What QEMU has written.
+pub(super) const BASE: &[u8] = include_bytes!("virt-10.0-a57.base");
 
 /// Registers that this QEMU's Cortex-A57 has, and that keep all of their bits here.
 fn free(register: &Sysreg) -> bool {
@@ -26,7 +27,7 @@ fn free(register: &Sysreg) -> bool {
 }
 
 /// Returns a guest with one vCPU, made of these bytes.
-fn guest(bytes: &[u8], words: &[u64]) -> GuestState {
+pub(super) fn guest(bytes: &[u8], words: &[u64]) -> GuestState {
     let mut state = GuestState::reset(1);
     let vgic = crate::sample::state(Shape { nr_irqs: 288, nr_cpus: 1, prio_bits: 5 }, bytes);
     *state.guest.ram_base = RAM_BASE;
@@ -68,7 +69,8 @@ fn guest(bytes: &[u8], words: &[u64]) -> GuestState {
     state
 }
 
-fn plain() -> GuestState {
+/// Returns a guest with one vCPU and little in it.
+pub(super) fn plain() -> GuestState {
     guest(&[], &[1 << 20])
 }
 
@@ -86,8 +88,7 @@ fn from_qemu(stream: &[u8]) -> Result<crate::qemu::read::Read, Error> {
     read(
         &mut Part { bytes: &mut bytes, sections: &sections },
         &mut Part { bytes: &mut base, sections: &fresh },
-        Some(&cpu),
-        Backend::Tcg,
+        Origin::Tcg(&cpu),
         &|_| Some(0),
     )
 }
@@ -237,7 +238,10 @@ fn a_stream_of_the_other_accelerator_is_refused_in_both_directions() {
     assert_eq!(write(&plain(), &[], &mut base, &sections, Backend::Kvm), Err(error.clone()));
     let mut parts = [&mut stream, &mut base].map(|bytes| Part { bytes, sections: &sections });
     let [part, fresh] = &mut parts;
-    assert_eq!(read(part, fresh, None, Backend::Kvm, &|_| Some(0)).unwrap_err(), error);
+    assert_eq!(
+        read(part, fresh, Origin::Kvm { cntfrq: 62_500_000 }, &|_| Some(0)).unwrap_err(),
+        error
+    );
 
     // A KVM lists the comparison value of the virtual timer by this id.
     let mut stream = BASE.to_vec();

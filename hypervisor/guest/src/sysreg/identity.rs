@@ -202,6 +202,18 @@ pub enum IdentityError {
         /// Value that the guest was shown.
         found: u64,
     },
+    /// The guest was shown, by something else than Stasis, more than Stasis shows.
+    #[error(
+        "the guest's {register} is {found:#x}, of which Stasis shows {shown:#x}: it may use what it would not find"
+    )]
+    Beyond {
+        /// Name of the register.
+        register: &'static str,
+        /// Value that the guest was shown.
+        found: u64,
+        /// Value that it would have been shown by Stasis.
+        shown: u64,
+    },
     /// The guest's vCPUs have another numbering.
     #[error("the guest's MPIDR_EL1 is {found:#x} where it should be {expected:#x}")]
     Affinity {
@@ -261,6 +273,40 @@ pub fn check(saved: &Identity, raw: &Identity, index: usize) -> Result<(), Ident
         let found = get(saved, register).unwrap_or(0);
         if found & !shown_bits(register) != 0 {
             return Err(IdentityError::Unsupported { register: name, found });
+        }
+    }
+    Ok(())
+}
+
+/// Fields that a guest does not miss if it was shown more of them than Stasis shows: AArch32 at EL1, and EL2 and EL3, which KVM shows to guests that are in neither; addresses of more than 40 bits, newer debug
+/// registers, what speculation does; and performance counters, of whose registers one sees whether it uses them.
+const UNMISSED: [(u16, u32); 9] = [
+    (PFR0, 4),
+    (PFR0, 8),
+    (PFR0, 12),
+    (PFR0, 56),
+    (PFR0, 60),
+    (DFR0, 0),
+    (DFR0, 8),
+    (MMFR0, 0),
+    (MMFR0, 12),
+];
+
+/// Checks that a guest that has run without Stasis, on a CPU whose registers were `raw`, was shown nothing that it would miss under Stasis.
+///
+/// # Errors
+///
+/// [`IdentityError::Beyond`] with the first register that says more than Stasis does.
+pub fn check_origin(raw: &Identity) -> Result<(), IdentityError> {
+    let shown = present(raw, 0);
+    for (register, name) in LIMITED {
+        let (Some(found), Some(shown)) = (get(raw, register), get(&shown, register)) else {
+            continue;
+        };
+        let unmissed = UNMISSED.iter().filter(|(of, _)| *of == register);
+        let unmissed = unmissed.fold(0, |bits, (_, shift)| bits | 0xf << shift);
+        if (found ^ shown) & !unmissed != 0 {
+            return Err(IdentityError::Beyond { register: name, found, shown });
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use stasis_convert::qemu::ram::Block;
-use stasis_convert::qemu::read;
+use stasis_convert::qemu::read::{self, Origin};
 use stasis_convert::qemu::virtio;
 use stasis_convert::qemu::whole::{RAM_BASE, RAM_NAME};
 use stasis_convert::qemu::{self, Backend, Cpu};
@@ -22,7 +22,7 @@ use stasis_state::guest::Lineage;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Capture, GuestState, OutOfRange, PAGE_SIZE, ReadRam, SaveError, Sink};
 
-use super::machine::{Machine, NO_PMU};
+use super::machine::{Machine, NO_PMU, NO_STOLEN_TIME};
 use super::plugged::{self, Disk, Plugged};
 use super::stream::{Stream, check_ram};
 use super::{StreamBackend, show};
@@ -51,9 +51,12 @@ pub struct Arguments {
     /// What ran the guest
     #[arg(long, value_enum, default_value_t = StreamBackend::Tcg)]
     backend: StreamBackend,
-    /// The CPU that QEMU was started with
+    /// The CPU that QEMU was started with; with KVM it is the machine's
     #[arg(long, default_value = "cortex-a72")]
     cpu: String,
+    /// How fast the counter of the machine with KVM is, in Hz, which no stream says; its Linux does, in the line of `dmesg` with arch_timer
+    #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
+    counter_frequency: Option<u64>,
     /// The QEMU that has written the stream
     #[arg(long, value_name = "PROGRAM", default_value = super::QEMU)]
     qemu: String,
@@ -63,19 +66,21 @@ pub struct Arguments {
 }
 
 /// Makes the checkpoint.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub fn run(arguments: &Arguments) -> Result<()> {
     let Some(out) = &arguments.out else {
         return print(&arguments.stream, arguments.backend.into());
     };
     let backend = Backend::from(arguments.backend);
     stasis_state::name::check(&arguments.name)
         .map_err(|error| anyhow!("\"{}\" is no name: {error}", arguments.name))?;
-    let cpu = match backend {
-        Backend::Tcg => Some(Cpu::named(&arguments.cpu)?),
-        Backend::Kvm => None,
+    let cpu = Cpu::named(&arguments.cpu)?;
+    let origin = match backend {
+        Backend::Tcg => Origin::Tcg(&cpu),
+        Backend::Kvm => Origin::Kvm { cntfrq: counter_frequency(arguments)? },
     };
     let can_not = || format!("Stasis can't go on from {}", arguments.stream.display());
     let mut stream = Stream::open(&arguments.stream)?;
+    stream.check_backend(backend)?;
     let ram = stream.ram()?;
     let size = check_ram(&ram).with_context(can_not)?;
     let cpus = stream.sections.count("cpu");
@@ -83,23 +88,28 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut base = match &arguments.base {
         Some(path) => Stream::open(path)?,
         None => {
-            let name = if backend == Backend::Kvm { "host" } else { &arguments.cpu };
             let pmu = if qemu::cpus::has_pmu(&mut stream.part())? { "" } else { NO_PMU };
-            let (program, cpu) = (arguments.qemu.clone(), format!("{name}{pmu}"));
+            let cpu = match backend {
+                Backend::Tcg => format!("{}{pmu}", arguments.cpu),
+                Backend::Kvm => format!("host{pmu}{NO_STOLEN_TIME}"),
+            };
+            let program = arguments.qemu.clone();
             let devices = virtio::devices(&stream.sections).map(Plugged::blank).collect();
             Machine { program, backend, cpu, cpus, ram: size, devices }.base()?.0
         }
     };
+    base.check_backend(backend)?;
     let main = ram.block(RAM_NAME)?;
     let file = stream.file()?;
     let load = |address| load(&file, main, address);
-    let read = read::read(&mut stream.part(), &mut base.part(), cpu.as_ref(), backend, &load);
+    let read = read::read(&mut stream.part(), &mut base.part(), origin, &load);
     let read::Read { mut state, losses, unknowns, left_behind } = read.with_context(can_not)?;
     state.guest.set_name(&arguments.name);
     *state.guest.ram_size = size;
     *state.clock.wall_time = stream.written();
     state.lineage = Some(Lineage::new(random()?, 0, 0));
     for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
+        identity::check_origin(&vcpu.identity).with_context(can_not)?;
         vcpu.identity = identity::present(&vcpu.identity, index);
     }
     plugged::complete(&mut state.devices.virtio, &arguments.disks, &arguments.networks)
@@ -116,6 +126,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     })?;
     report::step(format_args!("{}: {}", out.display(), report::size(len)));
     Ok(())
+}
+
+/// Returns how fast the counter of the machine with a KVM is, in Hz.
+fn counter_frequency(arguments: &Arguments) -> Result<u64> {
+    arguments.counter_frequency.context(
+        "say --counter-frequency HZ: how fast the counter of the machine with KVM is, which its streams do not say; its Linux says it in the line of `dmesg` with arch_timer",
+    )
 }
 
 /// Returns a number in the machine's RAM, by its guest-physical address; `None` if it is not there.
@@ -283,9 +300,8 @@ impl ReadRam for StreamRam<'_> {
 /// Prints the GIC in a stream.
 fn print(path: &Path, backend: Backend) -> Result<()> {
     let mut stream = Stream::open(path)?;
-    let name = stream.name.clone();
-    let what = || format!("in {name}");
-    qemu::cpus::check_backend(&mut stream.part(), backend).with_context(what)?;
+    stream.check_backend(backend)?;
+    let what = || format!("in {}", stream.name);
     let located = qemu::locate(&stream.bytes).with_context(what)?;
     let section = located.section(&stream.bytes).with_context(what)?;
     let cpus = u8::try_from(located.cpus).ok().filter(|cpus| (1..=MAX_VCPUS).contains(cpus));

@@ -22,6 +22,9 @@ const BASE: &str = "base";
 /// The property of `-cpu` by which a CPU has no performance counters.
 pub const NO_PMU: &str = ",pmu=off";
 
+/// The property of a CPU with KVM by which no guest is told in its memory how long it was not run. Stasis has no such memory.
+pub const NO_STOLEN_TIME: &str = ",kvm-steal-time=off";
+
 /// A machine of QEMU's.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -54,7 +57,31 @@ impl Machine {
     }
 
     /// Makes the machine, writes it to a stream before it runs, and returns that, and how this QEMU reaches a file.
+    ///
+    /// # Errors
+    ///
+    /// QEMU can't make it. For a machine with KVM, which this one need not be able to run, the error says how it is made elsewhere.
     pub fn base(&self) -> Result<(Stream, Files)> {
+        let made = self.made();
+        match self.backend {
+            Backend::Tcg => made,
+            Backend::Kvm => made.with_context(|| {
+                format!("no base could be made here; where the guest runs, {} makes one: say it by --base", self.base_command())
+            }),
+        }
+    }
+
+    /// Returns the command line that makes a base, for a person on another machine. QEMU's monitor takes the next command before the last bytes are written, so it must come late.
+    fn base_command(&self) -> String {
+        let words: Vec<_> =
+            self.arguments(Behind::Nothing).iter().map(|word| quoted(word)).collect();
+        let machine = format!("{} {}", self.program, words.join(" "));
+        format!(
+            "`(echo migrate file:{BASE}.qemu; sleep 30; echo quit) | {machine} -S -display none -serial null -monitor stdio`"
+        )
+    }
+
+    fn made(&self) -> Result<(Stream, Files)> {
         let folder = tempfile::tempdir().context("there is no place for QEMU's base")?;
         let mut monitor = Monitor::start(self, &folder)?;
         monitor.ask(json!({"execute": "qmp_capabilities"}))?;
@@ -216,6 +243,15 @@ mod tests {
         assert_eq!(incoming("a/b.qemu", Files::Known), "-incoming file:a/b.qemu");
         assert_eq!(incoming("it's", Files::Known), r"-incoming 'file:it'\''s'");
         assert_eq!(incoming("a.qemu", Files::ByCommand), "-incoming 'exec:cat a.qemu'");
+    }
+
+    #[test]
+    fn where_there_is_no_kvm_a_person_is_told_how_to_make_a_base() {
+        let kvm = Machine { backend: Backend::Kvm, cpu: "host".to_owned(), ..machine("false") };
+        let error = format!("{:#}", kvm.base().unwrap_err());
+        assert!(error.contains("-accel kvm -cpu host -smp 2 -m 64M -nic none -S"), "{error}");
+        assert!(error.ends_with("QEMU can't make the machine: it does not answer"), "{error}");
+        assert_eq!(error.lines().count(), 1);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use stasis_convert::Error;
 use stasis_convert::qemu::ram::{Ram, ReadError};
 use stasis_convert::qemu::whole::RAM_NAME;
-use stasis_convert::qemu::{Part, Sections};
+use stasis_convert::qemu::{Backend, Part, Sections, cpus};
 
 use crate::checkpoint::Opened;
 
@@ -52,6 +52,12 @@ impl Stream {
         let sections = Sections::find(&bytes).with_context(|| format!("in {name}"))?;
         let devices_at = bytes.len() - sections.from_end;
         Ok(Self { file, len, bytes, devices_at, sections, name })
+    }
+
+    /// Checks that the stream is of a machine that runs by `backend`.
+    pub fn check_backend(&mut self, backend: Backend) -> Result<()> {
+        let checked = cpus::check_backend(&mut self.part(), backend);
+        checked.with_context(|| format!("in {}", self.name))
     }
 
     /// Finds the memory. It ends where the devices begin.
@@ -105,6 +111,7 @@ pub fn check_ram(ram: &Ram) -> Result<u64, Error> {
     let is_foreign = |name: &str| name != RAM_NAME && !name.starts_with("/rom@");
     let in_use = ram.blocks.iter().find(|block| is_foreign(&block.name) && block.next(0).is_some());
     match in_use {
+        Some(block) if block.name == "pvtime" => Err(Error::StolenTime),
         Some(block) => Err(Error::MemoryInUse { name: block.name.clone() }),
         None => Ok(main.len),
     }

@@ -14,7 +14,7 @@ use stasis_guest::sysreg::identity;
 use stasis_state::{Extents, GuestState, PAGE_SIZE};
 
 use super::StreamBackend;
-use super::machine::{Files, Machine, NO_PMU, incoming};
+use super::machine::{Files, Machine, NO_PMU, NO_STOLEN_TIME, incoming};
 use super::plugged::Plugged;
 use super::requests;
 use super::stream::Stream;
@@ -50,7 +50,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut loaded = only(&arguments.checkpoint)?;
     let backend = Backend::from(arguments.backend);
     let can_not = || format!("QEMU can't go on from {}", arguments.checkpoint.join(" "));
-    let needs = Needs::of(&loaded.checkpoint.state).with_context(can_not)?;
+    let needs = Needs::of(&loaded.checkpoint.state, backend).with_context(can_not)?;
     let virtio = &loaded.checkpoint.state.devices.virtio;
     let devices = Plugged::of(virtio, |volume| image_of(&arguments.out, volume))?;
     let requests = requests::waiting(&mut loaded).with_context(can_not)?;
@@ -59,6 +59,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(path) => (Stream::open(path)?, Files::Known),
         None => machine.base()?,
     };
+    base.check_backend(backend)?;
     let ram = base.ram()?;
     let found = ram.block(RAM_NAME)?.len;
     ensure!(
@@ -78,16 +79,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
     loaded.write_disks(Path::new(&arguments.checkpoint[0]), &arguments.out)?;
     output.finish_and_tell()?;
     report::step(format_args!("{}: {}", arguments.out.display(), report::size(len)));
+    if backend == Backend::Kvm {
+        let cntfrq = *loaded.checkpoint.state.clock.cntfrq;
+        report::note(format_args!(
+            "not checked: the counter of the machine with KVM must have {cntfrq} Hz, as the guest's"
+        ));
+    }
     report::note(format_args!("{machine} -nographic {}", incoming(&arguments.out, files)));
     Ok(())
 }
 
 /// Returns the machine that the guest needs. No guest of Stasis was shown performance counters.
 fn machine(program: String, backend: Backend, needs: &Needs, devices: Vec<Plugged>) -> Machine {
-    let name = if backend == Backend::Kvm { "host" } else { needs.cpu.name };
-    let cntfrq = needs.cntfrq.filter(|_| backend == Backend::Tcg);
-    let cntfrq = cntfrq.map_or(String::new(), |cntfrq| format!(",cntfrq={cntfrq}"));
-    let cpu = format!("{name}{NO_PMU}{cntfrq}");
+    let name = match needs.cpu {
+        Some(cpu) => format!("{}{NO_PMU}", cpu.name),
+        None => format!("host{NO_PMU}{NO_STOLEN_TIME}"),
+    };
+    let cntfrq = needs.cntfrq.map_or(String::new(), |cntfrq| format!(",cntfrq={cntfrq}"));
+    let cpu = format!("{name}{cntfrq}");
     Machine { program, backend, cpu, cpus: needs.cpus, ram: needs.ram, devices }
 }
 

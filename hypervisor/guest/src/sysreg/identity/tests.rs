@@ -57,6 +57,22 @@ fn a_cortex_a72_is_shown_without_el2_el3_and_pmu() {
 }
 
 #[test]
+fn a_guest_from_elsewhere_was_shown_nothing_that_it_would_miss() {
+    // What KVM shows on it.
+    let mut raw = cortex_a72();
+    *raw.id_aa64pfr0_el1 = 0x1000_0000_0000_0222;
+    assert_eq!(check_origin(&raw), Ok(()));
+    // More physical addresses, and then atomics.
+    *raw.id_aa64mmfr0_el1 = 0x1126;
+    assert_eq!(check_origin(&raw), Ok(()));
+    *raw.id_aa64isar0_el1 |= 2 << 20;
+    let register = "ID_AA64ISAR0_EL1";
+    let beyond = IdentityError::Beyond { register, found: 0x21_1120, shown: 0x1_1120 };
+    assert_eq!(check_origin(&raw), Err(beyond));
+    assert!(matches!(check_origin(&newer()), Err(IdentityError::Beyond { .. })));
+}
+
+#[test]
 fn what_newer_cpus_add_is_not_shown() {
     let shown = present(&newer(), 0);
     // Neither SVE, RAS, MPAM, AMU, DIT nor half precision; but what it says of speculation.
