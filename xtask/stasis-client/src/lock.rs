@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, connect, socket};
 
 use crate::Target;
 
@@ -26,24 +26,34 @@ impl Lock {
         Self::named("shared", target).ok()
     }
 
-    /// Returns whether many tools can use a target at a time.
+    /// Returns whether many tools can use a target at a time. The look itself is no sign: another tool that looks meanwhile does not see it.
     pub(crate) fn is_shared(target: &Target) -> bool {
-        matches!(Self::named("shared", target), Err(Errno::EADDRINUSE))
+        let looked =
+            sign().and_then(|socket| connect(socket.as_raw_fd(), &name("shared", target)?));
+        looked.is_ok()
     }
 
     fn named(kind: &str, target: &Target) -> Result<Self, Errno> {
-        /// The longest name.
-        const LONGEST: usize = 107;
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
-        let (place, kind) = (target.canonical(), format!("stasis-{kind}:"));
-        // Places that are longer are told apart by their ends.
-        let place = place.as_bytes();
-        let place = &place[place.len().saturating_sub(LONGEST - kind.len())..];
-        let name = [kind.as_bytes(), place].concat();
-        bind(socket.as_raw_fd(), &UnixAddr::new_abstract(&name)?)?;
+        let socket = sign()?;
+        bind(socket.as_raw_fd(), &name(kind, target)?)?;
         Ok(Self { _socket: socket })
     }
+}
+
+/// Returns a socket without a name.
+fn sign() -> Result<OwnedFd, Errno> {
+    socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+}
+
+/// Returns the name of a sign of this kind.
+fn name(kind: &str, target: &Target) -> Result<UnixAddr, Errno> {
+    /// The longest name.
+    const LONGEST: usize = 107;
+    let (place, kind) = (target.canonical(), format!("stasis-{kind}:"));
+    // Places that are longer are told apart by their ends.
+    let place = place.as_bytes();
+    let place = &place[place.len().saturating_sub(LONGEST - kind.len())..];
+    UnixAddr::new_abstract(&[kind.as_bytes(), place].concat())
 }
 
 #[cfg(test)]
@@ -62,5 +72,17 @@ mod tests {
         assert!(Lock::is_shared(&target) && Lock::take(&target).is_some());
         drop(shared);
         assert!(!Lock::is_shared(&target));
+    }
+    #[test]
+    fn a_look_for_the_sign_is_in_nobodys_way() {
+        let target: Target = format!("unix:/nowhere/look/{}", std::process::id()).parse().unwrap();
+        std::thread::scope(|scope| {
+            let look = || (0..2000).filter(|_| Lock::is_shared(&target)).count();
+            let others: Vec<_> = (0..3).map(|_| scope.spawn(look)).collect();
+            assert_eq!(others.into_iter().map(|other| other.join().unwrap()).sum::<usize>(), 0);
+            let other = scope.spawn(look);
+            assert!((0..2000).all(|_| Lock::share(&target).is_some()));
+            other.join().unwrap();
+        });
     }
 }
