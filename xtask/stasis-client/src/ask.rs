@@ -29,15 +29,15 @@ impl Client {
     /// # Errors
     ///
     /// The session is lost, or [`Error::Refused`], or [`Error::TooLong`]. By a signal, or behind the session's limit, the request is given up, and its end waited for; by a
-    /// second signal it is left.
+    /// second signal it is left. If it is done all the same, the next [`Self::next`] fails instead: who asks for more is told then.
     pub fn ask(&mut self, line: &str, take: &mut dyn FnMut(Part<'_>) -> bool) -> Result<(), Error> {
         const MOMENT: Duration = Duration::from_millis(100);
         let id = self.request(line)?;
-        let (mut is_wanted, mut is_late) = (true, false);
+        let (mut is_wanted, mut given_up) = (true, None);
         loop {
             let message = match self.next(Some(Instant::now() + MOMENT)) {
                 Err(error @ (Error::Interrupted(_) | Error::TooLong)) if is_wanted => {
-                    (is_wanted, is_late) = (false, matches!(error, Error::TooLong));
+                    (is_wanted, given_up) = (false, Some(error));
                     self.cancel(id)?;
                     continue;
                 }
@@ -53,9 +53,12 @@ impl Client {
                     take(Part::Progress { done: *done, total: *total, what })
                 }
                 Some(Message::Done { id: of, status, why }) if *of == id => {
-                    return match status {
-                        Status::Done => Ok(()),
-                        Status::GivenUp if is_late => Err(Error::TooLong),
+                    return match (status, given_up) {
+                        (Status::Done, given_up) => {
+                            self.untold = given_up;
+                            Ok(())
+                        }
+                        (Status::GivenUp, Some(Error::TooLong)) => Err(Error::TooLong),
                         _ => Err(Error::Refused { status: *status, why: why.clone() }),
                     };
                 }

@@ -93,6 +93,8 @@ pub struct Client {
     /// When the session has taken too long; `None` if it may go on, or that was told.
     limit: Option<Instant>,
     signals: Option<Signals>,
+    /// By what a request was given up that was done before the machine heard of it.
+    pub(crate) untold: Option<Error>,
     /// The sign for others that a tool has this channel; `None` if many can use it at a time.
     _lock: Option<Lock>,
 }
@@ -157,6 +159,9 @@ impl Client {
 
     /// Fails if a signal has come, or if the session has taken too long, which is told once.
     fn check_wanted(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.untold.take() {
+            return Err(error);
+        }
         if let Some(signal) = self.signals.as_ref().and_then(Signals::take) {
             return Err(Error::Interrupted(signal));
         }

@@ -108,6 +108,10 @@ fn a_command_is_given_up_by_a_signal_and_by_its_time_limit() {
     let get = [&to[..], &["get", "1", &file]].concat();
     let child = started(folder.path(), &get, &kinds, Kind::Request);
     assert_eq!(ended_by(Signal::SIGTERM, child).0, Some(6));
+    // The list that it begins with is done all the same, and what comes behind it is given up.
+    let late = [&to[..], &["--timeout", "1", "get", "1", &file]].concat();
+    let (code, said) = code_and_words(&run(folder.path(), &late));
+    assert!(code == Some(7) && said.contains("longer than --timeout"), "{said}");
     let child = started(folder.path(), &[&to[..], &["events"]].concat(), &kinds, Kind::Ping);
     assert_eq!(ended_by(Signal::SIGINT, child), (Some(0), String::new()));
     kinds.try_iter().for_each(drop);

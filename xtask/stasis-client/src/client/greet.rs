@@ -63,6 +63,7 @@ impl Client {
             pinged: now,
             under_way: UnderWay::default(),
             signals,
+            untold: None,
             _lock: lock,
         };
         client.machine = client.greet()?;
