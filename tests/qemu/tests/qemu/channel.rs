@@ -1,6 +1,6 @@
 //! The channel for programs: requests, streams and events, beside a person at the console.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -16,7 +16,7 @@ use stasis_client::{Client, Error, Message, Options, Part, Status, Target};
 use stasis_guests::workload::Model;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
-use stasis_qemu_tests::process::Process;
+use stasis_qemu_tests::process::{Process, wait_until};
 use xtask::qemu::{ChannelSocket, Machine};
 
 /// Sends SIGINT to a tool, as Ctrl-C does, and checks that it ends as one that was given up.
@@ -35,7 +35,7 @@ fn client(socket: &ChannelSocket, events: bool) -> Result<Client> {
 }
 
 /// Returns the command `stasis`, with the machine's channel in its environment.
-fn tool(socket: &ChannelSocket, words: &[&str]) -> Result<Command> {
+pub fn tool(socket: &ChannelSocket, words: &[&str]) -> Result<Command> {
     let mut tool = Command::new(std::env::current_exe()?);
     tool.env(crate::AS_TOOL, "1").env("STASIS_TO", socket.target()).args(words);
     Ok(tool)
@@ -392,26 +392,19 @@ pub fn ctrl_c_gives_up_what_a_tool_has_asked_for(lab: &Lab) -> Result<()> {
     std::fs::create_dir(&file)?;
     let path = file.join("one.stasis").display().to_string();
     let mut get = Process(tool(&socket, &[&words[..], &["get", "one", &path]].concat())?.spawn()?);
-    until("a file was begun", || begun(&file))?;
+    wait_until("a file was begun", || begun(&file))?;
     interrupt(&mut get)?;
     ensure!(!begun(&file)?, "half of a file is left");
     // The machine has given it up: the next tool is answered, and the console is not waited for.
     said(&socket, &["guests"])?;
-    let mut top = Process(tool(&socket, &[&words[..], &["top", "3600"]].concat())?.spawn()?);
-    std::thread::sleep(Duration::from_secs(2));
+    let mut top = tool(&socket, &[&words[..], &["top", "1", "3600"]].concat())?;
+    let mut top = Process(top.stdout(Stdio::piped()).spawn()?);
+    // The first of many tables. The pipe stays open: that nobody reads is another end.
+    let mut tables = BufReader::new(top.0.stdout.take().context("no pipe")?);
+    ensure!(tables.read_line(&mut String::new())? > 0, "no table comes");
     interrupt(&mut top)?;
     ensure!(!said(&socket, &["store"])?.is_empty());
     stasis.quit()
-}
-
-/// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + SILENCE;
-    while !is_so()? {
-        ensure!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
 }
 
 pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()> {
