@@ -4,10 +4,7 @@
 //! end, so what waits in here is bounded by what clients have granted.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,10 +12,10 @@ use stasis_channel::Kind;
 use stasis_channel::message::{Hello, NONCE, Status, WANTS_EVENTS};
 use stasis_channel::session::{MAX_OPEN, refusal, welcome};
 
-use crate::lock::Lock;
+use crate::rendezvous::Rendezvous;
 use crate::target::Line;
 use crate::wire::Wire;
-use crate::{Client, Error, Target};
+use crate::{Client, Error};
 
 /// Clients at a time.
 const MOST: usize = 64;
@@ -53,35 +50,13 @@ struct Come {
 /// A machine and its clients.
 #[must_use = "it serves clients only when it runs"]
 pub struct Share {
-    machine: Client,
+    /// Dropped first: who comes while the machine is told finds no socket.
     place: Rendezvous,
+    machine: Client,
     guests: BTreeMap<u64, Guest>,
     owners: BTreeMap<u16, Owner>,
     last_guest: u64,
     last_id: u16,
-}
-
-/// A socket at which tools connect to a session that they share.
-#[derive(Debug)]
-pub struct Rendezvous {
-    listener: UnixListener,
-    /// The sign for tools that they need not wait for each other.
-    _sign: Lock,
-}
-
-impl Rendezvous {
-    /// Makes the socket. Tools that come before the session is shared wait.
-    ///
-    /// # Errors
-    ///
-    /// The path is another's, or can't be a socket's.
-    pub fn bind(path: &Path) -> io::Result<Self> {
-        // A tool that finds the socket finds the sign, too.
-        let sign = Lock::share(&Target::Unix(path.to_owned())).ok_or(ErrorKind::AddrInUse)?;
-        let listener = UnixListener::bind(path)?;
-        listener.set_nonblocking(true)?;
-        Ok(Self { listener, _sign: sign })
-    }
 }
 
 impl Come {
@@ -94,8 +69,8 @@ impl Share {
     /// Returns what shares a session among those who connect to `place`.
     pub fn new(machine: Client, place: Rendezvous) -> Self {
         Self {
-            machine,
             place,
+            machine,
             guests: BTreeMap::new(),
             owners: BTreeMap::new(),
             last_guest: 0,
@@ -131,7 +106,7 @@ impl Share {
         let mut waiting: Vec<PollFd> =
             wires.map(|wire| PollFd::new(wire.as_fd(), flags(wire))).collect();
         waiting.extend(self.machine.polled());
-        waiting.push(PollFd::new(self.place.listener.as_fd(), PollFlags::POLLIN));
+        waiting.push(PollFd::new(self.place.as_fd(), PollFlags::POLLIN));
         match poll(&mut waiting, PollTimeout::from(TICK)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(Error::Lost(errno.into())),
@@ -139,7 +114,7 @@ impl Share {
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.place.listener.accept() {
+        while let Ok(stream) = self.place.accept() {
             // One that is too many, or that can't be asked without waiting, is closed.
             if self.guests.len() >= MOST || stream.set_nonblocking(true).is_err() {
                 continue;

@@ -1,11 +1,8 @@
 //! `stasis connect`: one session with a machine, for many tools of this host.
 
-use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use nix::sys::stat::{Mode, umask};
 use stasis_client::{Rendezvous, Share, Target, target};
@@ -32,16 +29,6 @@ pub struct Arguments {
     listen: Option<PathBuf>,
 }
 
-/// A socket's path, which goes when this is dropped.
-struct Place(PathBuf);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Somebody else may have removed it.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 /// Runs the command, until a signal ends it.
 ///
 /// # Errors
@@ -55,7 +42,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
         let why = "where is the machine? `stasis connect unix:PATH`, or tcp:HOST:PORT, or a serial device".to_owned();
         return Err(mistyped(why));
     }
-    let (socket, _place) = listen_at(&path)?;
+    let socket = listen_at(&path)?;
     let client = address.connect(true)?;
     let tool = match listen {
         None => "stasis ctl guests".to_owned(),
@@ -65,24 +52,12 @@ pub fn main(arguments: Arguments) -> Result<()> {
     Share::new(client, socket).run().map_err(coded)
 }
 
-/// Makes the socket, which only this user can connect to. One that a tool has left that was killed is replaced.
-fn listen_at(path: &Path) -> Result<(Rendezvous, Place)> {
-    let is_socket = path.symlink_metadata().is_ok_and(|it| it.file_type().is_socket());
-    if is_socket {
-        match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                // If it can't be removed, it is still in use.
-                let _ = std::fs::remove_file(path);
-            }
-            _ => bail!(
-                "{} is in use: another `stasis connect` serves there; --listen names another place",
-                path.display()
-            ),
-        }
-    }
+/// Makes the socket, which only this user can connect to.
+fn listen_at(path: &Path) -> Result<Rendezvous> {
     let before = umask(Mode::from_bits_truncate(0o177));
     let socket = Rendezvous::bind(path);
     umask(before);
-    let socket = socket.with_context(|| format!("cannot listen at {}", path.display()))?;
-    Ok((socket, Place(path.to_owned())))
+    socket.map_err(|error| {
+        anyhow!("cannot listen at {}: {error}; --listen names another place", path.display())
+    })
 }
