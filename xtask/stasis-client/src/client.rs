@@ -149,7 +149,7 @@ impl Client {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let limit = self.limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             let pause = [left, limit].into_iter().flatten().fold(PING, Duration::min);
-            self.wait(Some(pause))?;
+            wait(&mut self.polled(), pause)?;
             self.receive(&mut Self::take)?;
             if self.messages.is_empty() && left == Some(Duration::ZERO) {
                 return Ok(None);
@@ -229,26 +229,11 @@ impl Client {
         self.wire.send(kind, id, payload)
     }
 
-    /// Waits until bytes have come, or more can be sent of what waits.
-    fn wait(&self, limit: Option<Duration>) -> Result<(), Error> {
-        let limit = limit.map_or(PollTimeout::NONE, |limit| {
-            PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1)
-                .unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut self.polled(), limit) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(errno) => Err(Error::Lost(errno.into())),
-        }
-    }
-
     /// Returns what is waited for where this session is: bytes of the machine's, signals, and room for what waits.
     pub(crate) fn polled(&self) -> Vec<PollFd<'_>> {
-        let mut polled: Vec<PollFd> =
-            self.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        if self.wire.waiting() > 0 {
-            polled.push(PollFd::new(self.wire.as_fd(), PollFlags::POLLOUT));
-        }
-        polled
+        let signals = self.signals.as_ref().map(Signals::as_fd);
+        let signals = signals.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        signals.into_iter().chain([self.wire.polled()]).collect()
     }
 
     /// Returns the frames that have come, for who keeps the session's requests and streams itself. Asks the machine whether it is there if it has been silent.
@@ -298,11 +283,22 @@ impl Drop for Client {
         // QEMU drops what it has not passed on when the connection is closed.
         let mut is_over = false;
         while result.is_ok() && !is_over && Instant::now() < until {
-            result = self.wait(Some(until.saturating_duration_since(Instant::now())));
+            // The signals stay: whoever sends one more does not end this earlier.
+            let left = until.saturating_duration_since(Instant::now());
+            result = wait(&mut [self.wire.polled()], left);
             result = result.and_then(|()| {
                 self.receive(&mut |_, frame| is_over |= (frame.kind, frame.id) == (Kind::Done, 0))
             });
         }
+    }
+}
+
+/// Waits until bytes have come, or more can be sent of what waits, or a signal has come; no longer than `limit`.
+fn wait(polled: &mut [PollFd<'_>], limit: Duration) -> Result<(), Error> {
+    let limit = PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1);
+    match poll(polled, limit.unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(Error::Lost(errno.into())),
     }
 }
 

@@ -97,14 +97,8 @@ impl Share {
 
     fn wait(&self) -> Result<(), Error> {
         const TICK: u16 = 500;
-        let flags = |wire: &Wire| {
-            let mut flags = PollFlags::POLLIN;
-            flags.set(PollFlags::POLLOUT, wire.waiting() > 0);
-            flags
-        };
-        let wires = self.guests.values().map(|guest| &guest.wire);
         let mut waiting: Vec<PollFd> =
-            wires.map(|wire| PollFd::new(wire.as_fd(), flags(wire))).collect();
+            self.guests.values().map(|guest| guest.wire.polled()).collect();
         waiting.extend(self.machine.polled());
         waiting.push(PollFd::new(self.place.as_fd(), PollFlags::POLLIN));
         match poll(&mut waiting, PollTimeout::from(TICK)) {

@@ -46,6 +46,8 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
+        // One more that came while the machine was told has ended nothing, and must not do so in the midst of what else is cleaned up.
+        while self.take().is_some() {}
         // The mask is one that the thread has had.
         let _ = self.before.thread_set_mask();
     }

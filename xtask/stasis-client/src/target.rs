@@ -33,7 +33,8 @@ impl Target {
     /// Returns the socket at which `stasis connect` serves this user's tools unless it is told another place, if there is one that is this user's own.
     pub fn usual() -> Option<Self> {
         let path = usual_socket();
-        let metadata = path.metadata().ok()?;
+        // Where others may write, a link could lead to a socket of this user's that is something else.
+        let metadata = path.symlink_metadata().ok()?;
         let is_own = metadata.uid() == geteuid().as_raw();
         (metadata.file_type().is_socket() && is_own).then_some(Self::Unix(path))
     }
@@ -198,6 +199,9 @@ impl Line {
 fn not_listening(target: &Target, error: io::Error) -> anyhow::Error {
     let why = match error.kind() {
         ErrorKind::NotFound => "there is no such socket; does the machine run?".to_owned(),
+        ErrorKind::ConnectionRefused if *target == Target::Unix(usual_socket()) => {
+            "the `stasis connect` that served there has ended; start it again".to_owned()
+        }
         ErrorKind::ConnectionRefused => "nobody listens there; does the machine run?".to_owned(),
         _ => error.to_string(),
     };

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::poll::{PollFd, PollFlags};
 use stasis_channel::{Frame, Kind, Reader};
 
 use crate::Error;
@@ -39,6 +40,13 @@ impl Wire {
     /// Returns how many bytes wait for the line to take them.
     pub(crate) fn waiting(&self) -> usize {
         self.unsent.len()
+    }
+
+    /// Returns what is waited for of the line: bytes that come, and room for what waits.
+    pub(crate) fn polled(&self) -> PollFd<'_> {
+        let mut flags = PollFlags::POLLIN;
+        flags.set(PollFlags::POLLOUT, self.waiting() > 0);
+        PollFd::new(self.as_fd(), flags)
     }
 
     /// Sends what waits, as much as the line takes now.

@@ -49,6 +49,8 @@ fn tools_find_a_connect_that_runs_and_it_leaves_nothing_behind() {
     assert!(said.contains("`stasis connect unix:PATH`"), "{said}");
     // Somebody was killed before, and has left this.
     drop(UnixListener::bind(&place).unwrap());
+    let (code, said) = code_and_words(&run(folder.path(), &["ctl", "guests"]));
+    assert!(code == Some(3) && said.contains("has ended; start it again"), "{said}");
     let connect = started(folder.path(), &["connect", &machine], &kinds, Kind::Hello);
     let list = wait_for("the list", || {
         let output = run(folder.path(), &["ctl", "guests"]);

@@ -8,7 +8,7 @@ use stasis_channel::message::{NONCE, WANTS_EVENTS, Welcome};
 use stasis_channel::shared::WAKE;
 use stasis_channel::{Frame, Kind, VERSION};
 
-use super::{Client, Options, PING, UnderWay};
+use super::{Client, Options, PING, UnderWay, wait};
 use crate::lock::Lock;
 use crate::signals::Signals;
 use crate::target::Line;
@@ -85,7 +85,7 @@ impl Client {
                 self.send(Kind::Hello, 0, &hello)?;
                 said = Some(Instant::now());
             }
-            self.wait(Some(AGAIN / 5))?;
+            wait(&mut self.polled(), AGAIN / 5)?;
             self.check_wanted()?;
             let mut answer = None;
             self.receive(&mut |client, frame| {
