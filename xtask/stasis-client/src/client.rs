@@ -89,6 +89,8 @@ pub struct Client {
     is_taken_over: bool,
     heard: Instant,
     pinged: Instant,
+    /// When the first ping was sent since the machine was heard.
+    asked: Option<Instant>,
     under_way: UnderWay,
     /// When the session has taken too long; `None` if it may go on, or that was told.
     limit: Option<Instant>,
@@ -145,12 +147,12 @@ impl Client {
             if self.is_taken_over {
                 return Err(Error::TakenOver);
             }
-            self.keep_alive()?;
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let limit = self.limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             let pause = [left, limit].into_iter().flatten().fold(PING, Duration::min);
             wait(&mut self.polled(), pause)?;
             self.receive(&mut Self::take)?;
+            self.keep_alive()?;
             if self.messages.is_empty() && left == Some(Duration::ZERO) {
                 return Ok(None);
             }
@@ -243,15 +245,20 @@ impl Client {
     /// As of [`Self::next`].
     pub(crate) fn frames(&mut self) -> Result<Vec<(Kind, u16, Vec<u8>)>, Error> {
         self.check_wanted()?;
-        self.keep_alive()?;
         let frames = self.wire.receive()?;
         if !frames.is_empty() {
-            self.heard = Instant::now();
+            self.hear();
         }
+        self.keep_alive()?;
         for (_, _, payload) in frames.iter().filter(|(kind, ..)| *kind == Kind::Welcome) {
             self.note_welcome(payload);
         }
         if self.is_taken_over { Err(Error::TakenOver) } else { Ok(frames) }
+    }
+
+    /// Notes that the machine is there.
+    fn hear(&mut self) {
+        (self.heard, self.asked) = (Instant::now(), None);
     }
 
     /// Returns the number of the machine's boot.
@@ -262,7 +269,7 @@ impl Client {
     /// Passes all frames that have come to `take`.
     fn receive(&mut self, take: &mut dyn FnMut(&mut Self, Frame)) -> Result<(), Error> {
         for (kind, id, payload) in self.wire.receive()? {
-            self.heard = Instant::now();
+            self.hear();
             take(self, Frame { kind, id, payload: &payload });
         }
         Ok(())

@@ -61,6 +61,7 @@ impl Client {
             is_taken_over: false,
             heard: now,
             pinged: now,
+            asked: None,
             under_way: UnderWay::default(),
             signals,
             untold: None,
@@ -118,10 +119,11 @@ impl Client {
         }
     }
 
-    /// Asks a machine that was not heard for a while whether it is there, and looks why if it is not.
+    /// Asks a machine that was not heard for a while whether it is there, and looks why if it has not answered in time. Comes behind a look at what has come: a tool may have
+    /// been suspended, and then has neither asked nor listened.
     pub(super) fn keep_alive(&mut self) -> Result<(), Error> {
         let silent = self.heard.elapsed();
-        if silent >= self.options.patience {
+        if self.asked.is_some_and(|asked| asked.elapsed() >= self.options.patience) {
             let before = self.machine.1;
             return Err(match self.greet() {
                 Ok((_, boot)) if boot != before => Error::Reset,
@@ -131,6 +133,7 @@ impl Client {
         }
         if silent >= PING && self.pinged.elapsed() >= PING {
             self.pinged = Instant::now();
+            self.asked.get_or_insert(self.pinged);
             self.send(Kind::Ping, self.last_id, &[])?;
             // The line may have lost a grant.
             let grants: Vec<(u16, u32)> =
