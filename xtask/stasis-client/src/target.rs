@@ -50,6 +50,11 @@ impl Target {
         }
     }
 
+    /// Returns whether another one is the same socket or device, by whatever path it is reached.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.is_device() == other.is_device() && self.canonical() == other.canonical()
+    }
+
     /// Returns whether it is a serial device.
     pub fn is_device(&self) -> bool {
         matches!(self, Self::Device(_))

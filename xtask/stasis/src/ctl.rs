@@ -7,13 +7,14 @@ pub mod attach;
 mod bar;
 pub mod connect;
 mod events;
+pub(crate) mod options;
 mod outputs;
 pub(crate) mod stream;
 mod transfer;
 mod wait;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -38,7 +39,7 @@ It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answ
 4: the machine or the connection was lost in the midst; 5: the machine speaks another version; 6: given up; 7: waited too long.";
 
 /// The variable of the environment that says where the machine's channel is.
-pub(crate) const TO: &str = "STASIS_TO";
+const TO: &str = "STASIS_TO";
 
 /// Where a machine's channel is.
 #[derive(Args, Clone, Debug)]
@@ -66,19 +67,22 @@ impl Address {
     ///
     /// Nobody says it, or it is mistyped.
     pub fn target(&self) -> Result<Target> {
-        if let Some(target) = &self.to {
-            return Ok(target.clone());
-        }
-        match std::env::var(TO) {
-            Ok(target) if !target.is_empty() => {
-                let parsed = target.parse::<Target>();
-                parsed.map_err(|why| mistyped(format!("the environment's {TO}=\"{target}\": {why}")))
-            }
-            _ => Target::usual().ok_or_else(|| {
-                mistyped(format!(
-                    "where is the machine? --to unix:PATH says it, or the environment's {TO}, or `stasis connect unix:PATH`, which serves all tools"
-                ))
-            }),
+        self.given()?.or_else(Target::usual).ok_or_else(|| {
+            mistyped(format!(
+                "where is the machine? --to unix:PATH says it, or the environment's {TO}, or `stasis connect unix:PATH`, which serves all tools"
+            ))
+        })
+    }
+
+    /// Returns where the machine's channel is, as `--to` says, or the environment; `None` if neither does.
+    ///
+    /// # Errors
+    ///
+    /// The environment's is mistyped.
+    pub fn given(&self) -> Result<Option<Target>> {
+        match &self.to {
+            Some(target) => Ok(Some(target.clone())),
+            None => given_by_environment(),
         }
     }
 
@@ -113,9 +117,26 @@ impl Address {
     }
 }
 
+/// Returns where the environment says that the machine's channel is; `None` if it does not, or is empty.
+///
+/// # Errors
+///
+/// It is mistyped.
+pub(crate) fn given_by_environment() -> Result<Option<Target>> {
+    let Some(given) = std::env::var(TO).ok().filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = |why| mistyped(format!("the environment's {TO}=\"{given}\": {why}"));
+    given.parse().map(Some).map_err(wrong)
+}
+
 /// Returns an error of the session with the exit code that belongs to it.
 pub fn coded(error: Error) -> anyhow::Error {
-    Coded { code: error.exit_code(), why: error.to_string() }.into()
+    let why = match &error {
+        Error::TooLong => "it took longer than --timeout says, and was given up".to_owned(),
+        error => error.to_string(),
+    };
+    Coded { code: error.exit_code(), why }.into()
 }
 
 /// What the command takes.
@@ -147,27 +168,9 @@ fn wrong_words(word: &str) -> String {
     .to_owned()
 }
 
-/// Takes this tool's options out of a command, behind which they may stand, too: no command of the console's has one of them.
-///
-/// # Errors
-///
-/// An option has no value, or not a right one.
-fn take_options(arguments: &mut Arguments) -> Result<()> {
-    let Arguments { address, timeout, command, .. } = arguments;
-    for name in ["--to", "--timeout", "--patience"] {
-        let Some(place) = command.iter().position(|word| word == name) else { continue };
-        let wrong = || mistyped(format!("{name} has no value, or not a right one"));
-        let value = (place + 1 < command.len()).then(|| command.remove(place + 1));
-        let value = value.ok_or_else(wrong)?;
-        command.remove(place);
-        match name {
-            "--to" => address.to = Some(value.parse().map_err(mistyped)?),
-            "--timeout" => *timeout = Some(value.parse().map_err(|_| wrong())?),
-            _ => address.patience = value.parse().map_err(|_| wrong())?,
-        }
-    }
-    let is_there = !command.is_empty();
-    is_there.then_some(()).ok_or_else(|| mistyped("a command is missing".to_owned()))
+/// Returns when a time is over that begins now; `None` for one that has no end, or none that can be told.
+pub(crate) fn end_of(time: Option<Duration>) -> Option<Instant> {
+    time.and_then(|time| Instant::now().checked_add(time))
 }
 
 /// Returns the error of a command line that is wrong, with its exit code.
@@ -181,7 +184,7 @@ pub(crate) fn mistyped(why: String) -> anyhow::Error {
 ///
 /// There is no session, it is lost, or the machine has refused the command.
 pub fn main(mut arguments: Arguments) -> Result<()> {
-    take_options(&mut arguments)?;
+    options::take(&mut arguments)?;
     let Arguments { address, json, timeout, command } = arguments;
     let timeout = timeout.map(Duration::from_secs);
     let words: Vec<&str> = command.iter().map(String::as_str).collect();

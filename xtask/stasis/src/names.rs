@@ -10,10 +10,14 @@ use serde_json::Value;
 use stasis_client::{Client, Message, Options, Target};
 use stasis_console::command::{List, Names, list_for, words_for};
 
-use crate::ctl::TO;
+use crate::ctl::given_by_environment;
+use crate::ctl::options::{command_words, find};
 
 /// How long a machine may take to answer, unless `--patience` in the line says another time.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The longest that it may take, whatever the line says.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The commands of `ctl` that are no commands of the console's; each with one that takes the same name first, if there is one.
 const OWN: [(&str, Option<&str>); 6] = [
@@ -54,21 +58,6 @@ pub fn command(typed: &OsStr) -> Vec<CompletionCandidate> {
     }
 }
 
-/// Returns the words of a command line of `ctl` that are behind its options.
-fn command_words(line: &[String]) -> Vec<&str> {
-    let mut words = line.iter().map(String::as_str).skip_while(|word| *word != "ctl").skip(1);
-    let mut command = Vec::new();
-    while let Some(word) = words.next() {
-        match word {
-            _ if !command.is_empty() => command.push(word),
-            "--to" | "--baud" | "--patience" | "--timeout" => drop(words.next()),
-            _ if word.starts_with("--") => {}
-            _ => command.push(word),
-        }
-    }
-    command
-}
-
 /// Returns what the console offers behind `before` for what was typed.
 fn offered(before: &str, typed: &str) -> Vec<CompletionCandidate> {
     let line = format!("{before}{typed}");
@@ -79,16 +68,14 @@ fn offered(before: &str, typed: &str) -> Vec<CompletionCandidate> {
 /// Returns the names of this list that the machine knows; `None` if nobody says where it is, or it does not answer in time.
 fn asked(list: List) -> Option<Names> {
     let words: Vec<String> = std::env::args().collect();
-    let to = match option("--to", &words) {
-        Some(to) => Some(to.to_owned()),
-        None => std::env::var(TO).ok().filter(|to| !to.is_empty()),
-    };
-    let target = match to {
+    let option = |name| find(name, &words).and_then(|(_, value)| value);
+    let target = match option("--to") {
         Some(to) => to.parse().ok()?,
-        None => Target::usual()?,
+        None => given_by_environment().ok()?.or_else(Target::usual)?,
     };
-    let patience = option("--patience", &words).and_then(|seconds| seconds.parse().ok());
-    let patience = patience.map_or(PATIENCE, Duration::from_secs);
+    let patience = option("--patience").and_then(|seconds| seconds.parse().ok());
+    // Nobody waits at a prompt for longer, and a time without an end has no sum with now.
+    let patience = patience.map_or(PATIENCE, Duration::from_secs).min(LONGEST);
     let until = Instant::now() + patience;
     let options = Options { patience, ..Options::default() };
     let mut client = Client::connect(&target, options).ok()?;
@@ -101,15 +88,6 @@ fn asked(list: List) -> Option<Names> {
         List::Checkpoints => Names { checkpoints: names("store --json")?, ..Names::default() },
         List::Volumes => Names { volumes: names("volume --json")?, ..Names::default() },
     })
-}
-
-/// Returns the value of an option in a command line, behind a space or `=`.
-fn option<'w>(name: &str, words: &'w [String]) -> Option<&'w str> {
-    let place = words.iter().position(|word| word.starts_with(name))?;
-    match words[place].strip_prefix(name) {
-        Some("") => words.get(place + 1).map(String::as_str),
-        rest => rest?.strip_prefix('='),
-    }
 }
 
 /// Returns the answer to a command line; `None` if its end has not come by `until`. A request that is under way on the machine is not waited for longer.
@@ -131,27 +109,4 @@ pub fn names_in(rows: &[u8]) -> Vec<String> {
     let rows = rows.split(|byte| *byte == b'\n');
     let rows = rows.filter_map(|row| serde_json::from_slice::<Value>(row).ok());
     rows.filter_map(|row| row["name"].as_str().map(str::to_owned)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_option_has_its_value_behind_a_space_or_an_equals_sign() {
-        let words: Vec<String> = ["stasis", "--to=a", "--patience", "5"].map(String::from).into();
-        assert_eq!((option("--to", &words), option("--patience", &words)), (Some("a"), Some("5")));
-        assert_eq!(option("--baud", &words), None);
-    }
-
-    #[test]
-    fn the_command_begins_behind_the_options() {
-        let words = |line: &str| {
-            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            command_words(&line).join(" ")
-        };
-        assert_eq!(words("stasis ctl --to unix:x --json pause linux"), "pause linux");
-        assert_eq!(words("stasis ctl guests --json"), "guests --json");
-        assert_eq!(words("stasis ctl --to"), "");
-    }
 }

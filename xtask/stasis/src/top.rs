@@ -18,7 +18,7 @@ use stasis_client::{Client, Error, Message};
 
 use self::record::Record;
 use self::state::State;
-use crate::ctl::{Address, coded};
+use crate::ctl::{Address, coded, end_of};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
@@ -56,7 +56,7 @@ pub fn main(arguments: Arguments) -> Result<()> {
     let record = record.map(|path| Record::open(&path)).transpose()?;
     let client = address.connect(true)?;
     let state = State::new(client.machine());
-    let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let until = end_of(seconds.map(Duration::from_secs));
     let mut top = Top {
         client,
         state,

@@ -135,6 +135,7 @@ fn a_machine_that_was_switched_off_has_done_what_it_was_told() {
 fn what_is_mistyped_or_leads_nowhere_is_told_in_a_line_with_its_own_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("unix:{}", folder.path().join("none").display());
+    let own = format!("unix:{}", folder.path().join("./stasis.sock").display());
     for (words, code, part) in [
         (&["ctl", "--to", "udp:x:1", "guests"][..], 2, "none of unix:PATH, tcp:HOST:PORT"),
         (&["ctl", "--to", &nowhere, "guests"], 3, "there is no such socket; does the machine run?"),
@@ -148,7 +149,11 @@ fn what_is_mistyped_or_leads_nowhere_is_told_in_a_line_with_its_own_exit_code() 
         (&["ctl", "guests", "--timeout", "soon"], 2, "--timeout has no value, or not a right one"),
         (&["ctl", "guests", "--to", &nowhere], 3, "there is no such socket"),
         (&["ctl", "wait", "guest=a", "state=of"], 2, "did you mean \"off\"?"),
+        (&["ctl", "guests", "--to=udp:x:1"], 2, "none of unix:PATH, tcp:HOST:PORT"),
+        (&["ctl", "guests", "--baud", "9600", "--to", &nowhere], 1, "--baud is for a serial"),
+        (&["ctl", "guests", "--timeout=18446744073709551615", "--to", &nowhere], 3, "no such"),
         (&["connect"], 2, "where is the machine?"),
+        (&["connect", &own], 2, "is where this command serves, and not the machine"),
         (&["top"], 1, "there is no terminal to draw on"),
     ] {
         let (found, said) = code_and_words(&run(folder.path(), words));

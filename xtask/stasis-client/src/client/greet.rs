@@ -51,7 +51,8 @@ impl Client {
         let mut client = Self {
             wire: Wire::new(line),
             target: target.to_string(),
-            limit: options.limit.map(|limit| now + limit),
+            // A time beyond all that can be told is none.
+            limit: options.limit.and_then(|limit| now.checked_add(limit)),
             options,
             machine: (String::new(), 0),
             nonce: nonce(),

@@ -7,7 +7,7 @@ use clap::Args;
 use nix::sys::stat::{Mode, umask};
 use stasis_client::{Rendezvous, Share, Target, target};
 
-use super::{Address, TO, coded, mistyped};
+use super::{Address, coded, mistyped};
 use crate::report;
 
 /// The text behind the command's help.
@@ -36,11 +36,16 @@ pub struct Arguments {
 /// There is no session, or it is lost; or the socket can't be made.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Arguments { target, mut address, listen } = arguments;
-    address.to = target.or(address.to);
+    address.to = target.or(address.given()?);
     let path = listen.clone().unwrap_or_else(target::usual_socket);
-    if address.to.is_none() && std::env::var_os(TO).is_none() {
+    let Some(machine) = &address.to else {
         let why = "where is the machine? `stasis connect unix:PATH`, or tcp:HOST:PORT, or a serial device".to_owned();
         return Err(mistyped(why));
+    };
+    if machine.is_same(&Target::Unix(path.clone())) {
+        return Err(mistyped(format!(
+            "{machine} is where this command serves, and not the machine"
+        )));
     }
     let socket = listen_at(&path)?;
     let client = address.connect(true)?;

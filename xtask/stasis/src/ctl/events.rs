@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use stasis_client::{Error, Message};
 
-use super::{Address, coded};
+use super::{Address, coded, end_of};
 
 /// Prints each event, until `timeout` is over, a signal ends it, or nobody reads.
 pub(super) fn main(address: &Address, timeout: Option<Duration>) -> Result<()> {
     let mut client = address.connect(true)?;
-    let until = timeout.map(|timeout| Instant::now() + timeout);
+    let until = end_of(timeout);
     let mut out = io::stdout();
     while until.is_none_or(|until| Instant::now() < until) {
         match client.next(until) {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use stasis_client::{Client, Error, Message, Status};
 
-use super::{Address, coded};
+use super::{Address, coded, end_of};
 use crate::report;
 
 /// Guests that are followed at the most: as many streams as a session has, and a request beside them.
@@ -51,8 +51,10 @@ pub(super) fn main(
     let wanted: Vec<String> = guests.iter().map(|guest| (*guest).to_owned()).collect();
     let (folder, files) = (folder.to_owned(), BTreeMap::new());
     let mut outputs = Outputs { client, folder, wanted, files, left_out: Vec::new() };
-    outputs.begin()?;
-    let until = timeout.map(|timeout| Instant::now() + timeout);
+    if !outputs.begin()? {
+        return Ok(());
+    }
+    let until = end_of(timeout);
     while until.is_none_or(|until| Instant::now() < until) {
         if outputs.files.is_empty() && !outputs.wanted.is_empty() {
             return Ok(());
@@ -67,12 +69,16 @@ pub(super) fn main(
 }
 
 impl Outputs {
-    /// Follows the guests that are there, and those that come while the machine is asked for them.
-    fn begin(&mut self) -> Result<()> {
+    /// Follows the guests that are there, and those that come while the machine is asked for them. Returns false if a signal has ended that.
+    fn begin(&mut self) -> Result<bool> {
         let asked = self.client.request("guests --json").map_err(coded)?;
         let (mut list, mut meanwhile) = (Vec::new(), Vec::new());
         loop {
-            match self.client.next_for(asked).map_err(coded)? {
+            let message = match self.client.next_for(asked) {
+                Err(Error::Interrupted(_)) => return Ok(false),
+                message => message.map_err(coded)?,
+            };
+            match message {
                 Message::Rows { id, bytes } if id == asked => list.extend(bytes),
                 Message::Done { id, status: Status::Done, .. } if id == asked => break,
                 Message::Done { id, status, why } if id == asked => {
@@ -82,7 +88,8 @@ impl Outputs {
             }
         }
         self.follow_all(&crate::names::names_in(&list))?;
-        meanwhile.into_iter().try_for_each(|message| self.take(message))
+        meanwhile.into_iter().try_for_each(|message| self.take(message))?;
+        Ok(true)
     }
 
     /// Follows the guests that are wanted of those that are there.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use stasis_client::{Client, Message};
 
-use super::{Address, coded, mistyped};
+use super::{Address, coded, end_of, mistyped};
 use crate::report::Coded;
 use crate::suggest::nearest;
 
@@ -86,7 +86,7 @@ pub(super) fn main(
 ) -> Result<()> {
     let wish = Wish::of(conditions)?;
     let mut client = address.connect(true)?;
-    let until = timeout.map(|timeout| Instant::now() + timeout);
+    let until = end_of(timeout);
     if wish.event.is_none() && is_so(&mut client, &wish)? {
         return Ok(());
     }

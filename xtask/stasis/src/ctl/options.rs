@@ -1,0 +1,93 @@
+//! The options of `ctl` that have a value, wherever in its command line they stand: [`take`] for the command itself, [`find`] for what a shell completes.
+
+use std::ops::Range;
+
+use anyhow::Result;
+use stasis_client::target::baud_from;
+
+use super::{Arguments, mistyped};
+
+/// The options that have a value.
+const WITH_VALUE: [&str; 4] = ["--to", "--baud", "--patience", "--timeout"];
+
+/// Returns the places of an option and its value, which is behind a space or `=`, and the value if there is one.
+pub(crate) fn find<'w>(name: &str, words: &'w [String]) -> Option<(Range<usize>, Option<&'w str>)> {
+    let place = words.iter().position(|word| name_in(word) == Some(name))?;
+    if let Some((_, value)) = words[place].split_once('=') {
+        return Some((place..place + 1, Some(value)));
+    }
+    let value = words.get(place + 1).map(String::as_str);
+    Some((place..(place + 2).min(words.len()), value))
+}
+
+/// Returns the option that has a value and that is, or begins, a word.
+fn name_in(word: &str) -> Option<&str> {
+    let name = word.split_once('=').map_or(word, |(name, _)| name);
+    WITH_VALUE.contains(&name).then_some(name)
+}
+
+/// Returns the words of a command line of `ctl` that are none of its options.
+pub(crate) fn command_words(line: &[String]) -> Vec<&str> {
+    let mut words = line.iter().map(String::as_str).skip_while(|word| *word != "ctl").skip(1);
+    let mut command = Vec::new();
+    while let Some(word) = words.next() {
+        match name_in(word) {
+            Some(name) if name == word => drop(words.next()),
+            Some(_) => {}
+            // What begins the command is no option; behind it, there are the command's own.
+            None if command.is_empty() && word.starts_with("--") => {}
+            None => command.push(word),
+        }
+    }
+    command
+}
+
+/// Takes the options out of a command, behind which they may stand, too: no command of the console's has one of them.
+///
+/// # Errors
+///
+/// An option has no value, or not a right one; or nothing is left.
+pub(super) fn take(arguments: &mut Arguments) -> Result<()> {
+    let Arguments { address, timeout, command, .. } = arguments;
+    for name in WITH_VALUE {
+        let Some((place, value)) = find(name, command) else { continue };
+        let wrong = || mistyped(format!("{name} has no value, or not a right one"));
+        let value = value.ok_or_else(wrong)?;
+        match name {
+            "--to" => address.to = Some(value.parse().map_err(mistyped)?),
+            "--baud" => address.baud = Some(baud_from(value).map_err(mistyped)?),
+            "--timeout" => *timeout = Some(value.parse().map_err(|_| wrong())?),
+            _ => address.patience = value.parse().map_err(|_| wrong())?,
+        }
+        command.drain(place);
+    }
+    let is_there = !command.is_empty();
+    is_there.then_some(()).ok_or_else(|| mistyped("a command is missing".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_has_its_value_behind_a_space_or_an_equals_sign() {
+        let words = ["stasis", "--tokens", "--to=a", "--patience", "5", "--baud"];
+        let words = words.map(String::from);
+        assert_eq!(find("--to", &words), Some((2..3, Some("a"))));
+        assert_eq!(find("--patience", &words), Some((3..5, Some("5"))));
+        assert_eq!(find("--baud", &words), Some((5..6, None)));
+        assert_eq!(find("--timeout", &words), None);
+    }
+
+    #[test]
+    fn the_command_is_what_is_no_option() {
+        let words = |line: &str| {
+            let line: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            command_words(&line).join(" ")
+        };
+        assert_eq!(words("stasis ctl --to unix:x --json pause linux"), "pause linux");
+        assert_eq!(words("stasis ctl pause --to unix:x --baud=9600 linux"), "pause linux");
+        assert_eq!(words("stasis ctl guests --json"), "guests --json");
+        assert_eq!(words("stasis ctl --to"), "");
+    }
+}
