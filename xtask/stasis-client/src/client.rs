@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
 use stasis_channel::message::{NONCE, Welcome};
 use stasis_channel::{Frame, Kind};
 
@@ -105,6 +106,18 @@ impl Client {
     /// Returns the machine in words, such as `Stasis 0.1.0 on linux,dummy-virt`.
     pub fn machine(&self) -> &str {
         &self.machine.0
+    }
+
+    /// Makes these signals end the session from now on, as [`Options::catches_signals`] does, and leaves others to whom they belong.
+    ///
+    /// # Errors
+    ///
+    /// Linux has no file for it.
+    pub fn catch(&mut self, signals: &[Signal]) -> Result<(), Error> {
+        // Those of before are let go first: each leaves the thread the mask that it has found.
+        self.signals = None;
+        self.signals = Some(Signals::catch(signals)?);
+        Ok(())
     }
 
     /// Sends a command line, and returns the request's id.

@@ -8,9 +8,9 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that end a tool.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+pub(crate) const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// SIGINT, SIGTERM and SIGHUP of this thread, which end nothing by themselves until this is dropped. One that the process ignores, as behind `nohup`, is still ignored.
+/// Signals of this thread, such as [`ENDING`], which end nothing by themselves until this is dropped. One that the process ignores, as behind `nohup`, is still ignored.
 pub(crate) struct Signals {
     arrived: SignalFd,
     before: SigSet,
@@ -22,10 +22,10 @@ impl Signals {
     /// # Errors
     ///
     /// Linux has no file for it.
-    pub(crate) fn catch() -> io::Result<Self> {
+    pub(crate) fn catch(signals: &[Signal]) -> io::Result<Self> {
         let ignored = ignored();
         let ends = |signal: &Signal| ignored & 1 << (*signal as i32 - 1) == 0;
-        let caught: SigSet = ENDING.into_iter().filter(ends).collect();
+        let caught: SigSet = signals.iter().copied().filter(ends).collect();
         let arrived =
             SignalFd::with_flags(&caught, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         let before = caught.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;

@@ -11,11 +11,13 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use nix::sys::signal::Signal;
 use stasis_client::Options;
 
 use self::listen::{Debugger, Listen};
 use crate::ctl::stream::Carried;
 use crate::ctl::{Address, coded};
+use crate::report::Coded;
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
@@ -90,14 +92,26 @@ fn is_guest(word: &str, machine: &Address) -> bool {
     !Path::new(word).exists() && machine.target().is_ok()
 }
 
+/// The exit code of what was given up.
+const GIVEN_UP: u8 = 6;
+
 /// Lets a debugger talk with a machine until one of them ends it.
 fn on_machine(guest: &str, machine: &Address, debugger: &Choice) -> Result<()> {
     // Ask the machine first: a debugger that starts, and has nobody to talk with, says less.
-    // Signals stay as they are: the debugger inherits them.
+    // Signals stay as they are until the debugger has started, which inherits them.
     let mut client = machine.session(Options::default())?;
     let Debugger { input, output, child } = debugger.connect(None)?;
+    // Ctrl-C is a debugger's that has this terminal.
+    let ending = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT];
+    client.catch(&ending[..if child.is_some() { 2 } else { 3 }]).map_err(coded)?;
     let id = client.open(&format!("gdb {guest}")).map_err(coded)?;
     let carried = Carried::new(id, None).run_between(&mut client, input, output).map(drop);
-    let ended = child.map_or(Ok(()), listen::wait);
+    // The machine is told now, whatever a debugger does that has nobody to talk with.
+    drop(client);
+    let Some(child) = child else { return carried };
+    let ended = match &carried {
+        Err(error) if Coded::of(error) == Some(GIVEN_UP) => listen::end(child),
+        _ => listen::wait(child),
+    };
     carried.and(ended)
 }

@@ -61,6 +61,13 @@ pub struct Coded {
     pub why: String,
 }
 
+impl Coded {
+    /// Returns the exit code of an error; `None` if it has none of its own.
+    pub fn of(error: &anyhow::Error) -> Option<u8> {
+        error.downcast_ref::<Self>().map(|coded| coded.code)
+    }
+}
+
 impl Display for Coded {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(&self.why)
@@ -75,8 +82,7 @@ pub fn exit(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             error(format_args!("{reason:#}"));
-            let coded = reason.downcast_ref::<Coded>();
-            coded.map_or(ExitCode::FAILURE, |coded| ExitCode::from(coded.code))
+            Coded::of(&reason).map_or(ExitCode::FAILURE, ExitCode::from)
         }
     }
 }

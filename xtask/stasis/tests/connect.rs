@@ -3,8 +3,9 @@
 mod machine;
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -158,5 +159,94 @@ fn what_is_mistyped_or_leads_nowhere_is_told_in_a_line_with_its_own_exit_code() 
     ] {
         let (found, said) = code_and_words(&run(folder.path(), words));
         assert!(found == Some(code) && said.contains(part), "{words:?}: {found:?} {said}");
+    }
+    let empty = stasis(folder.path(), &["connect"]).env("STASIS_TO", "").output().unwrap();
+    let (code, said) = code_and_words(&empty);
+    assert!(code == Some(2) && said.contains("where is the machine?"), "{said}");
+}
+
+/// A line on which a machine says welcome, and nothing more.
+struct Curt {
+    line: UnixStream,
+    has_spoken: bool,
+}
+
+impl Write for Curt {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match std::mem::replace(&mut self.has_spoken, true) {
+            true => Ok(bytes.len()),
+            false => self.line.write_all(bytes).map(|()| bytes.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Starts a machine at a socket in this folder that says no more than welcome. Returns what leads to it, and the kinds of the frames that come.
+fn curt_at_a_socket(folder: &Path) -> (String, Receiver<Kind>) {
+    let path = folder.join("curt");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (told, kinds) = channel();
+    std::thread::spawn(move || {
+        for line in listener.incoming().map(Result::unwrap) {
+            let from = line.try_clone().unwrap();
+            serve(from, Curt { line, has_spoken: false }, &told);
+        }
+    });
+    (format!("unix:{}", path.display()), kinds)
+}
+
+#[test]
+fn a_second_ctrl_c_while_the_machine_is_told_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = curt_at_a_socket(folder.path());
+    let words = ["connect", &machine, "--patience", "60"];
+    let connect = started(folder.path(), &words, &kinds, Kind::Hello);
+    let place = folder.path().join("stasis.sock");
+    wait_for("the session", || kinds.try_iter().any(|kind| kind == Kind::Ping).then_some(()));
+    kill(Pid::from_raw(connect.id() as i32), Signal::SIGINT).unwrap();
+    while kinds.recv_timeout(PATIENCE).unwrap() != Kind::Bye {}
+    assert_eq!(ended_by(Signal::SIGINT, connect).0, Some(0));
+    assert!(!place.exists(), "the socket is still there");
+}
+
+#[test]
+fn output_that_is_ended_before_the_first_list_has_come_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = curt_at_a_socket(folder.path());
+    let said = folder.path().join("said").display().to_string();
+    let words = ["ctl", "--to", &machine, "--patience", "60", "output", &said];
+    let output = started(folder.path(), &words, &kinds, Kind::Request);
+    assert_eq!(ended_by(Signal::SIGINT, output), (Some(0), String::new()));
+}
+
+#[test]
+fn a_tool_that_was_suspended_for_longer_than_its_patience_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = at_a_socket(folder.path());
+    let words = ["ctl", "--to", &machine, "--patience", "5", "events"];
+    let events = started(folder.path(), &words, &kinds, Kind::Ping);
+    let pid = Pid::from_raw(events.id() as i32);
+    kill(pid, Signal::SIGSTOP).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    kinds.try_iter().for_each(drop);
+    kill(pid, Signal::SIGCONT).unwrap();
+    while kinds.recv_timeout(PATIENCE).unwrap() != Kind::Ping {}
+    assert_eq!(ended_by(Signal::SIGINT, events), (Some(0), String::new()));
+}
+
+#[test]
+fn a_debugger_whose_terminal_is_closed_leaves_the_guest() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = at_a_socket(folder.path());
+    let words = ["gdb", "counter", "--to", &machine, "--", "-q", "-nx"];
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let gdb = started(folder.path(), &words, &kinds, Kind::Open);
+        // The debugger's standard error is this pipe, too: it has ended when that is.
+        let (code, said) = ended_by(signal, gdb);
+        assert!(code == Some(6) && said.contains("given up"), "{signal}: {code:?} {said}");
+        assert!(kinds.try_iter().any(|kind| kind == Kind::Bye), "{signal}: no word to the machine");
     }
 }

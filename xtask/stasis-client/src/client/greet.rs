@@ -10,7 +10,7 @@ use stasis_channel::{Frame, Kind, VERSION};
 
 use super::{Client, Options, PING, UnderWay, wait};
 use crate::lock::Lock;
-use crate::signals::Signals;
+use crate::signals::{ENDING, Signals};
 use crate::target::Line;
 use crate::wire::Wire;
 use crate::{Error, Target};
@@ -46,7 +46,7 @@ impl Client {
             false => Some(wait_for_lock(target, options.patience)?),
         };
         let line = Line::open(target, options.baud).map_err(Error::Connect)?;
-        let signals = options.catches_signals.then(Signals::catch).transpose()?;
+        let signals = options.catches_signals.then(|| Signals::catch(&ENDING)).transpose()?;
         let now = Instant::now();
         let mut client = Self {
             wire: Wire::new(line),

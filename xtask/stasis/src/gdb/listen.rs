@@ -11,7 +11,8 @@ use std::process::{Child, Command};
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
 
 use crate::report;
 
@@ -87,6 +88,17 @@ pub fn wait(mut debugger: Child) -> Result<()> {
     let status = debugger.wait().context("the debugger is lost")?;
     ensure!(status.success(), "the debugger has failed: {status}");
     Ok(())
+}
+
+/// Ends a debugger, as a signal would that it had got itself, and waits for that.
+///
+/// # Errors
+///
+/// It can't be waited for.
+pub fn end(mut debugger: Child) -> Result<()> {
+    // The debugger may have ended by itself.
+    let _ = kill(Pid::from_raw(debugger.id() as i32), Signal::SIGTERM);
+    debugger.wait().context("the debugger is lost").map(drop)
 }
 
 impl Listen {
