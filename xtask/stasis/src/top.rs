@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
-use stasis_client::{Client, Error, Message};
+use stasis_client::{Client, Error, Message, Status};
 
 use self::record::Record;
 use self::state::State;
@@ -149,9 +149,23 @@ impl Top {
         }
     }
 
+    /// Forgets requests whose end the line has lost, so that they are asked again.
+    fn forget_vanished(&mut self) {
+        if self.tables.take_if(|id| self.client.has_vanished(*id)).is_some() {
+            self.state.drop_begun();
+        }
+        if self.list.take_if(|id| self.client.has_vanished(*id)).is_some() {
+            self.state.end_list(false);
+        }
+        if self.windows.take_if(|id| self.client.has_vanished(*id)).is_some() {
+            self.state.end_windows(false);
+        }
+    }
+
     /// Asks for what is not asked for already.
     fn ask(&mut self) -> Result<()> {
         const MANY: u32 = 1_000_000;
+        self.forget_vanished();
         if self.tables.is_none() {
             let line = format!("top {} {MANY} --json", self.interval);
             self.tables = Some(self.client.request(&line).map_err(coded)?);
@@ -174,17 +188,21 @@ impl Top {
             Message::Rows { id, bytes } if Some(id) == self.windows => {
                 self.state.window_list(&bytes)
             }
-            Message::Done { id, .. } if Some(id) == self.tables => self.tables = None,
-            Message::Done { id, .. } if Some(id) == self.windows => {
+            Message::Done { id, .. } if Some(id) == self.tables => {
+                self.tables = None;
+                self.state.drop_begun();
+            }
+            Message::Done { id, status, .. } if Some(id) == self.windows => {
                 self.windows = None;
-                if let Some(windows) = self.state.end_windows() {
+                if let Some(windows) = self.state.end_windows(status == Status::Done) {
                     self.write("windows", windows)?;
                 }
             }
-            Message::Done { id, .. } if Some(id) == self.list => {
+            Message::Done { id, status, .. } if Some(id) == self.list => {
                 self.list = None;
-                let guests = self.state.end_list();
-                self.write("guests", guests)?;
+                if let Some(guests) = self.state.end_list(status == Status::Done) {
+                    self.write("guests", guests)?;
+                }
             }
             Message::Event(event) => {
                 let event = self.state.event(&event);

@@ -170,7 +170,7 @@ mod tests {
         let mut state = known();
         state.window_list(br#"{"core":1,"frame_us":10000,"guest":"rt","at_us":0,"length_us":2000,"missed":7,"late_us":215}"#);
         state.window_list(b"\n");
-        state.end_windows();
+        state.end_windows(true);
         let mut terminal = Terminal::new(TestBackend::new(72, 24)).unwrap();
         terminal.draw(|frame| draw(frame, &state)).unwrap();
         let text = terminal.backend().to_string();

@@ -117,6 +117,11 @@ impl State {
         add_lines(&mut self.begun, bytes, &mut self.coming);
     }
 
+    /// Forgets the line of a table that was begun, and has no end.
+    pub(super) fn drop_begun(&mut self) {
+        self.begun.clear();
+    }
+
     /// Makes the table that has come the last one. Returns its rows; `None` if none has come.
     pub(super) fn settle(&mut self) -> Option<Value> {
         let first = self.coming.iter().rposition(|row| row["milliseconds"].is_u64())?;
@@ -138,11 +143,14 @@ impl State {
         add_lines(&mut self.begun_list, bytes, &mut self.listed);
     }
 
-    /// Makes the list that has come the guests. Returns its rows.
-    pub(super) fn end_list(&mut self) -> Value {
+    /// Makes the list that has come the guests if it `is_whole`, and forgets it otherwise. Returns its rows.
+    pub(super) fn end_list(&mut self, is_whole: bool) -> Option<Value> {
+        self.begun_list.clear();
         let rows = std::mem::take(&mut self.listed);
-        self.guests = of_kind(&rows);
-        Value::Array(rows)
+        is_whole.then(|| {
+            self.guests = of_kind(&rows);
+            Value::Array(rows)
+        })
     }
 
     /// Takes a part of the list of windows.
@@ -150,9 +158,13 @@ impl State {
         add_lines(&mut self.begun_windows, bytes, &mut self.divided);
     }
 
-    /// Makes the list that has come the windows. Returns its rows, if they are not those of before.
-    pub(super) fn end_windows(&mut self) -> Option<Value> {
+    /// Makes the list that has come the windows if it `is_whole`, and forgets it otherwise. Returns its rows, if they are not those of before.
+    pub(super) fn end_windows(&mut self, is_whole: bool) -> Option<Value> {
+        self.begun_windows.clear();
         let rows = std::mem::take(&mut self.divided);
+        if !is_whole {
+            return None;
+        }
         self.windows = of_kind(&rows);
         let (rows, had_none) = (Value::Array(rows), self.last_windows.is_null());
         let is_news = self.last_windows != rows && !(had_none && self.windows.is_empty());
@@ -205,7 +217,7 @@ pub(super) mod tests {
         state.tables(second);
         assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3);
         state.list(b"{\"number\":0,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":1,\"memory\":268435456,\"own\":268435456,\"shared\":0,\"to_load\":0,\"cores\":[0],\"changed\":3174400}\n");
-        state.end_list();
+        state.end_list(true);
         state.event(r#"{"event":"checkpoint","guest":"linux","number":3,"name":"morning"}"#);
         state
     }
@@ -222,7 +234,7 @@ pub(super) mod tests {
     #[test]
     fn windows_are_told_when_they_are_others() {
         let mut state = known();
-        assert_eq!(state.end_windows(), None);
+        assert_eq!(state.end_windows(true), None);
         let row = |missed: u64| {
             format!(
                 "{{\"core\":0,\"frame_us\":10000,\"guest\":\"a\",\"at_us\":0,\"length_us\":2000,\"missed\":{missed},\"late_us\":null}}\n"
@@ -230,11 +242,26 @@ pub(super) mod tests {
         };
         for (missed, is_news) in [(0, true), (0, false), (1, true)] {
             state.window_list(row(missed).as_bytes());
-            assert_eq!(state.end_windows().is_some(), is_news);
+            assert_eq!(state.end_windows(true).is_some(), is_news);
             assert_eq!((state.windows[0].missed, state.windows[0].late_us), (missed, None));
         }
+        // A list whose end is lost tells nothing, and spoils no other.
+        let row = row(1);
+        state.window_list(&row.as_bytes()[..20]);
+        assert_eq!((state.end_windows(false), state.windows.len()), (None, 1));
+        state.window_list(row.as_bytes());
+        assert_eq!((state.end_windows(true), state.windows.len()), (None, 1));
         // That there are none any more is news, too.
-        assert_eq!(state.end_windows(), Some(Value::Array(Vec::new())));
+        assert_eq!(state.end_windows(true), Some(Value::Array(Vec::new())));
+    }
+
+    #[test]
+    fn a_list_of_guests_without_its_end_tells_nothing_and_spoils_no_other() {
+        let mut state = known();
+        state.list(b"{\"number\":1,\"na");
+        assert_eq!((state.end_list(false), state.guests.len()), (None, 1));
+        state.list(b"{\"name\":\"a\"}\n");
+        assert_eq!(state.end_list(true).unwrap().as_array().unwrap().len(), 1);
     }
 
     #[test]
