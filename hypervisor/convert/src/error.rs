@@ -114,6 +114,10 @@ pub enum Error {
         "the guest's virtio disk in slot {slot} has a request of more buffers than QEMU has room for"
     )]
     LongRequest { slot: usize },
+    #[error(
+        "the guest's virtio disks have {found} requests that they have not done, and a stream takes {limit} along; take the checkpoint at another moment"
+    )]
+    ManyRequests { found: usize, limit: usize },
     #[error("a vCPU is in AArch32, which is not converted; take the checkpoint at another moment")]
     AArch32,
     #[error("{register} is {value:#x}, and QEMU's CPU has no such register")]

@@ -21,6 +21,8 @@ const IN_IOVEC: usize = OUT_ADDRESS + MOST * ADDRESS;
 const OUT_IOVEC: usize = IN_IOVEC + MOST * IOVEC;
 /// Bytes of a request.
 pub(crate) const LEN: usize = OUT_IOVEC + MOST * IOVEC;
+/// Requests of all disks that a stream takes along: they are put together in memory, where these take 12 MiB. A disk's whole queue is not more.
+pub const MOST_REQUESTS: usize = 256;
 /// Says that a request follows.
 pub(crate) const FOLLOWS: u8 = 1;
 

@@ -12,7 +12,7 @@ use stasis_state::virtio::{MAX_QUEUE, MAX_VIRTIO, VIRTIO_QUEUES, Virtio, device_
 
 use super::fields::Way;
 use super::layout::{Layout, Pass, QueuePlaces, header};
-use super::request::Request;
+use super::request::{MOST_REQUESTS, Request};
 use super::sections::{Sections, resize};
 use crate::error::Error;
 
@@ -77,7 +77,7 @@ fn section_name(slot: usize, kind: &str) -> String {
 ///
 /// # Errors
 ///
-/// The base has not the devices of the guest, or has them as this QEMU does not.
+/// The base has not the devices of the guest, or has them as this QEMU does not; or there are too many requests.
 pub(crate) fn write(
     virtio: &Virtio,
     requests: &[Request],
@@ -88,6 +88,9 @@ pub(crate) fn write(
     let has = virtio.slots().count();
     if there != has {
         return Err(Error::VirtioDevices { stream: there, guest: has });
+    }
+    if requests.len() > MOST_REQUESTS {
+        return Err(Error::ManyRequests { found: requests.len(), limit: MOST_REQUESTS });
     }
     for section in sections.all.iter().rev() {
         let Some((slot, (id, _, queues))) = device_of(&section.device.name) else { continue };

@@ -201,6 +201,25 @@ fn a_disk_takes_the_requests_along_that_it_has_not_completed() {
 }
 
 #[test]
+fn a_whole_queue_of_requests_is_taken_along_and_no_more() {
+    let request = |head| Request { slot: 0, head, ..Request::default() };
+    let written = |count| {
+        let mut stream = base();
+        let (before, sections) = (stream.len(), Sections::find(&stream).unwrap());
+        let all: Vec<Request> = (0..count).map(request).collect();
+        write(&record(&[0]), &all, &mut stream, &sections)?;
+        Sections::find(&stream)?;
+        Ok(stream.len() - before)
+    };
+    // The requests, and some digits of the section's length.
+    let grown = written(256).unwrap();
+    assert_eq!(grown - grown % (256 * (1 + request::LEN)), 256 * (1 + request::LEN));
+    assert!(grown < 13 << 20, "{grown}");
+    let refused: Result<usize, Error> = written(257);
+    assert_eq!(refused, Err(Error::ManyRequests { found: 257, limit: 256 }));
+}
+
+#[test]
 fn what_stasis_can_not_take_is_refused_by_its_name() {
     let refused = |name: &str, contents: &[u8]| {
         let mut stream = with_section(BASE, name, contents);

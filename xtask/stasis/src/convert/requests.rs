@@ -32,21 +32,37 @@ pub fn waiting(loaded: &mut Loaded) -> Result<Vec<Request>> {
     let (mut opened, checkpoint) = loaded.open()?;
     let index = Index::open(&mut opened, checkpoint).with_context(can_not)?;
     let memory = Memory::new(opened, checkpoint, index);
+    all_in(memory, queues, &name)
+}
+
+/// Returns the requests in these queues of a checkpoint of this name.
+fn all_in(
+    memory: Memory<'_>,
+    queues: Vec<(QueueId, Queue, u32)>,
+    name: &str,
+) -> Result<Vec<Request>> {
+    let found = all(&memory, queues);
+    // A page that could not be read was read as zeros, of which nothing is the driver's doing.
+    memory.finish().with_context(|| format!("cannot read {name}"))?;
+    found
+}
+
+/// Returns the requests in these queues.
+fn all(memory: &Memory<'_>, queues: Vec<(QueueId, Queue, u32)>) -> Result<Vec<Request>> {
     let mut found = Vec::new();
     for (id, queue, kind) in queues {
         let slot = usize::from(id.slot);
         let broken = |broken| {
             Error::new(broken).context(format!("the driver of the virtio device in slot {slot} has put something impossible into its queue"))
         };
-        let chains = chains(queue, &memory).map_err(broken)?;
+        let chains = chains(queue, memory).map_err(broken)?;
         if kind == device_id::NETWORK && !chains.is_empty() {
             bail!(Refused::Busy { slot });
         }
         for chain in chains {
-            found.push(request(slot, &chain, &memory).map_err(broken)?);
+            found.push(request(slot, &chain, memory).map_err(broken)?);
         }
     }
-    memory.finish().with_context(can_not)?;
     Ok(found)
 }
 
@@ -189,6 +205,14 @@ mod tests {
         assert_eq!(found([good, good, endless, good]), Err(Broken::Endless));
         let overflow = (u64::MAX, 16, 0, 0);
         assert_eq!(found([good, good, overflow, good]), Err(Broken::NotInRam(u64::MAX)));
+    }
+
+    #[test]
+    fn memory_that_can_not_be_read_is_not_the_drivers_doing() {
+        // A ring of zeros is behind where the device is.
+        let memory = Memory::of(RAM..RAM + 0x10000, |address| bail!("no page {address:#x}"));
+        let error = format!("{:#}", all_in(memory, working(&record()), "it").unwrap_err());
+        assert_eq!(error, "cannot read it: no page 0x40001000");
     }
 
     #[test]
