@@ -215,7 +215,8 @@ fn look_back(
 ) -> Result<()> {
     let runs = Runs::load(file)?;
     report::print(|out| write!(out, "{}", runs.table()))?;
-    if with.is_some() || plot.is_some() {
+    // One run alone is listed, but has nothing that it could be compared with.
+    if with.is_some() || plot.is_some() || runs.all().len() > 1 {
         let in_file = || format!("in {}", file.display());
         let (old, new) = runs.last_two(with).with_context(in_file)?;
         let changes = history::changes(&old.numbers, &new.numbers);

@@ -112,13 +112,14 @@ impl Runs {
     ///
     /// # Errors
     ///
-    /// There is no such run, or no other than the last.
+    /// There is no such run, or no other than the last, or it is the last itself.
     pub fn last_two(&self, old: Option<&str>) -> Result<(&Run, &Run)> {
         let [before @ .., last] = &self.runs[..] else { bail!("there is no run in it") };
         let old = match old {
             Some(_) => self.find(old)?,
             None => before.last().context("there is no other run in it than the last")?,
         };
+        ensure!(old.name != last.name, "\"{}\" is the last run itself", last.name);
         Ok((old, last))
     }
 
@@ -210,7 +211,7 @@ pub mod tests {
         let names = |old| saved.last_two(old).map(|(old, new)| (&*old.name, &*new.name)).unwrap();
         assert_eq!(names(None), ("second", "third"));
         assert_eq!(names(Some("first")), ("first", "third"));
-        assert!(saved.last_two(Some("fourth")).is_err());
+        assert!(saved.last_two(Some("fourth")).is_err() && saved.last_two(Some("third")).is_err());
         assert!(runs(&[("only", 1)]).last_two(None).is_err() && runs(&[]).last_two(None).is_err());
     }
 
