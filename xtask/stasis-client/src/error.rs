@@ -62,7 +62,7 @@ pub enum Error {
     #[error("given up ({0})")]
     Interrupted(Signal),
     /// The session has taken longer than its limit.
-    #[error("it took longer than --timeout says, and was given up")]
+    #[error("it took longer than it may, and was given up")]
     TooLong,
     /// The machine has refused what was asked, or it has failed.
     #[error("{why}")]
