@@ -212,7 +212,7 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
         regions: archive::shared(),
     };
     let mut admitted = terms.admit(&state, None)?;
-    guests::renew(&mut admitted.guest);
+    guests::renew(&mut admitted.guest, false);
     let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
     let then = match did {

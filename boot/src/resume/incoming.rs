@@ -250,7 +250,7 @@ fn admit<'a>(
         }
     };
     let mut admitted = admitted;
-    guests::renew(&mut admitted.guest);
+    guests::renew(&mut admitted.guest, on_demand);
     let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, shared })
 }

@@ -18,6 +18,7 @@ use stasis_memory::ReadRam;
 use stasis_memory::missing::{Asked, Missing};
 use stasis_state::Baseline;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_vgic::VcpuMask;
 
 /// What a guest's memory lacks on this machine.
 pub type Lacking = Missing<El2>;
@@ -96,7 +97,7 @@ impl Domain {
             }
         }
         resident.map_arrived(&bytes)?;
-        let (mut is_waited_for, mut is_whole) = (false, false);
+        let (mut is_waited_for, mut is_whole, mut announced) = (false, false, VcpuMask::NONE);
         for unit in missing.units(bytes.clone()) {
             let arrived = missing.arrived(unit.start);
             is_waited_for |= arrived.is_waited_for;
@@ -107,11 +108,14 @@ impl Domain {
                 let waited = resident.ram.end_loading();
                 log::debug!("guest \"{}\": loaded; it has waited for {waited} units", self.name);
                 is_whole = true;
+                // Not before: Linux spins until its card has taken the acknowledgment.
+                announced = resident.guest.announce();
             }
         }
         drop(resident);
         if is_whole {
             // Devices have waited for all of it.
+            self.kick(announced);
             self.tell();
         } else if is_waited_for {
             self.kick_all();
