@@ -7,17 +7,21 @@ use stasis_tool::checkout::Checkout;
 use stasis_tool::content::Content;
 
 use crate::workspace::Workspace;
-use crate::{build, initramfs, run, setup};
+use crate::{build, images, initramfs, run, setup};
 
 /// A function that makes a file and returns its contents.
 type Make = fn(&Workspace) -> Result<Content>;
 
 /// What is made besides the bare-metal guests of `tests/guests`: the name, and the function that makes it.
-const MADE: [(&str, Make); 4] = [
+const MADE: [(&str, Make); 7] = [
     // Debian's kernel, and a busybox to go with it.
     ("linux", |workspace| Content::open(&setup::guests::ensure(workspace)?.kernel)),
     ("initramfs", |workspace| Ok(initramfs::make(workspace)?.into())),
     ("initramfs-disks", |workspace| Ok(initramfs::make_with_virtio(workspace)?.into())),
+    // A whole Debian: its disk, and the kernel and the initramfs that are on it.
+    ("debian", |workspace| Content::open(&images::system::ensure(workspace)?.image)),
+    ("debian-kernel", |workspace| Content::open(&images::system::ensure(workspace)?.kernel)),
+    ("debian-initramfs", |workspace| Content::open(&images::system::ensure(workspace)?.initrd)),
     // The application of `tests/arceos`.
     ("arceos", |workspace| Ok(build::arceos(workspace)?.into())),
 ];

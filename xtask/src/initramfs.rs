@@ -39,6 +39,24 @@ while :; do
 done
 "#;
 
+/// Mounts the first disk, and gives the machine to what is on it.
+const INIT_OF_DISK: &str = r#"#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+for driver in /drivers/*.ko; do
+    insmod $driver
+done
+mkdir /root
+mount -o ro /dev/vda /root
+for folder in dev sys proc; do
+    mount --move /$folder /root/$folder
+done
+exec switch_root /root /sbin/init
+"#;
+
 const LOOP: &str = r#"#!/bin/sh
 n=0
 : > /tmp/loop
@@ -62,6 +80,12 @@ pub fn make_with_init(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
     base(workspace, init, &[])?.finish().to_bytes()
 }
 
+/// Returns an initramfs with this init, and the kernel's drivers for virtio devices.
+pub fn make_with_init_and_virtio(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
+    let drivers = setup::guests::virtio_drivers(workspace)?;
+    base(workspace, init, &drivers)?.finish().to_bytes()
+}
+
 /// Returns the initramfs of [`make`] with the kernel's drivers for virtio devices in addition.
 pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
     // Get these first: all files may be fetched anew by that, and are of one version then.
@@ -69,6 +93,11 @@ pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
     let mut drivers = setup::guests::drivers(workspace)?;
     drivers.extend(virtio_drivers);
     contents(workspace, drivers)
+}
+
+/// Returns the initramfs of a Linux whose root is its first disk, for which it has these drivers.
+pub fn make_for_disk(workspace: &Workspace, drivers: &[PathBuf]) -> Result<Vec<u8>> {
+    base(workspace, INIT_OF_DISK, drivers)?.finish().to_bytes()
 }
 
 /// Returns the initramfs of a Linux that runs guests on its KVM by `program`, which is stasis-kvm, and has these drivers.

@@ -4,8 +4,8 @@
 //! - [`cli`]: the tasks; [`workspace`]: where things lie; [`checkout`]: what the users' tool takes from there.
 //! - [`setup`]: installs what is lacking.
 //! - [`build`], [`elf`]: the hypervisor's image and the guests.
-//! - [`initramfs`]: the Linux guest's.
-//! - [`qemu`], [`console`], [`monitor`]: a machine, and conversations with it and with QEMU.
+//! - [`initramfs`]: the Linux guest's; [`images`]: disks of guests.
+//! - [`qemu`], [`console`], [`monitor`], [`page`]: a machine, and conversations with it, with QEMU and with a guest's server.
 //! - [`run`], [`demo`], [`test`], [`miri`], [`bench`], [`dist`]: the tasks that are more than one of the above.
 
 // The macros that print panic where nobody reads to the end; report prints.
@@ -20,9 +20,11 @@ pub mod console;
 pub mod demo;
 pub mod dist;
 pub mod elf;
+pub mod images;
 pub mod initramfs;
 pub mod miri;
 pub mod monitor;
+pub mod page;
 pub mod qemu;
 pub mod run;
 pub mod setup;

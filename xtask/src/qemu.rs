@@ -62,6 +62,22 @@ impl ChannelSocket {
     }
 }
 
+/// Returns QEMU's arguments for a disk with a raw image in a virtio-mmio slot of the board virt. Where it stands on the command line makes no difference then.
+/// `options` are those of `-drive`, such as `readonly=on`, or none.
+/// The device has `serial`, if it is not empty.
+pub fn disk_in_slot(slot: u32, image: &Path, options: &str, serial: &str) -> [OsString; 4] {
+    let comma = if options.is_empty() { "" } else { "," };
+    let mut drive = OsString::from(format!(
+        "if=none,id=slot{slot},{ON_ERROR},format=raw{comma}{options},file="
+    ));
+    drive.push(qemu_option::value(image));
+    let mut device = format!("virtio-blk-device,drive=slot{slot},bus=virtio-mmio-bus.{slot}");
+    if !serial.is_empty() {
+        device.push_str(&format!(",serial={serial}"));
+    }
+    ["-drive".into(), drive, "-device".into(), device.into()]
+}
+
 /// The parts and the settings of a machine.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -166,6 +182,12 @@ impl Machine {
     /// Adds a disk with a raw image: a virtio-blk disk, or a card.
     pub fn disk(mut self, image: impl Into<PathBuf>) -> Self {
         self.disks.push(image.into());
+        self
+    }
+
+    /// Adds a disk with a raw image in a virtio-mmio slot of the board virt: [`disk_in_slot`].
+    pub fn disk_in_slot(mut self, slot: u32, image: &Path, options: &str, serial: &str) -> Self {
+        self.extra.extend(disk_in_slot(slot, image, options, serial));
         self
     }
 

@@ -11,7 +11,7 @@ use stasis_host::config::{self, Configuration, CoreConfig, GuestConfig, NetworkC
 use xtask::archive;
 use xtask::board::Board;
 use xtask::console::{Console, ConsoleError, PROMPT};
-use xtask::qemu::{ChannelSocket, Machine, ON_ERROR, Qemu};
+use xtask::qemu::{ChannelSocket, Machine, Qemu, disk_in_slot};
 use xtask::workspace::write;
 
 use crate::lab::{Built, Lab};
@@ -238,9 +238,7 @@ impl<'l> Setup<'l> {
 
     /// Adds a disk to virtio-mmio slot `slot` of QEMU's `virt`.
     pub fn disk_in_slot(self, disk: &Path, slot: u32) -> Self {
-        let drive = format!("if=none,id=slot{slot},{ON_ERROR},format=raw,file={}", disk.display());
-        let device = format!("virtio-blk-device,drive=slot{slot},bus=virtio-mmio-bus.{slot}");
-        self.argument("-drive").argument(drive).argument("-device").argument(device)
+        disk_in_slot(slot, disk, "", "").into_iter().fold(self, Setup::argument)
     }
 
     /// Makes QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on

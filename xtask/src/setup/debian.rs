@@ -103,6 +103,46 @@ impl Packages {
         kernel.with_context(|| format!("{package} depends on no kernel"))
     }
 
+    /// Returns the names of these packages and of all that they depend on. `?essential` stands for the essential ones.
+    pub fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut command = self.apt("apt-get");
+        let wanted = ["--simulate", "--no-install-recommends", "install"];
+        let plan = output(command.args(wanted).args(packages))?;
+        let name = |line: &str| {
+            let (name, _) = line.strip_prefix("Inst ")?.split_once(' ')?;
+            Some(name.to_owned())
+        };
+        Ok(plan.lines().filter_map(name).collect())
+    }
+
+    /// Downloads these packages and all that they depend on into the folder `into`, of which nothing else is left. Returns the names of the files.
+    pub fn download(&self, packages: &[&str], into: &Path) -> Result<Vec<String>> {
+        // Another version may be there.
+        let _ = std::fs::remove_dir_all(into);
+        let partial = into.join("partial");
+        std::fs::create_dir_all(&partial)
+            .with_context(|| format!("cannot make the folder {}", partial.display()))?;
+        let mut command = self.apt("apt-get");
+        command
+            .arg("-o")
+            .arg(option("Dir::Cache::archives", into))
+            .args(["-o", "APT::Sandbox::User=", "--quiet", "--yes", "--no-install-recommends"])
+            .args(["--download-only", "install"])
+            .args(packages)
+            .stdout(Stdio::from(std::io::stderr()));
+        let status = command.status().context("cannot start apt-get")?;
+        ensure!(status.success(), "apt-get could not download {}", packages.join(", "));
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(into)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".deb") {
+                files.push(name);
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
+
     /// Downloads a package, given as `name` or `name=version`, and unpacks it into `into`.
     pub fn unpack(&self, package: &str, into: &Path) -> Result<()> {
         let download = self.folder.join("download");
@@ -162,7 +202,7 @@ pub(super) fn option(name: &str, value: &Path) -> OsString {
 }
 
 /// Runs a program, and returns what it prints. The error has what it prints to its standard error.
-pub(super) fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())

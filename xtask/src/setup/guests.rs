@@ -9,9 +9,9 @@ use super::debian::{Debian, output, take};
 use crate::report;
 use crate::workspace::Workspace;
 
-pub(super) const ARCHITECTURE: &str = "arm64";
+pub(crate) const ARCHITECTURE: &str = "arm64";
 /// The package that depends on the newest kernel, whose name has its version in it.
-const KERNEL: &str = "linux-image-cloud-arm64";
+pub(crate) const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
 /// The kernel's modules for what every guest may have, the watchdog and shared memory; each behind those that it needs.
 const DRIVERS: [&str; 3] =

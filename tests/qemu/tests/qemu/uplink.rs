@@ -1,7 +1,7 @@
 //! Networks that have a card of the machine's as their uplink: an unmodified Linux on QEMU's user network, and uplinks that there are not.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,6 +13,7 @@ use stasis_host::config::NetworkConfig;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
 use xtask::initramfs;
+use xtask::page;
 use xtask::qemu::UPLINK;
 
 use crate::contained::{beside_windows, windows_are_whole};
@@ -52,17 +53,6 @@ fn serve(listener: TcpListener, page: Vec<u8>) {
     });
 }
 
-/// Returns what the guest's server has at a path, by a port of the host.
-fn fetch(port: u16, path: &str) -> Result<Vec<u8>> {
-    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    write!(server, "GET {path} HTTP/1.0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    server.read_to_end(&mut answer).context("the guest does not answer")?;
-    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").context("no answer")?;
-    Ok(answer.split_off(head + 4))
-}
-
 fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -85,7 +75,7 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
     let (pages, page_port) = listen()?;
     let (talk, talk_port) = listen()?;
     // QEMU listens at a port that was free just now.
-    let guest_port = listen()?.1;
+    let guest_port = page::free_port()?;
     let disk = lab.disk()?;
     let netdev = format!("user,hostfwd=tcp:127.0.0.1:{guest_port}-:80");
     let machine = machine(lab, &["one"])?.disk(&disk).network(lan(UPLINK)).network_card(&netdev);
@@ -107,7 +97,7 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
     let came = at(&mut stasis, "one", &get)?;
     ensure!(came.starts_with(&hash(&page)), "the guest has got {came}");
     at(&mut stasis, "one", "httpd -p 80 -h /tmp; echo on")?;
-    ensure!(fetch(guest_port, "/page")? == page, "the host has got something else");
+    ensure!(page::fetch(guest_port, "/page")? == page, "the host has got something else");
 
     // A connection goes on after a resume, and so does the server.
     let open = format!("(tail -f /dev/null | nc 10.0.2.2 {talk_port} > /tmp/talk &); echo on");
@@ -119,7 +109,7 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
     stasis.resume(number)?;
     writeln!(client, "after")?;
     wait_for_line(&mut stasis, "/tmp/talk", "after")?;
-    ensure!(fetch(guest_port, "/page")? == page, "the host has got something else");
+    ensure!(page::fetch(guest_port, "/page")? == page, "the host has got something else");
     for line in stasis.command("network")? {
         println!("{line}");
     }
