@@ -3,7 +3,7 @@
 use anyhow::Result;
 use stasis_guests::workload::{Model, TICKS_PER_HASH, parse};
 
-use super::{Step, Workload};
+use super::{Step, Values, Workload};
 use crate::console::Console;
 
 pub struct Counter {
@@ -38,7 +38,7 @@ impl Workload for Counter {
         Ok(())
     }
 
-    fn after(&mut self, _: &mut Console) -> Result<Vec<(&'static str, String)>> {
+    fn after(&mut self, _: &mut Console) -> Result<Values> {
         // The guest checks its registers and its time itself, and prints FAULT if they are wrong.
         Ok(vec![(
             "the guest's own checks",

@@ -2,18 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{STEP_TIME, Step, Workload};
+use super::shell::{ask, kernel_is_content};
+use super::{STEP_TIME, Step, Values, Workload};
 use crate::console::Console;
 use crate::initramfs::{self, Loop};
 use crate::report;
 
 /// Time that the kernel may take until its shell runs.
 const BOOT_TIME: Duration = Duration::from_secs(180);
-/// Messages of a kernel with which something is wrong.
-const COMPLAINTS: &str = "warning:|bug:|oops|stall|lockup|unstable|call trace|hung task|time jump";
-
 pub struct Linux {
     steps: Loop,
     before: Option<Clocks>,
@@ -60,7 +58,7 @@ impl Workload for Linux {
         Ok(())
     }
 
-    fn after(&mut self, console: &mut Console) -> Result<Vec<(&'static str, String)>> {
+    fn after(&mut self, console: &mut Console) -> Result<Values> {
         let before = self.before.context("the clocks were not looked at")?;
         let after = clocks(console)?;
         let (went_on, ran) = (after.date - before.date, after.uptime - before.uptime);
@@ -78,13 +76,7 @@ impl Workload for Linux {
             "went on from the checkpoint; the board has no clock".to_owned()
         };
 
-        let complaints =
-            ask(console, "", "complaints", &format!("$(dmesg | grep -ciE '{COMPLAINTS}')"))?;
-        if complaints != "0" {
-            console.send_line(&format!("dmesg | grep -iE '{COMPLAINTS}'; echo end=end"))?;
-            let said = console.wait_for("end=end\r\n", STEP_TIME)?;
-            bail!("the guest's kernel complains:\n{said}");
-        }
+        kernel_is_content(console)?;
         Ok(vec![("dmesg", "no complaint".to_owned()), ("date", date)])
     }
 }
@@ -95,18 +87,6 @@ fn clocks(console: &mut Console) -> Result<Clocks> {
         Some(Clocks { date: date.parse().ok()?, uptime: uptime.parse().ok()? })
     });
     clocks.with_context(|| format!("the guest's clocks are unreadable: {answer}"))
-}
-
-/// Types `command; echo <name>=<what>`, and returns the value that the guest's shell prints.
-fn ask(console: &mut Console, command: &str, name: &str, what: &str) -> Result<String> {
-    let separator = if command.is_empty() { "" } else { "; " };
-    // The quotes keep the line that is echoed from being taken for the answer.
-    console.send_line(&format!("{command}{separator}echo {name}\"=\"{what}"))?;
-    let begin = format!("{name}=");
-    let answer = console.find_line(&format!("the guest's answer {begin}"), STEP_TIME, |line| {
-        line.split_once(&begin).map(|(_, answer)| answer.trim().to_owned())
-    })?;
-    Ok(answer)
 }
 
 fn now() -> u64 {

@@ -1,10 +1,12 @@
 //! `cargo xtask demo`: stores a guest, ends QEMU, starts a new one, resumes the guest, and shows that the guest goes on as if nothing
 //! had happened.
 //!
-//! A [`Workload`] prints steps, each with a hash that the host can compute beforehand: [`counter`] and [`linux`].
+//! A [`Workload`] prints steps, each with a hash that the host can compute beforehand: [`counter`], [`linux`] and [`debian`].
 
 mod counter;
+mod debian;
 mod linux;
+mod shell;
 mod summary;
 
 use std::path::{Path, PathBuf};
@@ -13,13 +15,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
-use self::summary::Summary;
+pub use self::summary::Summary;
 use crate::board::{self, Board};
 use crate::config::Config;
 use crate::console::{Console, PROMPT};
 use crate::qemu::{Machine, Qemu};
 use crate::workspace::Workspace;
-use crate::{archive, build, disk, report, run, setup};
+use crate::{archive, build, disk, report, setup};
 
 /// Time that a machine may take until its first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);
@@ -37,6 +39,9 @@ const STEPS_AFTER: usize = 20;
 
 /// The number and the hash of a step.
 type Step = (u64, String);
+
+/// What the summary says about something: names and values.
+type Values = Vec<(&'static str, String)>;
 
 /// What the guest of the demo does.
 trait Workload {
@@ -56,20 +61,43 @@ trait Workload {
     fn before(&mut self, console: &mut Console) -> Result<()>;
 
     /// Looks at the guest after it was resumed. Returns what the summary says about it, as names and values.
-    fn after(&mut self, console: &mut Console) -> Result<Vec<(&'static str, String)>>;
+    fn after(&mut self, console: &mut Console) -> Result<Values>;
+
+    /// Returns the guest that is stored and resumed together with this one.
+    fn neighbour(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Makes the disk of the machine, and what must be on it.
+    fn make_disk(&self, disk: &Path) -> Result<()> {
+        disk::create(disk, disk::DEFAULT_SIZE)
+    }
+
+    /// Adds to the machine what the guest needs of it.
+    fn equip(&self, machine: Machine) -> Machine {
+        machine
+    }
+
+    /// Looks at the disk when the last machine has ended. Returns what the summary says about it.
+    fn look_at_disk(&mut self, disk: &Path) -> Result<Values> {
+        let _ = disk;
+        Ok(Values::new())
+    }
 }
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
-Shows that the guest goes on as if nothing had happened, and what it took. Both guests print numbered steps, each with
+Shows that the guest goes on as if nothing had happened, and what it took. Each guest prints numbered steps, each with
 a hash over memory that they keep changing: counter with its timer's interrupts, linux in a shell loop.
-The board is QEMU's virt, or a Raspberry Pi 4 with an SD card.";
+debian is a whole Debian with systemd, made of apt's packages at the first time, which can take half an hour. It boots from a disk, gets an address by
+DHCP, serves a page, writes its steps to the disk and sends them over a connection to a second guest, which is stored with it.
+The board is QEMU's virt, or a Raspberry Pi 4 with an SD card, which debian does not run on.";
 
 /// What the command takes.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// What is checkpointed
-    #[arg(long, default_value = COUNTER, value_parser = [COUNTER, LINUX])]
+    #[arg(long, default_value = COUNTER, value_parser = [COUNTER, LINUX, DEBIAN])]
     guest: String,
     /// The board under QEMU
     #[arg(long, default_value = board::NAMES[0], value_parser = board::NAMES)]
@@ -78,20 +106,37 @@ pub struct Arguments {
 
 const COUNTER: &str = "counter";
 const LINUX: &str = "linux";
+const DEBIAN: &str = "debian";
+
+impl Arguments {
+    /// Returns what stands for this guest, on the usual board.
+    pub fn of(guest: &str) -> Self {
+        Self { guest: guest.to_owned(), board: board::NAMES[0].to_owned() }
+    }
+}
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
-    let Arguments { guest, board } = arguments;
-    let board = Board::find(workspace, Some(&board))?;
-    let mut workload: Box<dyn Workload> = match &guest[..] {
-        LINUX => Box::new(linux::Linux::new(board.has_clock())),
-        _ => Box::new(counter::Counter::new()),
-    };
-    setup::qemu::ensure(workspace)?;
-    let demo = Demo::prepare(workspace, board, &guest)?;
-    let summary = demo.play(&mut *workload)?;
+    let summary = run(workspace, arguments)?;
     report::step("done: the guest went on as if nothing had happened");
     report::print(|out| write!(out, "{summary}"))
+}
+
+/// Shows all of the demo. Returns the summary.
+///
+/// # Errors
+///
+/// Something is lacking and can't be made, or the guest does not go on as it must.
+pub fn run(workspace: &Workspace, arguments: Arguments) -> Result<Summary> {
+    let Arguments { guest, board } = arguments;
+    let board = Board::find(workspace, Some(&board))?;
+    setup::qemu::ensure(workspace)?;
+    let mut workload: Box<dyn Workload> = match &guest[..] {
+        LINUX => Box::new(linux::Linux::new(board.has_clock())),
+        DEBIAN => Box::new(debian::Debian::new(workspace, &board)?),
+        _ => Box::new(counter::Counter::new()),
+    };
+    Demo::prepare(workspace, board, &guest, &*workload)?.play(&mut *workload)
 }
 
 struct Demo {
@@ -107,9 +152,14 @@ struct Demo {
 }
 
 impl Demo {
-    fn prepare(workspace: &Workspace, board: Board, guest: &str) -> Result<Self> {
+    fn prepare(
+        workspace: &Workspace,
+        board: Board,
+        guest: &str,
+        workload: &dyn Workload,
+    ) -> Result<Self> {
         let image = build::hypervisor(workspace)?.image;
-        let mut config = Config::read(workspace, &run::config_path(workspace, guest)?)?;
+        let mut config = Config::read(workspace, &config_path(workspace, guest)?)?;
         let folder = workspace.folder("demo")?;
         let file = |name: &str| folder.join(format!("{guest}-{name}"));
 
@@ -121,12 +171,9 @@ impl Demo {
         archive::from_config(workspace, &config)?.save(&second)?;
 
         let disk = file("disk.img");
-        report::step(format_args!(
-            "making a disk of {} with a partition for checkpoints: {}",
-            report::size(disk::DEFAULT_SIZE),
-            workspace.show(&disk)
-        ));
-        disk::create(&disk, disk::DEFAULT_SIZE)?;
+        let shown = workspace.show(&disk);
+        report::step(format_args!("making a disk with a partition for checkpoints: {shown}"));
+        workload.make_disk(&disk)?;
         let memory = config.configuration.guests.first().map_or(0, |guest| guest.memory);
         Ok(Self { board, guest: guest.to_owned(), memory, image, first, second, disk })
     }
@@ -134,7 +181,7 @@ impl Demo {
     fn play(&self, workload: &mut dyn Workload) -> Result<Summary> {
         let guest = self.guest.as_str();
         report::step(format_args!("starting QEMU: Stasis at EL2, guest \"{guest}\" at EL1"));
-        let mut machine = self.start(&self.first)?;
+        let mut machine = self.start(&self.first, workload)?;
         let console = &mut machine.console;
         console.command(&format!("attach {guest}"))?;
         workload.begin(console)?;
@@ -148,8 +195,12 @@ impl Demo {
         report::step("checkpointing it, at whatever it does at the moment");
         let mut summary = Summary::new(guest, self.memory);
         let began = Instant::now();
-        let answer =
-            console.command_within(&format!("checkpoint {guest} demo"), CHECKPOINT_TIME, show)?;
+        let (stored, resume) = match workload.neighbour() {
+            // The lines of the answer are in this order, and so are those in the store: the last is the guest's.
+            Some(other) => (format!("checkpoint {other},{guest} demo"), "resume demo/"),
+            None => (format!("checkpoint {guest} demo"), "resume demo"),
+        };
+        let answer = console.command_within(&stored, CHECKPOINT_TIME, show)?;
         let took = began.elapsed();
 
         report::step("it goes on; to compare, we look at what it does next");
@@ -162,12 +213,12 @@ impl Demo {
         summary.checkpointed(&answer, took, &self.disk)?;
 
         report::step("starting a new QEMU with the same disk; the guest's kernel is not started");
-        let mut machine = self.start(&self.second)?;
+        let mut machine = self.start(&self.second, workload)?;
         let console = &mut machine.console;
         console.command_within("store", STEP_TIME, show)?;
         report::step("resuming the guest from its checkpoint");
         let began = Instant::now();
-        let answer = console.command_within("resume demo", CHECKPOINT_TIME, show)?;
+        let answer = console.command_within(resume, CHECKPOINT_TIME, show)?;
         summary.resumed(&answer, began.elapsed());
         console.command(&format!("attach {guest}"))?;
         let resumed = watch(console, workload, STEPS_AFTER)?;
@@ -185,19 +236,20 @@ impl Demo {
             "its steps {from} to {to} have no gap, and each has the hash that it must have"
         ));
         summary.compared(*last, &reference, &resumed);
-        for (what, value) in workload.after(console)? {
+        let values = workload.after(console)?;
+        machine.kill()?;
+        for (what, value) in values.into_iter().chain(workload.look_at_disk(&self.disk)?) {
             summary.add(what, value);
         }
-        machine.kill()?;
         Ok(summary)
     }
 
-    fn start(&self, archive: &Path) -> Result<Qemu> {
-        let mut machine = Machine::stasis(&self.image, Some(archive))
+    fn start(&self, archive: &Path, workload: &dyn Workload) -> Result<Qemu> {
+        let machine = Machine::stasis(&self.image, Some(archive))
             .board(self.board.clone())
             .disk(&self.disk)
-            .time_limit(TIME_LIMIT)
-            .start()?;
+            .time_limit(TIME_LIMIT);
+        let mut machine = workload.equip(machine).start()?;
         let began = Instant::now();
         let banner = machine.console.wait_for(PROMPT, BOOT_TIME)?;
         banner.lines().filter(|line| !line.is_empty() && *line != PROMPT).for_each(show);
@@ -206,6 +258,15 @@ impl Demo {
             report::seconds(began.elapsed())
         ));
         Ok(machine)
+    }
+}
+
+/// Returns the path of the configuration of a guest of the demo.
+fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
+    match guest {
+        // Not an example: what an example needs is made in seconds.
+        DEBIAN => Ok(workspace.root().join("xtask/src/demo/debian.toml")),
+        _ => crate::run::config_path(workspace, guest),
     }
 }
 

@@ -15,18 +15,23 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(guest: &str, memory: u64) -> Self {
+    pub(super) fn new(guest: &str, memory: u64) -> Self {
         let lines = vec![("guest", format!("{guest}, {} of RAM", report::size(memory)))];
         Self { lines }
     }
 
-    pub fn add(&mut self, what: &'static str, value: String) {
+    pub(super) fn add(&mut self, what: &'static str, value: String) {
         self.lines.push((what, value));
     }
 
     /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms;
     /// guest stood still 87 us`, and the size that the host finds on the disk.
-    pub fn checkpointed(&mut self, answer: &[String], took: Duration, image: &Path) -> Result<()> {
+    pub(super) fn checkpointed(
+        &mut self,
+        answer: &[String],
+        took: Duration,
+        image: &Path,
+    ) -> Result<()> {
         let number = |unit: &str| answer.iter().rev().find_map(|line| number_before(line, unit));
         if let (Some(stored), Some(zero)) = (number(" pages stored"), number(" zero")) {
             self.add("pages stored", format!("{stored} of {} ({zero} are zero)", stored + zero));
@@ -41,12 +46,12 @@ impl Summary {
         Ok(())
     }
 
-    pub fn resumed(&mut self, answer: &[String], took: Duration) {
+    pub(super) fn resumed(&mut self, answer: &[String], took: Duration) {
         let own = answer.iter().rev().find_map(|line| number_before(line, " ms"));
         self.add("time to resume", time(own, took));
     }
 
-    pub fn compared(&mut self, last: u64, reference: &[Step], resumed: &[Step]) {
+    pub(super) fn compared(&mut self, last: u64, reference: &[Step], resumed: &[Step]) {
         let range = |steps: &[Step]| match steps {
             [(from, _), .., (to, _)] => format!("{from} to {to}"),
             _ => "none".to_owned(),

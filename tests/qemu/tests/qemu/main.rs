@@ -12,6 +12,7 @@ mod contained;
 mod conversion;
 mod crossing;
 mod damage;
+mod debian_long;
 mod debug;
 mod debug_lldb;
 mod devices;
@@ -143,6 +144,8 @@ fn main() -> ExitCode {
             a_clone_has_a_disk_of_its_own_from_the_same_instant;
         volumes_long:
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
+        debian_long:
+            debian_and_its_neighbour_go_on_after_a_loss_of_power;
         firmware:
             what_it_leaves_in_el2s_registers_makes_no_difference,
             a_cpu_may_have_more_than_a_cortex_a72,
