@@ -1,7 +1,7 @@
 //! Makes of an ELF file the flat arm64 `Image` that a boot loader takes: the segments at their load addresses.
 
 use anyhow::{Context, Result, bail, ensure};
-use object::elf::{EM_AARCH64, FileHeader64, PT_LOAD};
+use object::elf::{DT_NEEDED, EM_AARCH64, FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, pod};
 
@@ -40,6 +40,19 @@ pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
         image[start..end].copy_from_slice(pod::bytes_of_slice(data));
     }
     Ok(image)
+}
+
+/// Returns the names of the libraries that `elf` needs: its DT_NEEDED.
+pub fn needed(elf: &[u8]) -> Result<Vec<String>> {
+    let header = FileHeader64::<Endianness>::parse(elf).context("it is no 64-bit ELF file")?;
+    let endian = header.endian()?;
+    let table = header.sections(endian, elf)?.dynamic_table(endian, elf)?;
+    let mut names = Vec::new();
+    for entry in table.iter().filter(|entry| entry.tag == DT_NEEDED) {
+        let name = table.string(entry)?;
+        names.push(str::from_utf8(name).context("the name of a library is no text")?.to_owned());
+    }
+    Ok(names)
 }
 
 /// Checks that `image` begins with the header of an arm64 Linux `Image`.

@@ -65,14 +65,27 @@ impl Debian {
         suite: &str,
         architecture: &str,
     ) -> Result<Packages> {
+        self.packages_of(workspace, &[suite], architecture)
+    }
+
+    /// Returns the packages of some suites for `architecture`, of which the last one comes first. Fetches their lists now.
+    pub fn packages_of(
+        &self,
+        workspace: &Workspace,
+        suites: &[&str],
+        architecture: &str,
+    ) -> Result<Packages> {
+        let suite = suites.last().copied().unwrap_or(&self.codename);
         let folder = workspace.folder(&format!("setup/apt-{suite}-{architecture}"))?;
         for inner in ["state/lists/partial", "cache/archives/partial"] {
             let inner = folder.join(inner);
             std::fs::create_dir_all(&inner)
                 .with_context(|| format!("cannot make the folder {}", inner.display()))?;
         }
-        write(&folder.join("sources.list"), self.source(suite).as_bytes())?;
-        let packages = Packages { folder, architecture: architecture.to_owned() };
+        let sources: String = suites.iter().map(|suite| self.source(suite)).collect();
+        write(&folder.join("sources.list"), sources.as_bytes())?;
+        let packages =
+            Packages { folder, architecture: architecture.to_owned(), preferred: suite.to_owned() };
         // The last lines that apt-get prints say what is wrong.
         output(packages.apt("apt-get").args(["--quiet", "update"]))
             .with_context(|| format!("cannot fetch the package list of {suite}"))?;
@@ -80,10 +93,12 @@ impl Debian {
     }
 }
 
-/// The packages of one suite for one architecture.
+/// The packages of one suite or more for one architecture.
 pub struct Packages {
     folder: PathBuf,
     architecture: String,
+    /// The suite that comes first.
+    preferred: String,
 }
 
 impl Packages {
@@ -165,6 +180,30 @@ impl Packages {
                 .with_context(|| format!("cannot unpack {}", package.display()))?;
         }
         Ok(std::fs::remove_dir_all(&download)?)
+    }
+
+    /// Downloads a package and all on which it depends, and unpacks them into `into`.
+    pub fn unpack_with_dependencies(&self, package: &str, into: &Path) -> Result<()> {
+        let status = self
+            .apt("apt-get")
+            .args(["-o", "APT::Sandbox::User=", "--quiet", "--yes", "--download-only"])
+            .args(["--no-install-recommends", "--target-release", &self.preferred])
+            .args(["install", package])
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(std::io::stderr()))
+            .status()
+            .context("cannot start apt-get")?;
+        ensure!(status.success(), "apt-get could not download {package}");
+        let archives = self.folder.join("cache/archives");
+        for entry in std::fs::read_dir(&archives)? {
+            let package = entry?.path();
+            if package.extension().is_some_and(|extension| extension == "deb") {
+                output(Command::new("dpkg-deb").arg("--extract").args([&package, into]))
+                    .with_context(|| format!("cannot unpack {}", package.display()))?;
+                std::fs::remove_file(&package)?;
+            }
+        }
+        Ok(())
     }
 
     fn apt(&self, program: &str) -> Command {

@@ -1,9 +1,11 @@
 //! Installs what is missing. Every part looks first, says what it does, and does nothing if nothing is missing.
 //!
 //! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux guest's packages.
+//! - [`arm_qemu`]: a QEMU that runs in a Linux on arm64, which only tests want.
 //! - [`tools`]: programs that only tests run.
 //! - [`debian`]: Debian's packages, without a change to the system's own package lists.
 
+pub mod arm_qemu;
 pub mod boards;
 pub mod debian;
 pub mod guests;

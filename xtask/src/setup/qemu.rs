@@ -13,7 +13,8 @@ use crate::workspace::{Workspace, write};
 pub const PROGRAM: &str = "qemu-system-aarch64";
 
 const BOARD: &str = "raspi4b";
-const PACKAGE: &str = "qemu-system-arm";
+/// The package of [`PROGRAM`].
+pub(super) const PACKAGE: &str = "qemu-system-arm";
 
 /// Installs QEMU if there is no suitable one.
 pub fn ensure(workspace: &Workspace) -> Result<()> {
