@@ -100,15 +100,18 @@ pub fn make_for_disk(workspace: &Workspace, drivers: &[PathBuf]) -> Result<Vec<u
     base(workspace, INIT_OF_DISK, drivers)?.finish().to_bytes()
 }
 
-/// Returns the initramfs of a Linux that runs guests on its KVM by `program`, which is stasis-kvm, and has these drivers.
+/// Returns the initramfs of a Linux that runs guests on its KVM, and has these drivers. `programs` are its programs for that, and their libraries: where each goes, and where it is.
 pub fn make_for_kvm(
     workspace: &Workspace,
     drivers: &[PathBuf],
-    program: Vec<u8>,
+    programs: &[(String, PathBuf)],
 ) -> Result<Vec<u8>> {
     let init = INIT.replace("guest", "outer");
     let mut cpio = base(workspace, &init, drivers)?;
-    cpio.file("bin/stasis-kvm", 0o755, program)?;
+    cpio.folder("lib")?;
+    for (name, path) in programs {
+        cpio.file(name, 0o755, Content::open(path)?)?;
+    }
     cpio.finish().to_bytes()
 }
 

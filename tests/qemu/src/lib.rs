@@ -4,15 +4,17 @@
 //! - [`stasis`]: a machine that runs Stasis, spoken to through its console.
 //! - [`plain`]: a machine without Stasis, that can be stopped and written to a stream.
 //! - [`process`]: a program beside the machine, which ends with its test.
-//! - [`nested`]: a Linux with a KVM, on which guests run.
+//! - [`outer`]: a Linux with a KVM; [`nested`]: with `stasis-kvm` in it, [`accelerated`]: with another QEMU in it.
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
 
+pub mod accelerated;
 pub mod beats;
 pub mod guests;
 pub mod lab;
 pub mod nested;
+pub mod outer;
 pub mod plain;
 pub mod process;
 pub mod sequence;

@@ -2,63 +2,28 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use xtask::build;
 use xtask::console::Console;
-use xtask::qemu::{Machine, Qemu};
-use xtask::setup::guests::{self, Kernel};
-use xtask::workspace::{read, write};
-use xtask::{build, initramfs};
+use xtask::initramfs;
 
 use crate::lab::{Built, Lab};
+pub use crate::outer::Host;
+use crate::outer::Outer;
 use crate::stasis::Conversation;
 
-/// The longest time until the Linux has its shell.
-const BOOT_TIME: Duration = Duration::from_secs(300);
 /// The longest time until a guest runs, and until its checkpoint is written.
 const WORK_TIME: Duration = Duration::from_secs(300);
-/// The longest time that the machine runs.
-const LIFE_TIME: Duration = Duration::from_secs(900);
 /// MiB of the disk between two checkpoints that are brought, and from each to the one that is made of its guest.
 const STRIDE: usize = 256;
 const OUT: usize = 128;
 
-/// A kind of host: its kernel, and its CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Host {
-    /// The kernel that the guests have, 6.1 in Debian 12, on a Cortex-A72: KVM alone is in EL2 (nVHE).
-    Stable,
-    /// The kernel of Debian's backports, 6.12 for Debian 12, on a Cortex-A72.
-    Backports,
-    /// The kernel of Debian's backports on a CPU with FEAT_VHE: all of Linux is in EL2.
-    Vhe,
-}
-
-impl Host {
-    fn kernel(self) -> Result<Kernel> {
-        let workspace = &Built::get()?.workspace;
-        match self {
-            Self::Stable => guests::kernel(workspace),
-            Self::Backports | Self::Vhe => guests::backports_kernel(workspace),
-        }
-    }
-
-    fn cpu(self) -> &'static str {
-        match self {
-            Self::Stable | Self::Backports => "cortex-a72",
-            // QEMU's `max` counts at 1 GHz unless it is told the frequency of the others.
-            Self::Vhe => "max,sve=off,pauth=off,cntfrq=62500000",
-        }
-    }
-}
-
 /// A Linux with a KVM, and a disk. It ends when this is dropped, and leaves a transcript.
 pub struct Nested {
-    qemu: Qemu,
-    disk: PathBuf,
-    transcript: PathBuf,
+    outer: Outer,
     /// Bytes of each checkpoint that was brought.
     lengths: Vec<usize>,
     /// The image of the only checkpoint's guest's disk, if it has one.
@@ -76,7 +41,7 @@ pub struct Image {
 
 impl Conversation for Nested {
     fn console(&mut self) -> &mut Console {
-        &mut self.qemu.console
+        self.outer.console()
     }
 }
 
@@ -93,47 +58,62 @@ impl Nested {
         checkpoints: &[Vec<u8>],
         image: Option<Image>,
     ) -> Result<Self> {
-        let workspace = &Built::get()?.workspace;
-        let transcript = lab.next_transcript();
-        write(&transcript, b"")?;
-        let (disk, initrd) =
-            (transcript.with_extension("disk"), transcript.with_extension("initramfs"));
-        let program = read(&build::kvm(workspace)?)?;
-        let kernel = host.kernel()?;
-        write(&initrd, &initramfs::make_for_kvm(workspace, &kernel.disk_drivers, program)?)?;
-        fill(&disk, checkpoints, image.as_ref())?;
-        let machine = Machine::stasis(kernel.image, Some(&initrd))
-            .cpu(host.cpu())
-            .cmdline("console=ttyAMA0 quiet")
-            .memory("2G")
-            .disk(&disk)
-            .time_limit(LIFE_TIME);
+        let program = build::kvm(&Built::get()?.workspace)?;
+        let programs = [("bin/stasis-kvm".to_owned(), program)];
+        let outer =
+            Outer::boot(lab, host, &programs, |disk| fill(disk, checkpoints, image.as_ref()))?;
         let lengths = checkpoints.iter().map(Vec::len).collect();
-        let mut nested = Self { qemu: machine.start()?, disk, transcript, lengths, image };
-        nested.console().wait_for(initramfs::OUTER_PROMPT, BOOT_TIME)?;
-        Ok(nested)
+        Ok(Self { outer, lengths, image })
     }
 
     /// Starts the guest of checkpoint `n`. From here on the console is its.
     pub fn run(&mut self, n: usize) -> Result<()> {
+        self.bring(n)?;
+        self.start("/tmp/out")
+    }
+
+    /// Makes checkpoint `n` the file `/tmp/in`, with the image beside it.
+    pub fn bring(&mut self, n: usize) -> Result<()> {
         let (len, at) = (self.lengths[n], n * STRIDE);
-        let get = format!("dd if=/dev/vda bs=1M skip={at} 2>/dev/null | head -c {len} > /tmp/in");
-        let image = self.image.as_ref().map_or(String::new(), |Image { volume, bytes }| {
+        let count = len.div_ceil(1 << 20);
+        self.shell(&format!(
+            "dd if=/dev/vda bs=1M skip={at} count={count} 2>/dev/null | head -c {len} > /tmp/in"
+        ))?;
+        if let Some(Image { volume, bytes }) = &self.image {
             let (at, count) = (self.lengths.len() * STRIDE, bytes.len() >> 20);
-            format!(
-                "; dd if=/dev/vda of=/tmp/in.{volume}.img bs=1M skip={at} count={count} 2>/dev/null"
-            )
-        });
-        let run = "stasis-kvm run /tmp/in --out /tmp/out; echo ended with $?";
-        self.console().send_line(&format!("{get}{image}; {run}"))?;
+            let image = format!(
+                "dd if=/dev/vda of=/tmp/in.{volume}.img bs=1M skip={at} count={count} 2>/dev/null"
+            );
+            self.shell(&image)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the guest of `/tmp/in`, whose checkpoints go to `out`.
+    pub fn start(&mut self, out: &str) -> Result<()> {
+        let run = format!("stasis-kvm run /tmp/in --out {out}; echo ended with $?");
+        self.console().send_line(&run)?;
         self.console().wait_for("runs; Ctrl-A H shows the keys", WORK_TIME)?;
         Ok(())
+    }
+
+    /// Types a command into the shell. Returns its status, and the lines that it prints.
+    pub fn shell(&mut self, command: &str) -> Result<(u32, Vec<String>)> {
+        self.outer.shell(command)
     }
 
     /// Makes a checkpoint of the guest, which goes on.
     pub fn checkpoint(&mut self) -> Result<()> {
         self.console().send(b"\x01s")?;
         self.console().wait_for("[checkpoint: /tmp/out", WORK_TIME).map(drop)?;
+        Ok(())
+    }
+
+    /// Ends the guest, without a checkpoint.
+    pub fn end(&mut self) -> Result<()> {
+        self.console().send(b"\x01x")?;
+        self.console().wait_for("ended with 0", WORK_TIME)?;
+        self.console().wait_for(initramfs::OUTER_PROMPT, WORK_TIME)?;
         Ok(())
     }
 
@@ -160,7 +140,7 @@ impl Nested {
         })?;
         ensure!(complaints.is_empty(), "the Linux around the guest complains: {complaints:?}");
         let mut bytes = vec![0; len];
-        let disk = File::open(&self.disk)?;
+        let disk = File::open(self.outer.disk())?;
         let read = disk.read_exact_at(&mut bytes, (at as u64) << 20);
         read.context("the checkpoint is not on the disk")?;
         Ok(bytes)
@@ -170,7 +150,7 @@ impl Nested {
     pub fn image(&self) -> Result<Vec<u8>> {
         let mut bytes = self.image.as_ref().context("the guest has no disk")?.bytes.clone();
         let at = (self.lengths.len() * STRIDE) as u64;
-        File::open(&self.disk)?.read_exact_at(&mut bytes, at << 20)?;
+        File::open(self.outer.disk())?.read_exact_at(&mut bytes, at << 20)?;
         Ok(bytes)
     }
 }
@@ -188,18 +168,4 @@ fn fill(disk: &Path, checkpoints: &[Vec<u8>], image: Option<&Image>) -> Result<(
         file.write_all_at(checkpoint, ((n * STRIDE) as u64) << 20)?;
     }
     Ok(())
-}
-
-impl Drop for Nested {
-    fn drop(&mut self) {
-        // Without its transcript, a failure says less.
-        let _ = std::fs::write(&self.transcript, self.qemu.console.transcript());
-        remove(&self.disk);
-        remove(&self.transcript.with_extension("initramfs"));
-    }
-}
-
-/// Removes a file that takes much room.
-fn remove(path: &Path) {
-    let _ = std::fs::remove_file(path);
 }

@@ -51,6 +51,7 @@ mod soak;
 mod storable;
 mod sweep;
 mod times;
+mod travel_accelerated_long;
 mod travel_around_long;
 mod travel_disks_long;
 mod travel_kvm;
@@ -369,6 +370,11 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_qemu_and_comes_back,
             a_counter_that_began_in_qemu_goes_on_in_stasis,
             a_round_trip_through_qemu_changes_nothing_but_what_is_told;
+        travel_accelerated_long:
+            a_counter_goes_on_in_qemu_with_kvm_and_comes_back,
+            a_counter_goes_on_in_qemu_with_an_older_kvm_and_comes_back,
+            a_counter_that_began_in_qemu_with_kvm_goes_on_in_stasis,
+            linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back;
         travel_around_long:
             a_counter_goes_around_both_ways,
             linux_with_two_vcpus_goes_around,

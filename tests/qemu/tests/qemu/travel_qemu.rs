@@ -25,8 +25,8 @@ pub const LIFE_TIME: Duration = Duration::from_secs(300);
 /// The CPU of the machines without Stasis: `stasis convert qemu` prints this, too.
 pub const CPU: &str = "cortex-a72,pmu=off";
 
-/// Runs `stasis` with these words.
-fn run(words: &[&str]) -> Result<Output> {
+/// Runs `stasis` with these words. Returns its status, and what it says.
+pub fn run(words: &[&str]) -> Result<Output> {
     let output =
         Command::new(std::env::current_exe()?).env(crate::AS_TOOL, "1").args(words).output();
     output.context("cannot start the tool")

@@ -120,7 +120,7 @@ pub fn a_counter_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
 }
 
 /// Brings a Linux whose loop runs to Stasis, and looks at it there. `last` is the last step that was seen.
-fn linux_in_stasis(
+pub fn linux_in_stasis(
     lab: &Lab,
     disk: &Path,
     number: u64,
