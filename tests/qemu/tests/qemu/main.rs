@@ -374,7 +374,8 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_qemu_with_kvm_and_comes_back,
             a_counter_goes_on_in_qemu_with_an_older_kvm_and_comes_back,
             a_counter_that_began_in_qemu_with_kvm_goes_on_in_stasis,
-            linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back;
+            linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back,
+            a_guest_that_is_told_of_stolen_time_is_refused;
         travel_around_long:
             a_counter_goes_around_both_ways,
             linux_with_two_vcpus_goes_around,

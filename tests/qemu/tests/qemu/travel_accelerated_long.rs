@@ -120,10 +120,10 @@ struct Begun {
     base: Vec<u8>,
 }
 
-/// Starts `counter` in QEMU with KVM, and looks at some of what it does.
-fn begin(there: &mut Accelerated, lab: &Lab, model: &mut Model) -> Result<Begun> {
+/// Starts `counter` in QEMU with KVM, on this CPU, and looks at some of what it does.
+fn begin(there: &mut Accelerated, lab: &Lab, model: &mut Model, cpu: &str) -> Result<Begun> {
     let machine = format!(
-        "qemu-system-aarch64 -M virt,gic-version=2 -accel kvm -cpu {CPU} -smp 1 -m 32M -nic none"
+        "qemu-system-aarch64 -M virt,gic-version=2 -accel kvm -cpu {cpu} -smp 1 -m 32M -nic none"
     );
     there.shell(&format!(
         "(echo migrate file:/tmp/base.qemu; sleep 30; echo quit) | {machine} -S -display none -serial null -monitor stdio > /dev/null"
@@ -138,7 +138,7 @@ fn begin(there: &mut Accelerated, lab: &Lab, model: &mut Model) -> Result<Begun>
 pub fn a_counter_that_began_in_qemu_with_kvm_goes_on_in_stasis(lab: &Lab) -> Result<()> {
     let (disk, base, mut model) = (lab.disk()?, lab.path("base.qemu"), Model::new());
     let mut there = Accelerated::boot(lab, Host::Backports)?;
-    let begun = begin(&mut there, lab, &mut model)?;
+    let begun = begin(&mut there, lab, &mut model, CPU)?;
     drop(there);
     write(&base, &begun.base)?;
     back(lab, &begun.stream, &base, "counter")?;
@@ -165,4 +165,25 @@ pub fn linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back(lab: &Lab) -
     let number = going.come_back(&mut there, "linux")?;
     drop(there);
     linux_in_stasis(lab, &going.disk, number, &mut hashes, last)?.kill()
+}
+
+pub fn a_guest_that_is_told_of_stolen_time_is_refused(lab: &Lab) -> Result<()> {
+    let (base, mut model) = (lab.path("base.qemu"), Model::new());
+    let mut there = Accelerated::boot(lab, Host::Backports)?;
+    let begun = begin(&mut there, lab, &mut model, "host,pmu=off")?;
+    write(&base, &begun.base)?;
+    let why = refused_as_a_guest(lab, &begun.stream, &base)?;
+    ensure!(why.contains("kvm-steal-time=off"), "{why}");
+    Ok(())
+}
+
+/// Returns why no checkpoint can be made of a stream.
+fn refused_as_a_guest(lab: &Lab, stream: &[u8], base: &Path) -> Result<String> {
+    let (path, file) = (lab.path("back.qemu"), lab.path("back.stasis"));
+    write(&path, stream)?;
+    let words = ["convert", "from-qemu", word(&path)?, "--base", word(base)?, "--backend", "kvm"];
+    let more = ["--counter-frequency", FREQUENCY, "--out", word(&file)?];
+    let why = refused(&[&words[..], &more].concat())?;
+    ensure!(!file.exists(), "a checkpoint was made");
+    Ok(why)
 }
