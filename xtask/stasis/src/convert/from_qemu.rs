@@ -257,19 +257,54 @@ impl<'s> StreamRam<'s> {
         with(&read.1, offset - start)
     }
 
-    /// Reads the pages of a block that are not zeros; those that follow each other in the stream, at once.
+    /// Reads the pages of a block that are not zeros. QEMU writes a few bytes before each page, so those that follow each other in the stream are read
+    /// with what lies between them, at once.
     fn fill(&self, start: usize, into: &mut [u8]) -> std::io::Result<()> {
-        let mut address = start as u64;
-        while let Some(next) =
-            self.block.next(address).filter(|next| ((next - start as u64) as usize) < into.len())
-        {
-            let at = self.block.page(next).unwrap_or(0);
-            let offset = (next - start as u64) as usize;
-            self.stream.read_at(at, &mut into[offset..offset + PAGE_SIZE])?;
-            address = next + PAGE_SIZE as u64;
+        let mut pages = self.pages(start, into.len()).peekable();
+        let mut together = Vec::new();
+        while let Some(first) = pages.next() {
+            let mut run = vec![first];
+            while let Some(page) = pages.next_if(|page| follows(run[run.len() - 1], *page)) {
+                run.push(page);
+            }
+            let end = run[run.len() - 1].at + PAGE_SIZE as u64;
+            together.resize((end - first.at) as usize, 0);
+            self.stream.read_at(first.at, &mut together)?;
+            for Stored { offset, at } in run {
+                let from = (at - first.at) as usize;
+                into[offset..][..PAGE_SIZE].copy_from_slice(&together[from..][..PAGE_SIZE]);
+            }
         }
         Ok(())
     }
+
+    /// Returns the pages that are not zeros of the `len` bytes from `start` on.
+    fn pages(&self, start: usize, len: usize) -> impl Iterator<Item = Stored> {
+        let mut address = start as u64;
+        std::iter::from_fn(move || {
+            let page = self.block.next(address)?;
+            let offset = (page - start as u64) as usize;
+            address = page + PAGE_SIZE as u64;
+            (offset < len).then(|| Stored { offset, at: self.block.page(page).unwrap_or(0) })
+        })
+    }
+}
+
+/// A page of a block that is in the stream.
+#[derive(Clone, Copy)]
+struct Stored {
+    /// The page's offset in the block.
+    offset: usize,
+    /// The offset of the page's bytes in the stream.
+    at: u64,
+}
+
+/// Returns whether `next` is in the stream right behind `page`, and what QEMU writes before it.
+fn follows(page: Stored, next: Stored) -> bool {
+    /// Bytes that may lie between: QEMU writes 8, and the name of the memory where it has changed.
+    const MOST: u64 = 512;
+    let end = page.at + PAGE_SIZE as u64;
+    (end..=end + MOST).contains(&next.at)
 }
 
 impl ReadRam for StreamRam<'_> {
@@ -289,7 +324,10 @@ impl ReadRam for StreamRam<'_> {
 
     fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
         let len = OutOfRange::check(&bytes, self.len())?;
-        self.with_block(bytes.start, |block, at| block.crc32c(crc, at..at + len))
+        self.with_block(bytes.start, |block, at| {
+            OutOfRange::check_len(at, len, block.len())?;
+            Ok((routines().crc32c)(crc, &block[at..at + len]))
+        })
     }
 
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
