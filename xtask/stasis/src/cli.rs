@@ -53,7 +53,7 @@ pub enum Command {
     /// Work on volumes, the disks of guests, on a disk image or a card
     #[command(subcommand, after_help = volume::DETAILS)]
     Volume(volume::Action),
-    /// Convert the virtual GIC of a checkpoint to QEMU's, or read QEMU's
+    /// Convert a guest to a machine of QEMU's, or back, or its virtual GIC to what KVM takes
     #[command(subcommand, after_help = convert::DETAILS)]
     Convert(convert::Action),
     /// Make a boot archive: the guests' configuration and their images
