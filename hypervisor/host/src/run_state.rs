@@ -66,7 +66,7 @@ pub enum Misfit {
         state: RunState,
     },
     /// `start` of a guest that has not ended.
-    #[error("guest \"{guest}\" is {}; restart starts it again", .state.name())]
+    #[error("guest \"{guest}\" is {}; {}restart starts it again", .state.name(), if *.state == RunState::Paused { "unpause lets it go on, " } else { "" })]
     Alive {
         /// The guest's name.
         guest: String,

@@ -94,7 +94,7 @@ fn a_guest_that_is_alive_is_not_started_anew_by_start() {
         |state| state.check_start("rt"),
         &[
             (Running, "guest \"rt\" is running; restart starts it again"),
-            (Paused, "guest \"rt\" is paused; restart starts it again"),
+            (Paused, "guest \"rt\" is paused; unpause lets it go on, restart starts it again"),
             (Debugged, "guest \"rt\" is debugged; restart starts it again"),
             (Starved, "guest \"rt\" is waiting; restart starts it again"),
             (Removed, "guest \"rt\" is not there any more"),
