@@ -39,9 +39,14 @@ pub fn shell(stasis: &mut impl Conversation, command: &str) -> Result<Vec<String
 
 /// Types a command for the shell at `console`: what it prints.
 pub fn shell_at(console: &mut Console, command: &str) -> Result<Vec<String>> {
+    shell_within(console, command, SHELL_TIME)
+}
+
+/// Does the work of [`shell_at`] for a command that may take so long.
+pub fn shell_within(console: &mut Console, command: &str, time: Duration) -> Result<Vec<String>> {
     console.send_line(&format!("{command}; echo end of $((6 * 7))"))?;
     let mut lines = Vec::new();
-    console.find_line("the end of a command's output", SHELL_TIME, |line| {
+    console.find_line("the end of a command's output", time, |line| {
         if line == "end of 42" {
             return Some(());
         }

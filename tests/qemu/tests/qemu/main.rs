@@ -18,6 +18,7 @@ mod debug_lldb;
 mod devices;
 mod disks;
 mod examples;
+mod fidelity_long;
 mod firmware;
 mod golden;
 mod handlers;
@@ -59,6 +60,7 @@ mod travel_kvm_long;
 mod travel_qemu;
 mod travel_qemu_long;
 mod travel_streams;
+mod twins;
 mod uplink;
 mod values;
 mod virtio;
@@ -145,6 +147,8 @@ fn main() -> ExitCode {
             a_clone_has_a_disk_of_its_own_from_the_same_instant;
         volumes_long:
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
+        fidelity_long:
+            an_ext4_and_resets_amid_requests_are_as_on_plain_qemu;
         debian_long:
             debian_and_its_neighbour_go_on_after_a_loss_of_power;
         firmware:
