@@ -84,12 +84,17 @@ pub fn a_periodic_checkpoint_that_fails_is_said_once(lab: &Lab) -> Result<()> {
 }
 
 /// Bytes that a slow disk writes in a second: `counter`, with a working set of 8 MiB, takes longer than the time between two.
-const SLOW: u32 = 3 << 20;
+pub const SLOW: u32 = 3 << 20;
 /// Bytes that a very slow disk writes in a second.
 const VERY_SLOW: u32 = 1 << 20;
 
 /// Returns a machine with a disk that writes `speed` bytes in a second, and `counter` under these names, and once more as `free`, of which no checkpoints are made.
-fn slow_machine<'l>(lab: &'l Lab, disk: &Path, speed: u32, names: &[&str]) -> Result<Setup<'l>> {
+pub fn slow_machine<'l>(
+    lab: &'l Lab,
+    disk: &Path,
+    speed: u32,
+    names: &[&str],
+) -> Result<Setup<'l>> {
     let image = lab.guest("counter")?;
     let mut setup = lab.machine().cpus(3).file("counter", image);
     for name in names.iter().chain(&["free"]) {
@@ -107,14 +112,14 @@ fn slow_machine<'l>(lab: &'l Lab, disk: &Path, speed: u32, names: &[&str]) -> Re
 }
 
 /// Returns the last tick of a `counter`.
-fn last_tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
+pub fn last_tick(stasis: &mut Stasis, name: &str) -> Result<u64> {
     let lines = stasis.command(&format!("log {name} 3"))?;
     let tick = lines.iter().rev().find_map(|line| parse(line.trim_start_matches("| ")));
     tick.map(|(tick, _)| tick).with_context(|| format!("{name} has said {lines:?}"))
 }
 
 /// Waits until the newest checkpoint has this number at least.
-fn wait_for_number(stasis: &mut Stasis, number: u64) -> Result<u64> {
+pub fn wait_for_number(stasis: &mut Stasis, number: u64) -> Result<u64> {
     let end = Instant::now() + PATIENCE;
     loop {
         let newest = newest(stasis)?;
@@ -132,25 +137,6 @@ fn newest(stasis: &mut Stasis) -> Result<u64> {
     let periodic = lines.iter().filter(|line| line.contains(".auto"));
     let numbers = periodic.filter_map(|line| line.split_whitespace().next()?.parse().ok());
     Ok(numbers.max().unwrap_or(0))
-}
-
-pub fn a_guest_runs_half_of_the_time_however_slow_its_disk_is(lab: &Lab) -> Result<()> {
-    let disk = lab.disk()?;
-    let mut stasis = slow_machine(lab, &disk, SLOW, &["stored"])?.boot()?;
-    let first = wait_for_number(&mut stasis, 1)?;
-    let now = |stasis: &mut Stasis| -> Result<[u64; 2]> {
-        Ok([last_tick(stasis, "stored")?, last_tick(stasis, "free")?])
-    };
-    let before = now(&mut stasis)?;
-    wait_for_number(&mut stasis, first + 4)?;
-    let after = now(&mut stasis)?;
-    let [stored, free] = [after[0] - before[0], after[1] - before[1]];
-    // Half of it, less what is lost because both are looked at one after the other.
-    ensure!(stored * 100 >= free * 40, "it had {stored} ticks, and another guest {free}");
-    let said = stasis.qemu.console.transcript();
-    let said = said.matches("the guest has its checkpoint-run-share of the time").count();
-    ensure!(said == 1, "that it can't keep up is said {said} times");
-    stasis.quit()
 }
 
 pub fn the_console_waits_for_one_periodic_checkpoint_at_the_most(lab: &Lab) -> Result<()> {
