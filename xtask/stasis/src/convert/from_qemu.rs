@@ -74,13 +74,13 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     stasis_state::name::check(&arguments.name)
         .map_err(|error| anyhow!("\"{}\" is no name: {error}", arguments.name))?;
     let cpu = Cpu::named(&arguments.cpu)?;
+    let can_not = || format!("Stasis can't go on from {}", arguments.stream.display());
+    let mut stream = Stream::open(&arguments.stream)?;
+    stream.check_backend(backend)?;
     let origin = match backend {
         Backend::Tcg => Origin::Tcg(&cpu),
         Backend::Kvm => Origin::Kvm { cntfrq: counter_frequency(arguments)? },
     };
-    let can_not = || format!("Stasis can't go on from {}", arguments.stream.display());
-    let mut stream = Stream::open(&arguments.stream)?;
-    stream.check_backend(backend)?;
     let ram = stream.ram()?;
     let size = check_ram(&ram).with_context(can_not)?;
     let cpus = stream.sections.count("cpu");
