@@ -38,7 +38,9 @@ fn lldb_shows_each_vcpu_as_a_thread_with_its_registers() {
     // lldb says that thread 3 is selected when it likes, at times behind its registers.
     let thread = "thread #4: tid = 0x0004, 0x0000000040001003";
     let registers = ["pc = 0x0000000040001002", "x0 = 0x00000002abcd0001", "vbar_el1 = 0x00000002"];
-    has(&lldb(FOUR, &commands), &[&[thread][..], &registers].concat());
+    let said = lldb(FOUR, &commands);
+    has(&said, &[&[thread][..], &registers].concat());
+    has(&said, &["* thread #3"]);
 }
 
 #[test]

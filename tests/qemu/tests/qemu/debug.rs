@@ -277,11 +277,25 @@ fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
     anyhow::bail!("the guest is not debugged")
 }
 
-pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()> {
-    let socket = ChannelSocket::new()?;
-    let mut stasis = machine(lab, 2)?.channel(&socket).boot()?;
+/// Returns a machine with a Linux of two vCPUs, whose terminal is attached and shows its shell's prompt.
+pub fn linux(lab: &Lab, socket: &ChannelSocket) -> Result<Stasis> {
+    let mut stasis = machine(lab, 2)?.channel(socket).boot()?;
     stasis.attach("linux")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    Ok(stasis)
+}
+
+/// Checks that the shell of [`linux`] answers, and ends the machine.
+pub fn linux_goes_on(mut stasis: Stasis) -> Result<()> {
+    let lines = shell(&mut stasis, "echo still $((6*7))")?;
+    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
+    stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let stasis = linux(lab, &socket)?;
     let said = gdb(
         &socket,
         "linux",
@@ -302,8 +316,5 @@ pub fn gdb_sees_both_vcpus_of_a_linux_and_interrupts_it(lab: &Lab) -> Result<()>
         ],
     )?;
     has(&said, &["Thread 1.2 (vCPU)", "$1 = 0x1", "=> 0xffff", "$2 = 1", "$3 = 0", "detached"])?;
-    let lines = shell(&mut stasis, "echo still $((6*7))")?;
-    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
-    stasis.detach()?;
-    stasis.quit()
+    linux_goes_on(stasis)
 }

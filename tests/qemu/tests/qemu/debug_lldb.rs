@@ -5,11 +5,9 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::{Built, Lab};
-use xtask::initramfs;
 use xtask::qemu::ChannelSocket;
 
-use crate::debug::{counting, has, is, said, tool};
-use crate::linux::{BOOT_TIME, machine, shell};
+use crate::debug::{counting, has, is, linux, linux_goes_on, said, tool};
 
 /// Debian 12 and 13 both have it. Before 17, lldb takes it that a watchpoint of AArch64 stops behind the access.
 const LLDB: &str = "lldb-19";
@@ -98,9 +96,7 @@ pub fn lldb_stops_steps_and_leaves_a_guest_which_notices_nothing(lab: &Lab) -> R
 
 pub fn lldb_sees_both_vcpus_of_a_linux(lab: &Lab) -> Result<()> {
     let socket = ChannelSocket::new()?;
-    let mut stasis = machine(lab, 2)?.channel(&socket).boot()?;
-    stasis.attach("linux")?;
-    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    let stasis = linux(lab, &socket)?;
     let said = lldb(
         &socket,
         "linux",
@@ -123,7 +119,6 @@ pub fn lldb_sees_both_vcpus_of_a_linux(lab: &Lab) -> Result<()> {
         &[
             "thread #1: tid = 0x0001, 0xffff",
             "thread #2: tid = 0x0002, 0xffff",
-            "* thread #2",
             "ttbr1_el1 = 0x",
             "->  0xffff",
             "Breakpoint 1: address = 0xffff",
@@ -132,8 +127,7 @@ pub fn lldb_sees_both_vcpus_of_a_linux(lab: &Lab) -> Result<()> {
             "Process 1 detached",
         ],
     )?;
-    let lines = shell(&mut stasis, "echo still $((6*7))")?;
-    ensure!(lines.iter().any(|line| line.contains("still 42")), "{lines:#?}");
-    stasis.detach()?;
-    stasis.quit()
+    // lldb says which thread is selected when it likes, at times behind its registers.
+    ensure!(said.contains("* thread #2"), "{said}");
+    linux_goes_on(stasis)
 }
