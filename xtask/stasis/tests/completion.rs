@@ -1,11 +1,13 @@
 //! What bash, zsh and fish offer behind Tab, each by its own script of `stasis completions`, beside a machine that is busy with a checkpoint.
 
 mod machine;
+mod patience;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use machine::{PATIENCE, at_a_socket, stasis, wait_for};
+use machine::{at_a_socket, stasis};
+use patience::{PATIENCE, wait_for};
 use stasis_channel::Kind;
 
 /// Returns what a shell offers for a line that ends where the cursor is.

@@ -1,6 +1,7 @@
 //! `stasis connect` and the tools that find it, with a machine that is a socket, a port of TCP or a serial line, and answers as the channel's specification says.
 
 mod machine;
+mod patience;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,11 +11,12 @@ use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use machine::{PATIENCE, at_a_socket, serve, stasis, wait_for};
+use machine::{at_a_socket, serve, stasis};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, ttyname};
+use patience::{PATIENCE, wait_for};
 use stasis_channel::Kind;
 
 fn run(folder: &Path, words: &[&str]) -> Output {

@@ -1,5 +1,7 @@
 //! `stasis console` at a terminal, whose other end is the test, with a machine that is a socket or another terminal.
 
+mod patience;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -7,28 +9,13 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{BaudRate, LocalFlags, Termios, cfgetospeed, tcgetattr};
 use nix::unistd::{Pid, ttyname};
-
-/// The longest that anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `look` finds something.
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use patience::wait_for;
 
 /// A terminal: the end at which a person sits, and the end that programs have.
 struct Terminal {

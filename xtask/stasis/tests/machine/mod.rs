@@ -5,26 +5,10 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
 
 use stasis_channel::message::{Hello, Status};
 use stasis_channel::session::welcome;
 use stasis_channel::{Frame, Kind, Reader};
-
-/// The longest that anything may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `look` finds something.
-pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 fn send(line: &mut impl Write, kind: Kind, id: u16, payload: &[u8]) {
     let mut bytes = Vec::new();
