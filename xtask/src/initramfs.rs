@@ -22,16 +22,21 @@ pub const OUTER_PROMPT: &str = "outer# ";
 /// The name of the folder with the drivers.
 const DRIVERS: &str = "drivers";
 
-const INIT: &str = r#"#!/bin/busybox sh
+/// How the first process of each guest's Linux begins: it makes the programs known, mounts what the kernel knows of the machine, and loads the drivers.
+const BEGINNING: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
+export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
 for driver in /drivers/*.ko; do
     [ -e $driver ] && insmod $driver
 done
-export PATH=/bin HOME=/ PS1='guest# '
+"#;
+
+/// Leaves a shell at the console.
+const INIT: &str = r#"mount -t tmpfs tmp /tmp
+export HOME=/ PS1='guest# '
 echo "guest: $(uname -sr) on $(nproc) CPUs with $(free -m | awk '/Mem/ { print $2 }') MiB"
 echo 'guest: type "loop &" for something to checkpoint'
 while :; do
@@ -40,21 +45,12 @@ done
 "#;
 
 /// Mounts the first disk, and gives the machine to what is on it.
-const INIT_OF_DISK: &str = r#"#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-for driver in /drivers/*.ko; do
-    insmod $driver
-done
-mkdir /root
-mount -o ro /dev/vda /root
+const INIT_OF_DISK: &str = r#"mkdir /disk
+mount -o ro /dev/vda /disk
 for folder in dev sys proc; do
-    mount --move /$folder /root/$folder
+    mount --move /$folder /disk/$folder
 done
-exec switch_root /root /sbin/init
+exec switch_root /disk /sbin/init
 "#;
 
 const LOOP: &str = r#"#!/bin/sh
@@ -80,10 +76,10 @@ pub fn make_with_init(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
     base(workspace, init, &[])?.finish().to_bytes()
 }
 
-/// Returns an initramfs with this init, and the kernel's drivers for virtio devices.
-pub fn make_with_init_and_virtio(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
+/// Returns an initramfs with the kernel's drivers for virtio devices, whose init goes on with these commands when it has loaded them.
+pub fn make_with_virtio_and(workspace: &Workspace, commands: &str) -> Result<Vec<u8>> {
     let drivers = setup::guests::virtio_drivers(workspace)?;
-    base(workspace, init, &drivers)?.finish().to_bytes()
+    beginning(workspace, commands, &drivers)?.finish().to_bytes()
 }
 
 /// Returns the initramfs of [`make`] with the kernel's drivers for virtio devices in addition.
@@ -97,7 +93,7 @@ pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
 
 /// Returns the initramfs of a Linux whose root is its first disk, for which it has these drivers.
 pub fn make_for_disk(workspace: &Workspace, drivers: &[PathBuf]) -> Result<Vec<u8>> {
-    base(workspace, INIT_OF_DISK, drivers)?.finish().to_bytes()
+    beginning(workspace, INIT_OF_DISK, drivers)?.finish().to_bytes()
 }
 
 /// Returns the initramfs of a Linux that runs guests on its KVM, and has these drivers. `programs` are its programs for that, and their libraries: where each goes, and where it is.
@@ -107,7 +103,7 @@ pub fn make_for_kvm(
     programs: &[(String, PathBuf)],
 ) -> Result<Vec<u8>> {
     let init = INIT.replace("guest", "outer");
-    let mut cpio = base(workspace, &init, drivers)?;
+    let mut cpio = beginning(workspace, &init, drivers)?;
     cpio.folder("lib")?;
     for (name, path) in programs {
         cpio.file(name, 0o755, Content::open(path)?)?;
@@ -121,7 +117,12 @@ pub fn make_without_drivers(workspace: &Workspace) -> Result<Vec<u8>> {
 }
 
 fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
-    base(workspace, INIT, &drivers)?.finish().to_bytes()
+    beginning(workspace, INIT, &drivers)?.finish().to_bytes()
+}
+
+/// Returns what every initramfs has, with these drivers, and an init that goes on with these commands when it has loaded them.
+fn beginning(workspace: &Workspace, commands: &str, drivers: &[PathBuf]) -> Result<Cpio> {
+    base(workspace, &[BEGINNING, commands].concat(), drivers)
 }
 
 /// Returns what every initramfs has, with this init and these drivers.

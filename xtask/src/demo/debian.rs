@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use stasis_tool::volume::Action;
 
 use super::shell::{ask, kernel_is_content};
-use super::{STEP_TIME, Step, Values, Workload, show};
+use super::{STEP_TIME, Values, Workload, show};
 use crate::board::Board;
 use crate::console::Console;
 use crate::images::ext4;
@@ -168,14 +168,6 @@ impl Workload for Debian {
         console.detach()?;
         console.command("attach debian")?;
         Ok(console.send_line(&format!("loop {NEIGHBOUR_ADDRESS} &"))?)
-    }
-
-    fn step(&self, line: &str) -> Option<Step> {
-        initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
-    }
-
-    fn stride(&self) -> u64 {
-        1
     }
 
     fn expected(&mut self, step: u64) -> String {

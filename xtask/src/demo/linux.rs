@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 
 use super::shell::{ask, kernel_is_content};
-use super::{STEP_TIME, Step, Values, Workload};
+use super::{STEP_TIME, Values, Workload};
 use crate::console::Console;
 use crate::initramfs::{self, Loop};
 use crate::report;
@@ -39,14 +39,6 @@ impl Workload for Linux {
         report::note(format_args!("| {}", console.next_line(STEP_TIME)?));
         console.wait_for(initramfs::PROMPT, STEP_TIME)?;
         Ok(console.send_line("loop &")?)
-    }
-
-    fn step(&self, line: &str) -> Option<Step> {
-        initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
-    }
-
-    fn stride(&self) -> u64 {
-        1
     }
 
     fn expected(&mut self, step: u64) -> String {

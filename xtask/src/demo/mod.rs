@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::console::{Console, PROMPT};
 use crate::qemu::{Machine, Qemu};
 use crate::workspace::Workspace;
-use crate::{archive, build, disk, report, setup};
+use crate::{archive, build, disk, initramfs, report, setup};
 
 /// Time that a machine may take until its first prompt.
 const BOOT_TIME: Duration = Duration::from_secs(60);
@@ -48,11 +48,15 @@ trait Workload {
     /// Starts the work of a guest that has just booted and whose terminal is attached.
     fn begin(&mut self, console: &mut Console) -> Result<()>;
 
-    /// Returns the step that a line reports, if it does.
-    fn step(&self, line: &str) -> Option<Step>;
+    /// Returns the step that a line reports, if it does; by default, one of the loop in a guest's shell.
+    fn step(&self, line: &str) -> Option<Step> {
+        initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
+    }
 
-    /// Returns the difference between the numbers of two steps that follow each other.
-    fn stride(&self) -> u64;
+    /// Returns the difference between the numbers of two steps that follow each other; by default, that of the loop in a guest's shell.
+    fn stride(&self) -> u64 {
+        1
+    }
 
     /// Returns the hash that a step must have. The step must be later than those that were asked for before.
     fn expected(&mut self, step: u64) -> String;

@@ -125,7 +125,7 @@ fn make(workspace: &Workspace, folder: &Path, system: &System) -> Result<()> {
     ext4::make(&root, SIZE, None)?;
     ext4::make(&disk, size_for(&downloaded)?, Some(&downloaded))?;
     let init = scratch.join("initramfs");
-    write(&init, &initramfs::make_with_init_and_virtio(workspace, INIT)?)?;
+    write(&init, &initramfs::make_with_virtio_and(workspace, INIT)?)?;
     let mut machine = Machine::plain(kernel, Some(&init))
         .cpus(2)
         .memory("1G")

@@ -1,13 +1,4 @@
-#!/bin/busybox sh
-# Runs as init in a plain machine of QEMU's. Slot 0 has the disk that becomes Debian, slot 1 the packages.
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc proc /proc
-mount -t sysfs sysfs /sys
-mount -t devtmpfs dev /dev
-for driver in /drivers/*.ko; do
-    insmod $driver
-done
+# Goes on as init in a plain machine of QEMU's, once its drivers are loaded. Slot 0 has the disk that becomes Debian, slot 1 the packages.
 # Returns the name of the disk in a slot: Linux counts disks in the order in which it finds them.
 disk_in() {
     ls -d /sys/devices/platform/$1.virtio_mmio/virtio*/block/* | sed 's,.*/,/dev/,'
