@@ -242,7 +242,7 @@ first_look:
     dsb     nsh
     isb
 
-    // The same for an access that may be to a device. The stack is as above.
+    // Does for an access that may be to a device what first_look does, with the same stack.
 device_look:
     save_for_look
     mov     x1, x0
@@ -259,7 +259,7 @@ device_look:
     ldr     x3, [sp, #{frame_looks}]
     b       look_again
 
-    // The same for an interrupt. The stack is as above.
+    // Does for an interrupt what first_look does, with the same stack.
 interrupt_look:
     save_for_look
     ldr     x0, [sp, #{frame_look}]

@@ -58,7 +58,7 @@ impl Plan {
 pub enum Stop {
     /// gdb has interrupted it.
     Interrupted,
-    /// It does not run at all, whatever gdb wants.
+    /// The guest does not run at all, whatever gdb wants.
     NeverRuns,
     /// A vCPU has carried out its one instruction.
     Stepped {

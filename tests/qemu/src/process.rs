@@ -34,7 +34,7 @@ impl Process {
 ///
 /// # Errors
 ///
-/// It can't be told, or is not so for as long as a guest may be silent.
+/// Whether it is so can't be told, or it is not for as long as a guest may be silent.
 pub fn wait_until(what: &str, is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     wait_for(SILENCE, what, is_so)
 }

@@ -121,7 +121,7 @@ impl Address {
 ///
 /// # Errors
 ///
-/// It is mistyped.
+/// The environment's target is mistyped.
 pub(crate) fn given_by_environment() -> Result<Option<Target>> {
     let Some(given) = std::env::var(TO).ok().filter(|given| !given.is_empty()) else {
         return Ok(None);

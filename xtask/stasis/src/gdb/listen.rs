@@ -94,7 +94,7 @@ pub fn wait(mut debugger: Child) -> Result<()> {
 ///
 /// # Errors
 ///
-/// It can't be waited for.
+/// The debugger can't be waited for.
 pub fn end(mut debugger: Child) -> Result<()> {
     // The debugger may have ended by itself.
     let _ = kill(Pid::from_raw(debugger.id() as i32), Signal::SIGTERM);

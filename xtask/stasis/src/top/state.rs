@@ -83,7 +83,7 @@ pub(super) struct State {
     /// The rows of the table that comes, and the bytes of a line that is not whole.
     coming: Vec<Value>,
     begun: Vec<u8>,
-    /// The same of the list of guests, and of that of windows.
+    /// Rows and the begun line of the list of guests that comes, and of that of windows.
     listed: Vec<Value>,
     begun_list: Vec<u8>,
     divided: Vec<Value>,
@@ -251,7 +251,7 @@ pub(super) mod tests {
         assert_eq!((state.end_windows(false), state.windows.len()), (None, 1));
         state.window_list(row.as_bytes());
         assert_eq!((state.end_windows(true), state.windows.len()), (None, 1));
-        // That there are none any more is news, too.
+        // An empty list of windows is news, too.
         assert_eq!(state.end_windows(true), Some(Value::Array(Vec::new())));
     }
 
