@@ -18,7 +18,7 @@ use crate::{loading, notes, registry};
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use incoming::{Resumed, Stored};
+use incoming::{Resumable, Resumed};
 use stasis_arch::timer;
 use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::{self, CopyError};
@@ -142,7 +142,7 @@ pub fn resume(
         for number in store.meant_whole(which)? {
             found.push(find(store, number, copy, way, out)?);
         }
-        let stored: Vec<Stored> = found.iter().map(|one| one.stored(store)).collect();
+        let stored: Vec<Resumable> = found.iter().map(|one| one.stored(store)).collect();
         let Resumed { stays, kept } =
             incoming::resume(store, &stored, way, |store, n, target, can_give_up| {
                 let Found { number, checkpoint, .. } = &found[n];
@@ -175,11 +175,11 @@ pub fn resume(
 
 impl Found {
     /// Returns what is needed of it to resume the guest.
-    fn stored(&self, store: &Store<Disk>) -> Stored<'_> {
+    fn stored(&self, store: &Store<Disk>) -> Resumable<'_> {
         let state = &self.checkpoint.state;
         let index = self.origin.as_ref().map(Origin::index);
         let (number, baseline) = (self.number, baseline(store, self.number, state));
-        Stored { number, state, index, baseline }
+        Resumable { number, state, index, baseline }
     }
 }
 

@@ -39,7 +39,7 @@ struct Incoming<'a> {
 
 /// A guest that was stored, and is to be resumed.
 #[derive(Clone, Copy)]
-pub struct Stored<'a> {
+pub struct Resumable<'a> {
     /// The number of its checkpoint.
     pub number: u64,
     /// Its registers.
@@ -76,7 +76,7 @@ enum Seat<'a> {
 /// Why no guest was resumed, as [`steps::resume`] says.
 pub fn resume(
     store: &mut Store<Disk>,
-    stored: &[Stored],
+    stored: &[Resumable],
     way: Way,
     load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
 ) -> Result<Resumed, ResumeError> {
@@ -91,7 +91,7 @@ pub fn resume(
 }
 
 /// Checks that no other guest has a volume of those that will be resumed.
-fn check_volumes(stored: &[Stored]) -> Result<(), InUse> {
+fn check_volumes(stored: &[Resumable]) -> Result<(), InUse> {
     stored.iter().try_for_each(|one| {
         let guest = Some(one.state.guest.name_text());
         one.state.devices.virtio.volumes().try_for_each(|volume| disks::check_unused(volume, guest))
@@ -101,7 +101,7 @@ fn check_volumes(stored: &[Stored]) -> Result<(), InUse> {
 /// What the steps of a resume are carried out with.
 struct Machine<'a, 'disk, F> {
     store: &'a mut Store<Disk<'disk>>,
-    stored: &'a [Stored<'a>],
+    stored: &'a [Resumable<'a>],
     /// The guests that are on the machine.
     existing: &'a [Arc<Domain>],
     way: Way,
@@ -123,7 +123,7 @@ where
     fn admit(&mut self, state: &GuestState) -> Result<Incoming<'a>, ResumeError> {
         let task = self.store.device_mut().task();
         task.yield_now();
-        let is_same = |one: &&Stored| core::ptr::eq(one.state, state);
+        let is_same = |one: &&Resumable| core::ptr::eq(one.state, state);
         let on_demand = self.stored.iter().find(is_same).is_some_and(|one| one.index.is_some());
         admit(task, state, on_demand, self.way.any_speed, self.existing)
     }
@@ -144,7 +144,7 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), ReadError> {
-        let Stored { number, index: on_demand, baseline, .. } = self.stored[index];
+        let Resumable { number, index: on_demand, baseline, .. } = self.stored[index];
         let before = match self.way.disks {
             Disks::Stay => None,
             Disks::BroughtBack => Some(Before::Kept),

@@ -39,7 +39,7 @@ pub struct Loaded {
 
 /// What a finding is about, for whoever knows where that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Subject {
     /// The plan of a core, by its place among the plans.
     Core(usize),
     /// A region that guests share, by its place among the regions.
@@ -102,7 +102,7 @@ impl Complaint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// What it is about.
-    pub place: Place,
+    pub place: Subject,
     /// What the board says.
     pub complaint: Complaint,
 }
@@ -206,18 +206,18 @@ impl<'a> Rehearsal<'a> {
         let configuration = self.configuration;
         for (index, plan) in configuration.cores.iter().enumerate() {
             if self.loads.get(plan.number as usize).is_none_or(Option::is_none) {
-                self.find(Place::Core(index), NoPlannedCore(plan.number).into());
+                self.find(Subject::Core(index), NoPlannedCore(plan.number).into());
             }
         }
         for (index, region) in configuration.shared.iter().enumerate() {
             match self.pool.take(0, region.size, RAM_UNIT) {
                 Ok(_) => self.regions.push(&region.name),
-                Err(error) => self.find(Place::Shared(index), error.into()),
+                Err(error) => self.find(Subject::Shared(index), error.into()),
             }
         }
         for (index, guest) in configuration.guests.iter().enumerate() {
             if let Err(complaint) = self.create(index, guest) {
-                self.find(Place::Guest(index, complaint.key()), complaint);
+                self.find(Subject::Guest(index, complaint.key()), complaint);
             }
         }
     }
@@ -228,12 +228,12 @@ impl<'a> Rehearsal<'a> {
             let Some(name) = &network.uplink else { continue };
             match uplink(machine, self.fdt, name, &self.own) {
                 Ok(device) => self.own.add(device),
-                Err(error) => self.find(Place::Network(index), error.into()),
+                Err(error) => self.find(Subject::Network(index), error.into()),
             }
         }
     }
 
-    fn find(&mut self, place: Place, complaint: Complaint) {
+    fn find(&mut self, place: Subject, complaint: Complaint) {
         self.findings.push(Finding { place, complaint });
     }
 
@@ -247,7 +247,7 @@ impl<'a> Rehearsal<'a> {
             false => give(self.fdt, guest, &self.own, others)?,
         };
         for remark in remarks(&given) {
-            self.find(Place::Guest(index, "devices"), Complaint::Remark(remark));
+            self.find(Subject::Guest(index, "devices"), Complaint::Remark(remark));
         }
         let ram = self.take_ram(guest)?;
         if let Some(hz) = self.counter_hz

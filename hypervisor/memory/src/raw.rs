@@ -20,13 +20,13 @@ use stasis_state::written::BLOCK_SIZE;
 /// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
 /// may read it.
 pub struct Raw<M> {
-    place: Place,
+    place: Backing,
     len: usize,
     machine: PhantomData<fn() -> M>,
 }
 
 /// Where memory is.
-enum Place {
+enum Backing {
     /// In one place, from this byte on.
     Together(NonNull<u8>),
     /// Where the map says.
@@ -42,7 +42,7 @@ impl<M> Raw<M> {
     /// Returns memory without a byte.
     pub const fn none() -> Self {
         let start = NonNull::<PageAligned>::dangling().cast();
-        Self { place: Place::Together(start), len: 0, machine: PhantomData }
+        Self { place: Backing::Together(start), len: 0, machine: PhantomData }
     }
 
     /// Takes `len` bytes at `start`.
@@ -56,17 +56,17 @@ impl<M> Raw<M> {
     /// If `start` or `len` is no multiple of a page.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
         assert!(start.addr().get().is_multiple_of(PAGE_SIZE) && len.is_multiple_of(PAGE_SIZE));
-        Self { place: Place::Together(start), len, machine: PhantomData }
+        Self { place: Backing::Together(start), len, machine: PhantomData }
     }
 
     /// Takes the pages of a map, which is of `len` bytes.
     pub fn mapped(map: Map, len: usize) -> Self {
-        Self { place: Place::Mapped(map), len, machine: PhantomData }
+        Self { place: Backing::Mapped(map), len, machine: PhantomData }
     }
 
     /// Gives back all frames, in pieces between which it calls `pause`.
     pub fn release(&mut self, pause: &mut dyn FnMut()) {
-        if let Place::Mapped(map) = &mut self.place {
+        if let Backing::Mapped(map) = &mut self.place {
             map.release(pause);
         }
     }
@@ -74,8 +74,8 @@ impl<M> Raw<M> {
     /// Returns the map; `None` if all is in one place.
     pub fn map(&self) -> Option<&Map> {
         match &self.place {
-            Place::Together(_) => None,
-            Place::Mapped(map) => Some(map),
+            Backing::Together(_) => None,
+            Backing::Mapped(map) => Some(map),
         }
     }
 
@@ -90,7 +90,7 @@ impl<M> Raw<M> {
     ///
     /// If it is not whole blocks, or has a map.
     pub fn into_mapped(self, frames: &'static dyn Frames) -> Result<Self, (NoMemory, Self)> {
-        let Place::Together(start) = self.place else { panic!("it has a map") };
+        let Backing::Together(start) = self.place else { panic!("it has a map") };
         assert!(self.len.is_multiple_of(BLOCK_SIZE));
         let (start, count) = (start.as_ptr().expose_provenance(), self.len / BLOCK_SIZE);
         // SAFETY: 1. The caller of `new` promised that the memory is mapped, and ours alone, for as long as `self` lives, which the map takes the place of. 2. The
@@ -109,8 +109,8 @@ impl<M> Raw<M> {
     /// Returns the address of its first byte; 0 if it is not in one place.
     pub fn address(&self) -> usize {
         match &self.place {
-            Place::Together(start) => start.addr().get(),
-            Place::Mapped(_) => 0,
+            Backing::Together(start) => start.addr().get(),
+            Backing::Mapped(_) => 0,
         }
     }
 
@@ -121,8 +121,8 @@ impl<M> Raw<M> {
     /// If it has no such byte, and a map.
     pub fn address_of(&self, offset: usize) -> u64 {
         match &self.place {
-            Place::Together(start) => (start.addr().get() + offset) as u64,
-            Place::Mapped(map) => map.address_of(offset),
+            Backing::Together(start) => (start.addr().get() + offset) as u64,
+            Backing::Mapped(map) => map.address_of(offset),
         }
     }
 
@@ -130,8 +130,8 @@ impl<M> Raw<M> {
     #[inline(always)]
     fn each(&self, bytes: Range<usize>, mut each: impl FnMut(*mut u8, Range<usize>)) {
         match &self.place {
-            Place::Together(start) => each(start.as_ptr().wrapping_add(bytes.start), bytes),
-            Place::Mapped(map) => each_page(map, bytes, &mut each),
+            Backing::Together(start) => each(start.as_ptr().wrapping_add(bytes.start), bytes),
+            Backing::Mapped(map) => each_page(map, bytes, &mut each),
         }
     }
 
@@ -143,8 +143,8 @@ impl<M> Raw<M> {
         }
         // The start is a page's, so this is a multiple of the width, too.
         Ok(match &self.place {
-            Place::Together(start) => start.as_ptr().wrapping_add(offset),
-            Place::Mapped(map) => map.place(offset),
+            Backing::Together(start) => start.as_ptr().wrapping_add(offset),
+            Backing::Mapped(map) => map.place(offset),
         })
     }
 }
@@ -190,8 +190,8 @@ impl<M: Machine> Raw<M> {
     ) -> Result<(), OutOfRange> {
         OutOfRange::check_len(at, len, self.len)?;
         OutOfRange::check_len(from_at, len, from.len)?;
-        let Place::Together(start) = self.place else { panic!("it has a map") };
-        let is_other = !matches!(from.place, Place::Together(from) if from == start);
+        let Backing::Together(start) = self.place else { panic!("it has a map") };
+        let is_other = !matches!(from.place, Backing::Together(from) if from == start);
         assert!((at | from_at).is_multiple_of(8) && (len == 0 || is_other));
         from.each(from_at..from_at + len, |from, part| {
             let to = start.as_ptr().wrapping_add(at + part.start - from_at);
@@ -263,7 +263,7 @@ impl<M: Machine> Raw<M> {
     ///
     /// [`NoFrame`] if there is no frame for it.
     pub fn make_own(&self, offset: usize) -> Result<Own, NoFrame> {
-        let Place::Mapped(map) = &self.place else { return Ok(Own::Block) };
+        let Backing::Mapped(map) = &self.place else { return Ok(Own::Block) };
         map.make_own(offset, |from, to| {
             let bytes = |at: *const u8| at.addr()..at.addr() + PAGE_SIZE;
             M::clean_and_invalidate(bytes(from));
@@ -354,8 +354,8 @@ accesses! {
 impl<M> fmt::Debug for Raw<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.place {
-            Place::Together(start) => write!(f, "{:#x} bytes at {start:p}", self.len),
-            Place::Mapped(map) => write!(f, "{:#x} bytes in {map:?}", self.len),
+            Backing::Together(start) => write!(f, "{:#x} bytes at {start:p}", self.len),
+            Backing::Mapped(map) => write!(f, "{:#x} bytes in {map:?}", self.len),
         }
     }
 }

@@ -143,7 +143,7 @@ impl<'a> Capture<'a> {
                 at = block.end;
                 let start = (block.start - part.addresses.start) as usize;
                 let bytes = start..start + (block.end - block.start) as usize;
-                let place = Place { ram: part.ram, bytes: bytes.clone(), addresses: block };
+                let place = BlockOfRam { ram: part.ram, bytes: bytes.clone(), addresses: block };
                 let piece = match part.change(start) {
                     BlockChange::Empty => None,
                     BlockChange::Unchanged => share(out, base, &place)?,
@@ -203,7 +203,7 @@ impl Part<'_> {
 }
 
 /// Where a block is: `bytes` of `ram`.
-struct Place<'a> {
+struct BlockOfRam<'a> {
     ram: &'a dyn ReadRam,
     bytes: Range<usize>,
     addresses: Range<u64>,
@@ -213,7 +213,7 @@ struct Place<'a> {
 fn share<S: Sink>(
     out: &mut Output<'_, S>,
     base: Option<&Index>,
-    place: &Place<'_>,
+    place: &BlockOfRam<'_>,
 ) -> Result<Option<Entry>, SaveError<S::Error>> {
     let index = base.ok_or(SaveError::Base(Error::NoBase))?;
     let Some(entry) = index.entry(place.addresses.start) else { return Ok(None) };

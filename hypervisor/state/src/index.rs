@@ -47,7 +47,7 @@ pub struct Piece {
 
 /// Where the content of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PageContent {
     /// All bytes of the page are 0.
     Zero,
     /// The page is this little-endian word over and over.
@@ -205,16 +205,18 @@ fn header_of(record: &[u8]) -> RecordHeader {
 }
 
 impl Piece {
-    /// Returns where the page at `address` is; [`Place::Zero`] if it is no page of the block.
-    pub fn page(&self, address: u64) -> Place {
-        let Some(offset) = address.checked_sub(self.block.address()) else { return Place::Zero };
+    /// Returns where the page at `address` is; [`PageContent::Zero`] if it is no page of the block.
+    pub fn page(&self, address: u64) -> PageContent {
+        let Some(offset) = address.checked_sub(self.block.address()) else {
+            return PageContent::Zero;
+        };
         let page = usize::try_from(offset / PAGE_SIZE as u64).unwrap_or(usize::MAX);
         match (self.block.contents().get(page), self.block.offset_of(page)) {
-            (Some(&Content::Word(word)), _) => Place::Word(word),
+            (Some(&Content::Word(word)), _) => PageContent::Word(word),
             (Some(&Content::Raw(crc)), Some(offset)) => {
-                Place::Raw { offset: self.entry.bytes().start + offset, crc }
+                PageContent::Raw { offset: self.entry.bytes().start + offset, crc }
             }
-            _ => Place::Zero,
+            _ => PageContent::Zero,
         }
     }
 }

@@ -62,7 +62,7 @@ pub use change::{Baseline, BlockChange, PageBits};
 pub use compatible::HostFacts;
 pub use envelope::{RecordHeader, RecordType};
 pub use error::{Error, LoadError, SaveError};
-pub use index::{Index, Piece, Place};
+pub use index::{Index, PageContent, Piece};
 pub use input::Source;
 pub use pages::Extents;
 pub use peek::read_name;

@@ -5,8 +5,8 @@ mod common;
 use common::{load, load_all, pl061, ram, save_all, shared, state};
 use proptest::prelude::*;
 use stasis_state::{
-    Capture, Checkpoint, Error, Index, LoadError, OutOfRange, PAGE_SIZE, Place, ReadRam, Routines,
-    Source, directory::Touched, routines::crc32c,
+    Capture, Checkpoint, Error, Index, LoadError, OutOfRange, PAGE_SIZE, PageContent, ReadRam,
+    Routines, Source, directory::Touched, routines::crc32c,
 };
 use std::{convert::Infallible, sync::LazyLock};
 
@@ -44,10 +44,10 @@ fn open(file: &[u8]) -> Result<(Checkpoint, Index), Error> {
 /// Returns the page at an address, or the first thing that is wrong.
 fn page(file: &[u8], index: &Index, address: u64) -> Result<Vec<u8>, Error> {
     let piece = index.piece(&mut &file[..], address).map_err(format_error)?;
-    Ok(match piece.map_or(Place::Zero, |piece| piece.page(address)) {
-        Place::Zero => vec![0; PAGE_SIZE],
-        Place::Word(word) => word.to_le_bytes().repeat(PAGE_SIZE / 8),
-        Place::Raw { offset, crc } => {
+    Ok(match piece.map_or(PageContent::Zero, |piece| piece.page(address)) {
+        PageContent::Zero => vec![0; PAGE_SIZE],
+        PageContent::Word(word) => word.to_le_bytes().repeat(PAGE_SIZE / 8),
+        PageContent::Raw { offset, crc } => {
             assert!(offset.is_multiple_of(PAGE_SIZE as u64));
             let page = file[offset as usize..][..PAGE_SIZE].to_vec();
             let computed = crc32c(0, &page);

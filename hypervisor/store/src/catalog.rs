@@ -47,7 +47,7 @@ pub struct Checkpoint {
     /// The volumes of its guest at its instant.
     pub(crate) instants: Option<InstantsRef>,
     /// Where it stands.
-    pub(crate) place: Place,
+    pub(crate) place: Location,
 }
 
 /// What a checkpoint is called by for ever, on whatever disk it is: random bytes. 0 is nobody.
@@ -55,14 +55,14 @@ pub type Identity = [u8; 16];
 
 /// Where the contents of a checkpoint stand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// In these runs of blocks, and no other checkpoint does. Up to version 2.
     Extents(Extents),
     /// Where the map with this root says; `None` if there are no contents. Since version 3.
     Map(Option<NodeRef>),
 }
 
-impl Place {
+impl Location {
     /// Returns the runs of blocks of a checkpoint that has no map.
     pub fn extents(&self) -> &[Extent] {
         match self {

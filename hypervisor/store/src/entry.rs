@@ -1,6 +1,6 @@
 //! An entry of the catalog, and the checkpoint that it is about: [`encode`], [`decode`].
 
-use crate::catalog::{Checkpoint, Place, valid_name};
+use crate::catalog::{Checkpoint, Location, valid_name};
 use crate::error::Error;
 use crate::layout::{
     BLOCK, Entry, EntryExtent, KINDS_IN_ENTRIES, MAPS_IN_ENTRIES, MAX_LEVEL, MapEntry, NAME_LEN,
@@ -28,7 +28,7 @@ pub(crate) fn encode(checkpoint: &Checkpoint, sets: u32) -> Entry {
     }
     entry.name[..checkpoint.name.len()].copy_from_slice(checkpoint.name.as_bytes());
     match &checkpoint.place {
-        Place::Extents(extents) => {
+        Location::Extents(extents) => {
             // At most MAX_EXTENTS.
             entry.extent_count = extents.len() as u8;
             for (stored, extent) in entry.extents.iter_mut().zip(extents) {
@@ -36,7 +36,7 @@ pub(crate) fn encode(checkpoint: &Checkpoint, sets: u32) -> Entry {
             }
             entry
         }
-        Place::Map(root) => {
+        Location::Map(root) => {
             let mut entry: MapEntry = transmute!(entry);
             (entry.identity, entry.parent) = (checkpoint.identity, checkpoint.parent);
             set_root(&mut entry, *root);
@@ -80,13 +80,13 @@ pub(crate) fn decode<E: Display + Debug>(
         if sets == KINDS_IN_ENTRIES {
             instants = InstantsRef::of(&entry, data)?;
         }
-        Place::Map(check_root(&entry, data)?)
+        Location::Map(check_root(&entry, data)?)
     } else {
         let (extents, blocks) = check_extents(entry, data)?;
         if length.div_ceil(BLOCK as u64) != blocks {
             return Err(Error::LengthMismatch { number, length, blocks });
         }
-        Place::Extents(extents)
+        Location::Extents(extents)
     };
     Ok(Checkpoint {
         number,

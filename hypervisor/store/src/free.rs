@@ -7,7 +7,7 @@
 
 use crate::block::BlockDevice;
 use crate::blockset::BlockSet;
-use crate::catalog::{Checkpoint, Place};
+use crate::catalog::{Checkpoint, Location};
 use crate::error::Error;
 use crate::layout::BLOCK;
 use crate::map::{Builder, Expected, SeenNodes, Visitor, Whose};
@@ -255,12 +255,12 @@ impl<D: BlockDevice> Store<D> {
     /// Marks what a checkpoint has but for its volumes.
     fn mark_contents(&mut self, checkpoint: &Checkpoint, marking: &mut Marking) -> Result<(), D> {
         match &checkpoint.place {
-            Place::Extents(extents) => {
+            Location::Extents(extents) => {
                 extents.iter().for_each(|extent| marking.run(*extent));
                 Ok(())
             }
-            Place::Map(None) => Ok(()),
-            Place::Map(Some(root)) => {
+            Location::Map(None) => Ok(()),
+            Location::Map(Some(root)) => {
                 let whose = Whose::Checkpoint(checkpoint.number);
                 self.visit(whose, *root, checkpoint.blocks(), marking)
             }

@@ -5,7 +5,7 @@
 
 use crate::block::BlockDevice;
 use crate::blockset::{BlockSet, PAGE_BLOCKS};
-use crate::catalog::{Checkpoint, Place};
+use crate::catalog::{Checkpoint, Location};
 use crate::layout::BLOCK;
 use crate::map::{Expected, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
@@ -157,9 +157,9 @@ impl<D: BlockDevice> Store<D> {
         };
         let _ = self.show_instants(checkpoint, visitor);
         match &checkpoint.place {
-            Place::Extents(extents) => extents.iter().for_each(|extent| visitor.run(*extent)),
-            Place::Map(None) => {}
-            Place::Map(Some(root)) => {
+            Location::Extents(extents) => extents.iter().for_each(|extent| visitor.run(*extent)),
+            Location::Map(None) => {}
+            Location::Map(Some(root)) => {
                 let whose = Whose::Checkpoint(checkpoint.number);
                 let _ = self.visit(whose, *root, checkpoint.blocks(), visitor);
             }

@@ -27,7 +27,7 @@
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{
-    Catalog, Checkpoint, IntactSlot, Place, Which, claimed_generation, shown, valid_new_name,
+    Catalog, Checkpoint, IntactSlot, Location, Which, claimed_generation, shown, valid_new_name,
 };
 use crate::error::Error;
 use crate::free::{Damage, Space, largest_of};
@@ -342,10 +342,10 @@ impl<D: BlockDevice> Store<D> {
             let known = limit.filter(|_| self.compression() == Compression::None);
             let blocks = known.map(|length| length.div_ceil(BLOCK as u64));
             self.prepare_space(blocks, limit.unwrap_or(0))?;
-            (Place::Map(None), Blocks::Mapped(Builder::default()))
+            (Location::Map(None), Blocks::Mapped(Builder::default()))
         } else {
             let extents = self.reserve(limit)?;
-            (Place::Extents(Extents::new()), Blocks::Reserved(extents, 0))
+            (Location::Extents(Extents::new()), Blocks::Reserved(extents, 0))
         };
         let checkpoint = Checkpoint {
             number: 0,

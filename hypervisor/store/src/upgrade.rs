@@ -5,7 +5,7 @@
 //! to the store next does the second part. No block of contents is read or written.
 
 use crate::block::BlockDevice;
-use crate::catalog::{Catalog, Place};
+use crate::catalog::{Catalog, Location};
 use crate::error::Error;
 use crate::layout::{BLOCK, NEW_VERSION, VERSION_OF_UNITS};
 use crate::map::Builder;
@@ -52,7 +52,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Gives maps to all checkpoints, if an upgrade was interrupted before.
     pub(crate) fn finish_upgrade(&mut self) -> Result<(), D> {
-        let is_map = |place: &Place| matches!(place, Place::Map(_));
+        let is_map = |place: &Location| matches!(place, Location::Map(_));
         if self.has_maps() && !self.list().iter().all(|one| is_map(&one.place)) {
             self.write_catalog(self.catalog.clone())?;
         }
@@ -66,7 +66,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Writes maps for the checkpoints of a catalog that have none.
     pub(crate) fn give_maps(&mut self, catalog: &mut Catalog) -> Result<(), D> {
-        let has_extents = |place: &Place| matches!(place, Place::Extents(_));
+        let has_extents = |place: &Location| matches!(place, Location::Extents(_));
         if !catalog.checkpoints.iter().any(|one| has_extents(&one.place)) {
             return Ok(());
         }
@@ -80,12 +80,12 @@ impl<D: BlockDevice> Store<D> {
 
     fn write_maps(&mut self, catalog: &mut Catalog) -> Result<(), D> {
         for checkpoint in &mut catalog.checkpoints {
-            let Place::Extents(extents) = &checkpoint.place else { continue };
+            let Location::Extents(extents) = &checkpoint.place else { continue };
             let mut builder = Builder::default();
             for extent in extents {
                 builder.push_run(self, (*extent).into())?;
             }
-            checkpoint.place = Place::Map(builder.finish(self)?);
+            checkpoint.place = Location::Map(builder.finish(self)?);
         }
         self.end_blocks()
     }

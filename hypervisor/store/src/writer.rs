@@ -3,7 +3,7 @@
 mod packing;
 
 use crate::block::BlockDevice;
-use crate::catalog::{Checkpoint, Identity, Place};
+use crate::catalog::{Checkpoint, Identity, Location};
 use crate::error::Error;
 use crate::layout::{BLOCK, MAX_INSTANTS};
 use crate::map::{BlockMap, Builder, Run};
@@ -431,10 +431,10 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
             self.write_gathered()?;
         }
         self.checkpoint.place = match &mut self.blocks {
-            Blocks::Reserved(extents, given) => Place::Extents(truncate(extents, *given)),
+            Blocks::Reserved(extents, given) => Location::Extents(truncate(extents, *given)),
             Blocks::Mapped(builder) => {
                 self.checkpoint.instants = self.store.write_instants(&self.instants, builder)?;
-                Place::Map(builder.finish(self.store)?)
+                Location::Map(builder.finish(self.store)?)
             }
         };
         self.store.end_blocks()?;

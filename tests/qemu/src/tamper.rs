@@ -12,7 +12,7 @@ use stasis_state::directory::{DirectoryHead, Entry};
 use stasis_state::envelope::{RecordHeader, RecordType};
 use stasis_state::guest::{GuestPower, GuestPowerState};
 use stasis_state::header::{Header, HeaderTail};
-use stasis_state::{Capture, GuestState, Index, Place, RegHeader, Routines, Target};
+use stasis_state::{Capture, GuestState, Index, PageContent, RegHeader, Routines, Target};
 use stasis_store::block::SECTOR;
 use stasis_store::{Store, partition};
 use xtask::disk::{self, FileDisk};
@@ -101,7 +101,7 @@ pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
     let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
     let piece = index.piece(source, address).map_err(|error| anyhow!("{error:?}"))?;
     match piece.context("the block is zeros")?.page(address) {
-        Place::Raw { offset, .. } => Ok(usize::try_from(offset)?),
+        PageContent::Raw { offset, .. } => Ok(usize::try_from(offset)?),
         other => Err(anyhow!("the page at {address:#x} is {other:?}")),
     }
 }

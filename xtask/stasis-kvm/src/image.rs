@@ -12,7 +12,7 @@ use stasis_state::guest::GuestPowerState;
 use stasis_state::machine::DeviceKind;
 use stasis_state::virtio::device_id;
 use stasis_state::{
-    Checkpoint, GuestState, Index, LoadError, PAGE_SIZE, Piece, Place, ReadRam, Source,
+    Checkpoint, GuestState, Index, LoadError, PAGE_SIZE, PageContent, Piece, ReadRam, Source,
 };
 use stasis_state::{Routines, WriteRam};
 
@@ -150,16 +150,16 @@ fn load_piece(piece: &Piece, base: u64, memory: &mut Memory, file: &mut File) ->
     while page < count {
         let first = page;
         match piece.page(address(page)) {
-            Place::Zero => page += 1,
-            Place::Word(word) => {
+            PageContent::Zero => page += 1,
+            PageContent::Word(word) => {
                 let words: Vec<u8> = word.to_le_bytes().repeat(PAGE_SIZE / size_of::<u64>());
                 memory.write(place(page), &words)?;
                 page += 1;
             }
-            Place::Raw { offset, .. } => {
+            PageContent::Raw { offset, .. } => {
                 let mut crcs = Vec::new();
                 while page < count
-                    && let Place::Raw { offset: at, crc } = piece.page(address(page))
+                    && let PageContent::Raw { offset: at, crc } = piece.page(address(page))
                     && at == offset + ((page - first) * PAGE_SIZE) as u64
                 {
                     crcs.push(crc);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use dtoolkit::fdt::Fdt;
-use stasis_host::rehearsal::{Complaint, Finding, Loaded, Place, Rehearsed, rehearse};
+use stasis_host::rehearsal::{Complaint, Finding, Loaded, Rehearsed, Subject, rehearse};
 
 use crate::archive;
 use crate::checkout::Checkout;
@@ -93,18 +93,18 @@ fn on_board(
 }
 
 /// Returns what the board says of a place, behind its line and key.
-fn said(config: &Config, written: &Written, place: Place, complaint: &Complaint) -> String {
+fn said(config: &Config, written: &Written, place: Subject, complaint: &Complaint) -> String {
     let at = written.at(place);
     let configuration = &config.configuration;
     match place {
-        Place::Core(_) => format!("{at}: {complaint}"),
-        Place::Shared(index) => {
+        Subject::Core(_) => format!("{at}: {complaint}"),
+        Subject::Shared(index) => {
             format!("{at}: shared memory \"{}\": {complaint}", configuration.shared[index].name)
         }
-        Place::Network(index) => {
+        Subject::Network(index) => {
             format!("{at}: network \"{}\": {complaint}", configuration.networks[index].name)
         }
-        Place::Guest(index, _) => {
+        Subject::Guest(index, _) => {
             let colon = if complaint.is_error() { ": " } else { "" };
             format!("{at}: guest \"{}\"{colon}{complaint}", configuration.guests[index].name)
         }

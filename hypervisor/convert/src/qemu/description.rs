@@ -56,7 +56,7 @@ pub(super) struct Subsection {
 
 /// Where a field is in the contents of its section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct FieldSpan {
     /// Offset of the first element, in bytes.
     pub offset: usize,
     /// Bytes of an element.
@@ -84,11 +84,11 @@ impl Contents {
     }
 
     /// Returns where the first field of this name is, in the contents themselves or in a subsection at any depth.
-    pub fn find(&self, name: &str) -> Option<Place> {
+    pub fn find(&self, name: &str) -> Option<FieldSpan> {
         let mut offset = 0;
         for field in &self.fields {
             if field.name == name {
-                return Some(Place {
+                return Some(FieldSpan {
                     offset,
                     size: field.size,
                     count: field.array_len.unwrap_or(1),
@@ -99,7 +99,7 @@ impl Contents {
         for subsection in &self.subsections {
             offset += subsection.header_len();
             if let Some(place) = subsection.contents.find(name) {
-                return Some(Place { offset: offset + place.offset, ..place });
+                return Some(FieldSpan { offset: offset + place.offset, ..place });
             }
             offset += subsection.contents.len()?;
         }

@@ -40,7 +40,7 @@ const TRANSPORT: &str = "virtio_mmio/state";
 
 /// A number in the contents of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct NumberAt {
     at: usize,
     len: usize,
 }
@@ -48,15 +48,15 @@ pub(super) struct Place {
 /// Where a queue is. The transport has what the driver writes, the device what it works with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueuePlaces {
-    pub num: Place,
-    pub desc: Place,
-    pub next_avail: Place,
-    pub driver: Place,
-    pub device: Place,
-    pub written_num: Place,
-    pub ready: Place,
+    pub num: NumberAt,
+    pub desc: NumberAt,
+    pub next_avail: NumberAt,
+    pub driver: NumberAt,
+    pub device: NumberAt,
+    pub written_num: NumberAt,
+    pub ready: NumberAt,
     /// The low and the high half of the addresses of the descriptors, and of either ring.
-    pub written: [[Place; 2]; 3],
+    pub written: [[NumberAt; 2]; 3],
 }
 
 /// Where things are in a section.
@@ -128,38 +128,38 @@ impl Layout {
         Err(self.other("it has another number of queues than Stasis's"))
     }
 
-    pub fn status(&self) -> Place {
-        Place { at: SELECTORS, len: 1 }
+    pub fn status(&self) -> NumberAt {
+        NumberAt { at: SELECTORS, len: 1 }
     }
 
-    pub fn interrupt_status(&self) -> Place {
-        Place { at: SELECTORS + 1, len: 1 }
+    pub fn interrupt_status(&self) -> NumberAt {
+        NumberAt { at: SELECTORS + 1, len: 1 }
     }
 
-    pub fn queue_sel(&self) -> Place {
-        Place { at: SELECTORS + 2, len: 2 }
+    pub fn queue_sel(&self) -> NumberAt {
+        NumberAt { at: SELECTORS + 2, len: 2 }
     }
 
     /// Returns the place of the lower half of the features that the driver has accepted, which are as a whole at [`Self::driver_features`].
-    pub fn driver_features_low(&self) -> Place {
-        Place { at: SELECTORS + 4, len: 4 }
+    pub fn driver_features_low(&self) -> NumberAt {
+        NumberAt { at: SELECTORS + 4, len: 4 }
     }
 
-    pub fn driver_features(&self) -> Place {
-        Place { at: self.features, len: 8 }
+    pub fn driver_features(&self) -> NumberAt {
+        NumberAt { at: self.features, len: 8 }
     }
 
-    pub fn features_sel(&self) -> Place {
-        Place { at: 0, len: 4 }
+    pub fn features_sel(&self) -> NumberAt {
+        NumberAt { at: 0, len: 4 }
     }
 
-    pub fn driver_features_sel(&self) -> Place {
-        Place { at: 4, len: 4 }
+    pub fn driver_features_sel(&self) -> NumberAt {
+        NumberAt { at: 4, len: 4 }
     }
 
     /// Returns the places of the halves of the features that the driver has written, which the device accepts with FEATURES_OK.
-    pub fn written_features(&self) -> [Place; 2] {
-        [Place { at: self.transport, len: 4 }, Place { at: self.transport + 4, len: 4 }]
+    pub fn written_features(&self) -> [NumberAt; 2] {
+        [NumberAt { at: self.transport, len: 4 }, NumberAt { at: self.transport + 4, len: 4 }]
     }
 
     /// Returns the place of a number of what the device has of its own.
@@ -167,15 +167,15 @@ impl Layout {
     /// # Errors
     ///
     /// [`Error::Virtio`] if it has less than that.
-    pub fn own(&self, bytes: Range<usize>) -> Result<Place, Error> {
-        let place = Place { at: self.own.start + bytes.start, len: bytes.len() };
+    pub fn own(&self, bytes: Range<usize>) -> Result<NumberAt, Error> {
+        let place = NumberAt { at: self.own.start + bytes.start, len: bytes.len() };
         let is_there = place.at + place.len <= self.own.end;
         if is_there { Ok(place) } else { Err(self.other("it lacks what such a device has")) }
     }
 
     /// Returns the places of queue `n`, which is there.
     pub fn queue(&self, n: usize) -> QueuePlaces {
-        let place = |at, len| Place { at, len };
+        let place = |at, len| NumberAt { at, len };
         let own = self.queues + n * QUEUE;
         let rings = self.rings + n * RINGS;
         let transport = self.transport + WRITTEN_FEATURES + n * TRANSPORT_QUEUE;
@@ -226,7 +226,7 @@ impl Pass<'_> {
     /// # Errors
     ///
     /// [`Error::FieldTooSmall`] if it does not fit where it goes.
-    pub fn number<N>(&mut self, place: Place, value: &mut N) -> Result<(), Error>
+    pub fn number<N>(&mut self, place: NumberAt, value: &mut N) -> Result<(), Error>
     where
         N: Copy + Into<u64> + TryFrom<u64>,
     {
@@ -255,7 +255,7 @@ impl Pass<'_> {
     /// # Errors
     ///
     /// None: both halves fit.
-    pub fn halves(&mut self, [low, high]: [Place; 2], value: &mut u64) -> Result<(), Error> {
+    pub fn halves(&mut self, [low, high]: [NumberAt; 2], value: &mut u64) -> Result<(), Error> {
         let (mut l, mut h) = (*value as u32, (*value >> 32) as u32);
         self.number(low, &mut l)?;
         self.number(high, &mut h)?;

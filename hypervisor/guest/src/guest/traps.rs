@@ -200,7 +200,8 @@ impl Guest {
         let now = self.clock.now(host.counter());
         let Vcpu { core, system, debug, identity, .. } = &mut **vcpu;
         let debug_is_kept = host.is_debugged();
-        let mut vcpu_state = sysreg::Vcpu { core, system, debug, debug_is_kept, identity, now };
+        let mut vcpu_state =
+            sysreg::TrapState { core, system, debug, debug_is_kept, identity, now };
         match sysreg::handle(access, &mut vcpu_state) {
             // Maintenance by set and way acts on this core's caches alone, as on any machine. A vCPU stays on its core for its life, so nothing more
             // is needed.

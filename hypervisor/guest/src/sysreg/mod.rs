@@ -21,7 +21,7 @@ use stasis_devices::machine::GICD_BASE;
 use debug::{DebugRegister, while_locked};
 
 /// The parts of a vCPU's state that trapped registers read and change.
-pub struct Vcpu<'a> {
+pub struct TrapState<'a> {
     /// General registers of the vCPU.
     pub core: &'a mut Core,
     /// Record of the vCPU's system registers. Only those are used that are not in the hardware while the vCPU is loaded: ACTLR_EL1 and the physical
@@ -97,7 +97,7 @@ const OSLSR_LOCKED: u64 = 1 << 1;
 
 /// Carries out a trapped access, and returns what the caller must do.
 #[inline]
-pub fn handle(access: SystemAccess, vcpu: &mut Vcpu<'_>) -> Outcome {
+pub fn handle(access: SystemAccess, vcpu: &mut TrapState<'_>) -> Outcome {
     let register = classify(access.encoding, vcpu);
     let written = general(vcpu.core, access.rt);
     let value = match (register, access.is_read) {
@@ -156,7 +156,7 @@ pub fn read_often(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64)
 
 /// Returns how the register of an encoding is answered: DDI 0487, D17 and the tables of D22.3. Encodings are written as op0, op1, CRn, CRm, op2.
 #[inline]
-fn classify(encoding: u16, vcpu: &Vcpu<'_>) -> Register {
+fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
     if let Some(value) = read_alone(encoding, vcpu.identity, || vcpu.now) {
         return Register::ReadOnly(value);
     }

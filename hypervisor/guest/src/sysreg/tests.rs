@@ -29,7 +29,7 @@ impl Records {
 
     fn handle(&mut self, encoding: u16, rt: u8, is_read: bool) -> Outcome {
         let access = SystemAccess { encoding, rt, is_read };
-        let mut vcpu = Vcpu {
+        let mut vcpu = TrapState {
             core: &mut self.core,
             system: &mut self.system,
             debug: &mut self.debug,

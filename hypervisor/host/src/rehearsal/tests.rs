@@ -17,7 +17,10 @@ fn rehearsed(guests: Vec<GuestConfig>, change: impl FnOnce(&mut Configuration)) 
     rehearse(&configuration, Fdt::new(&dtb).unwrap(), LOADED).unwrap()
 }
 
-fn said(guests: Vec<GuestConfig>, change: impl FnOnce(&mut Configuration)) -> Vec<(Place, String)> {
+fn said(
+    guests: Vec<GuestConfig>,
+    change: impl FnOnce(&mut Configuration),
+) -> Vec<(Subject, String)> {
     let findings = rehearsed(guests, change).findings;
     findings.iter().map(|finding| (finding.place, finding.complaint.to_string())).collect()
 }
@@ -43,8 +46,8 @@ fn cores_that_the_board_lacks_are_said_of_plans_and_guests() {
     let plan = CoreConfig { number: 3, frame_us: 10_000, windows: [window].into() };
     let said = said([wants].into(), |configuration| configuration.cores.push(plan));
     let expected = [
-        (Place::Core(0), "core 3 has a frame, and is not there".to_string()),
-        (Place::Guest(0, "cores"), "it wants core 3; there are 2".to_string()),
+        (Subject::Core(0), "core 3 has a frame, and is not there".to_string()),
+        (Subject::Guest(0, "cores"), "it wants core 3; there are 2".to_string()),
     ];
     assert_eq!(said, expected);
 }
@@ -54,7 +57,7 @@ fn guests_that_do_not_fit_are_said_and_those_behind_them_are_made() {
     let guests = [guest("a", 2800 * MIB), guest("b", 1000 * MIB), guest("c", 512 * MIB)];
     let said = said(guests.into(), |_| ());
     assert_eq!(said.len(), 1, "{said:?}");
-    assert_eq!(said[0].0, Place::Guest(1, "memory"));
+    assert_eq!(said[0].0, Subject::Guest(1, "memory"));
     assert!(said[0].1.starts_with("it needs 1000 MiB of RAM; "), "{said:?}");
 }
 
@@ -84,10 +87,10 @@ fn a_region_without_memory_is_said_and_so_are_its_guests() {
     let regions = [region("small", 4096), region("large", 5000 * MIB)];
     let said =
         said([guest("a", 2 * MIB)].into(), |configuration| configuration.shared.extend(regions));
-    assert_eq!((said.len(), said[0].0), (2, Place::Shared(1)));
+    assert_eq!((said.len(), said[0].0), (2, Subject::Shared(1)));
     assert!(said[0].1.starts_with("it needs 5000 MiB of RAM"), "{said:?}");
     let lacks = "there is no shared memory \"large\"".to_string();
-    assert_eq!(said[1], (Place::Guest(0, "name"), lacks));
+    assert_eq!(said[1], (Subject::Guest(0, "name"), lacks));
 }
 
 #[test]
@@ -111,7 +114,7 @@ fn devices_that_are_not_there_or_are_taken_are_said() {
     assert_eq!(texts[0], "the machine has no device \"/soc/none@1\"");
     assert!(texts[1].ends_with("is in use by Stasis itself, or shares a page with one that is"));
     assert!(texts[2].starts_with("guest \"c\" has "), "{texts:?}");
-    assert!(found.iter().all(|finding| matches!(finding.place, Place::Guest(_, "devices"))));
+    assert!(found.iter().all(|finding| matches!(finding.place, Subject::Guest(_, "devices"))));
 }
 
 #[test]
@@ -130,7 +133,7 @@ fn a_counter_slower_than_the_boards_is_said_where_the_tree_tells_it() {
     let dtb = board.to_dtb();
     let configuration = Configuration { guests: [slow()].into(), ..Configuration::default() };
     let said = rehearse(&configuration, Fdt::new(&dtb).unwrap(), LOADED).unwrap();
-    assert_eq!(said.findings[0].place, Place::Guest(0, "counter-frequency"));
+    assert_eq!(said.findings[0].place, Subject::Guest(0, "counter-frequency"));
     assert_eq!(said.free_at_first, said.free_at_last);
 }
 
@@ -210,7 +213,7 @@ fn an_uplink_that_is_not_there_is_said_and_one_that_is_there_is_no_guests() {
             "its uplink \"/soc/mmc@7e340000\" is no network card that Stasis drives: those of virtio-mmio are",
         ),
     ] {
-        assert_eq!(said(uplink, quiet()), [(Place::Network(0), expected.to_string())]);
+        assert_eq!(said(uplink, quiet()), [(Subject::Network(0), expected.to_string())]);
     }
     let wants = GuestConfig {
         devices: ["/virtio_mmio@fd003a00".into()].into(),

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use super::{Place, base, output::Output};
+use super::{BlockOfRam, base, output::Output};
 use crate::{
     Index,
     block::{Block, Content},
@@ -34,10 +34,10 @@ impl Pages {
         &mut self,
         out: &mut Output<'_, S>,
         base: Option<&Index>,
-        place: &Place<'_>,
+        place: &BlockOfRam<'_>,
         changed: &PageBits,
     ) -> Result<Option<Entry>, SaveError<S::Error>> {
-        let Place { ram, bytes, addresses } = place;
+        let BlockOfRam { ram, bytes, addresses } = place;
         let count = bytes.len() / PAGE_SIZE;
         let is_changed = |page: usize| changed.contains(page);
         let old = match base {

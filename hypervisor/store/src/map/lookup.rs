@@ -2,7 +2,7 @@
 
 use super::{Node, NodeRef, Run, Whose};
 use crate::block::BlockDevice;
-use crate::catalog::{Checkpoint, Place};
+use crate::catalog::{Checkpoint, Location};
 use crate::error::Error;
 use crate::layout::BLOCK;
 use crate::space::{Extent, locate};
@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 #[derive(Debug)]
 pub(crate) struct BlockMap {
     number: u64,
-    place: Place,
+    place: Location,
     blocks: u32,
     /// The root, and then a node of each level below it.
     path: Vec<(NodeRef, Node)>,
@@ -45,7 +45,7 @@ impl BlockMap {
         store: &mut Store<D>,
         index: u32,
     ) -> Result<Option<Run>, D> {
-        if let Place::Extents(extents) = &self.place {
+        if let Location::Extents(extents) = &self.place {
             return Ok(locate(extents, index.into()).map(Run::from));
         }
         let Some(leaf) = self.leaf(store, index)? else { return Ok(None) };
@@ -62,7 +62,7 @@ impl BlockMap {
         store: &mut Store<D>,
         index: u32,
     ) -> Result<Option<Found>, D> {
-        let Place::Map(Some(root)) = self.place else { return Ok(None) };
+        let Location::Map(Some(root)) = self.place else { return Ok(None) };
         if index >= self.blocks {
             return Ok(None);
         }
@@ -83,7 +83,7 @@ impl BlockMap {
 
     /// How many nodes are above this one.
     fn depth_of(&self, node: &NodeRef) -> usize {
-        let Place::Map(Some(root)) = self.place else { return 0 };
+        let Location::Map(Some(root)) = self.place else { return 0 };
         usize::from(root.level - node.level)
     }
 

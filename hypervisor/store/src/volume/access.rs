@@ -1,6 +1,6 @@
 //! Reads and writes volumes: [`Volumes`].
 
-use super::map::{Open, Place, VolumeMap};
+use super::map::{NodeIndex, Open, VolumeMap};
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::Error;
 use crate::free::UnderWay;
@@ -297,7 +297,7 @@ impl<D: BlockDevice> Store<D> {
     fn write_in_leaf(
         &mut self,
         map: &mut VolumeMap,
-        (leaf, mut nth): (Place, u32),
+        (leaf, mut nth): (NodeIndex, u32),
         mut from: &[u8],
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
@@ -359,7 +359,7 @@ impl<D: BlockDevice> Store<D> {
     pub(super) fn make_room_for(
         &mut self,
         map: &mut VolumeMap,
-        place: Place,
+        place: NodeIndex,
         more: u64,
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {

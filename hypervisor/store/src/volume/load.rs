@@ -3,7 +3,7 @@
 //! [`MAX_UNITS`] bound what all maps in use take. Where there is no more, the node that was used least recently is dropped, whosesoever it is, unless it has changed. Before so much has changed that reads would find no memory, a write
 //! writes what has changed (`seal`); a read never does.
 
-use super::map::{Open, Place, UPPER_UNITS, VolumeMap};
+use super::map::{NodeIndex, Open, UPPER_UNITS, VolumeMap};
 use super::table::Table;
 use crate::block::BlockDevice;
 use crate::error::Error;
@@ -22,7 +22,7 @@ impl<D: BlockDevice> Store<D> {
     pub(super) fn load(
         &mut self,
         map: &mut VolumeMap,
-        place: Place,
+        place: NodeIndex,
         make: bool,
     ) -> Result<bool, D> {
         self.uses += 1;
@@ -52,7 +52,7 @@ impl<D: BlockDevice> Store<D> {
     pub(super) fn table<'m>(
         &mut self,
         map: &'m mut VolumeMap,
-        leaf: Place,
+        leaf: NodeIndex,
     ) -> Result<Option<&'m mut Table>, D> {
         let is_there = self.load(map, leaf, false)?;
         Ok(if is_there { map.table_mut(leaf) } else { None })
@@ -60,7 +60,11 @@ impl<D: BlockDevice> Store<D> {
 
     /// Brings a node and all above it into memory, and notes that they will differ from what is on the disk. Whoever asks for it has seen to it that there is
     /// [room](Self::make_room_for) for them.
-    pub(super) fn load_to_change(&mut self, map: &mut VolumeMap, place: Place) -> Result<(), D> {
+    pub(super) fn load_to_change(
+        &mut self,
+        map: &mut VolumeMap,
+        place: NodeIndex,
+    ) -> Result<(), D> {
         if place.0 < map.top {
             self.load_to_change(map, VolumeMap::above(place))?;
         }

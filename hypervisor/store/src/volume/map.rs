@@ -36,12 +36,12 @@ pub(crate) struct VolumeMap {
 }
 
 /// The level of a node, and how many nodes of that level are before it.
-pub(super) type Place = (u8, u32);
+pub(super) type NodeIndex = (u8, u32);
 
 /// A node in memory.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub place: Place,
+    pub place: NodeIndex,
     /// When it was used last, by the store's count of uses.
     pub used: u64,
     /// Whether it differs from what is on the disk.
@@ -66,7 +66,7 @@ pub(super) const UPPER_UNITS: usize = 2;
 impl Content {
     /// Returns a node of zeros with this place and number of children.
     fn empty<E: Display + Debug>(
-        (level, _): Place,
+        (level, _): NodeIndex,
         children: usize,
     ) -> core::result::Result<Self, Error<E>> {
         if level == 0 {
@@ -125,19 +125,19 @@ impl VolumeMap {
     }
 
     /// Returns the leaf that is about a block, and the block's place in it.
-    pub(super) fn leaf_of(index: u32) -> (Place, u32) {
+    pub(super) fn leaf_of(index: u32) -> (NodeIndex, u32) {
         ((0, index / LEAF_BLOCKS), index % LEAF_BLOCKS)
     }
 
     /// Returns how many blocks a node maps.
-    pub(super) fn span(&self, (level, nth): Place) -> u32 {
+    pub(super) fn span(&self, (level, nth): NodeIndex) -> u32 {
         let width = Node::width(level);
         let rest = u64::from(self.blocks).saturating_sub(width * u64::from(nth));
         rest.min(width) as u32
     }
 
     /// Returns the node above one that is not the root.
-    pub(super) fn above((level, nth): Place) -> Place {
+    pub(super) fn above((level, nth): NodeIndex) -> NodeIndex {
         (level + 1, nth / MAX_CHILDREN as u32)
     }
 
@@ -161,18 +161,18 @@ impl VolumeMap {
         u64::from(self.top) + 1
     }
 
-    fn find(&self, place: Place) -> core::result::Result<usize, usize> {
+    fn find(&self, place: NodeIndex) -> core::result::Result<usize, usize> {
         self.kept.binary_search_by_key(&place, |node| node.place)
     }
 
     /// Returns a node that is in memory.
-    pub(super) fn get_mut(&mut self, place: Place) -> Option<&mut Kept> {
+    pub(super) fn get_mut(&mut self, place: NodeIndex) -> Option<&mut Kept> {
         let at = self.find(place).ok()?;
         self.kept.get_mut(at)
     }
 
     /// Returns the table of a leaf that is in memory.
-    pub(super) fn table_mut(&mut self, leaf: Place) -> Option<&mut Table> {
+    pub(super) fn table_mut(&mut self, leaf: NodeIndex) -> Option<&mut Table> {
         match &mut self.get_mut(leaf)?.content {
             Content::Leaf(table) => table.first_mut(),
             Content::Upper(_) => None,
@@ -180,7 +180,7 @@ impl VolumeMap {
     }
 
     /// Returns what is known of a node that is the root, or below one that is in memory; `None` if all below it is zeros.
-    pub(super) fn node_ref(&self, place: Place) -> Option<NodeRef> {
+    pub(super) fn node_ref(&self, place: NodeIndex) -> Option<NodeRef> {
         if place.0 == self.top {
             return self.root;
         }
@@ -190,7 +190,7 @@ impl VolumeMap {
     }
 
     /// Notes what is known of a node that is the root, or below one that is in memory.
-    pub(super) fn set_node_ref(&mut self, place: Place, node: Option<NodeRef>) {
+    pub(super) fn set_node_ref(&mut self, place: NodeIndex, node: Option<NodeRef>) {
         if place.0 == self.top {
             self.root = node;
         } else if let Some(Kept { content: Content::Upper(entries), .. }) =
@@ -204,7 +204,7 @@ impl VolumeMap {
     /// Puts a node into memory: what a node on the disk says, or zeros.
     pub(super) fn keep<E: Display + Debug>(
         &mut self,
-        place: Place,
+        place: NodeIndex,
         node: Option<&Node>,
     ) -> core::result::Result<(), Error<E>> {
         let Err(at) = self.find(place) else { return Ok(()) };
@@ -221,7 +221,7 @@ impl VolumeMap {
     }
 
     /// Drops a node from memory.
-    pub(super) fn drop_node(&mut self, place: Place) {
+    pub(super) fn drop_node(&mut self, place: NodeIndex) {
         if let Ok(at) = self.find(place) {
             self.kept.remove(at);
         }
@@ -229,7 +229,7 @@ impl VolumeMap {
 }
 
 /// Returns the child with a place, of those of the node above it; `None` if it is not there.
-fn child(entries: &[ChildEntry], (level, nth): Place) -> Option<NodeRef> {
+fn child(entries: &[ChildEntry], (level, nth): NodeIndex) -> Option<NodeRef> {
     let ChildEntry { block, crc, count, .. } = entries.get(nth as usize % MAX_CHILDREN)?;
     let node = NodeRef { block: block.get(), crc: crc.get(), count: count.get(), level };
     Some(node).filter(|node| node.block != 0)
@@ -240,7 +240,7 @@ impl VolumeMap {
     fn show<D: BlockDevice>(
         &self,
         store: &mut Store<D>,
-        (place, node): (Place, NodeRef),
+        (place, node): (NodeIndex, NodeRef),
         visitor: &mut dyn Visitor,
     ) -> Result<(), D> {
         if self.find(place).is_ok() {

@@ -1,6 +1,6 @@
 //! Makes parts of a volume zeros, which stand nowhere: [`Store::zero_volume`].
 
-use super::map::{Open, Place, VolumeMap};
+use super::map::{NodeIndex, Open, VolumeMap};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
@@ -60,7 +60,7 @@ impl<D: BlockDevice> Store<D> {
     fn zero_in_leaf(
         &mut self,
         map: &mut VolumeMap,
-        (leaf, blocks): (Place, Range<u32>),
+        (leaf, blocks): (NodeIndex, Range<u32>),
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
         if leaf.0 < map.top {
@@ -87,7 +87,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Makes a leaf one that is not there: the nodes above it change alone.
-    fn clear_leaf(&mut self, map: &mut VolumeMap, leaf: Place) -> Result<(), D> {
+    fn clear_leaf(&mut self, map: &mut VolumeMap, leaf: NodeIndex) -> Result<(), D> {
         if leaf.0 < map.top {
             self.load_to_change(map, VolumeMap::above(leaf))?;
         }

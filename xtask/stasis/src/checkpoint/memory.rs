@@ -11,7 +11,7 @@ use anyhow::{Error, Result, ensure};
 use stasis_state::memory::{Extent, Kind};
 use stasis_state::routines::Page;
 use stasis_state::{
-    Checkpoint, Error as FormatError, Extents, LoadError, PAGE_SIZE, Place, RecordHeader,
+    Checkpoint, Error as FormatError, Extents, LoadError, PAGE_SIZE, PageContent, RecordHeader,
     RecordType, Source,
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -158,10 +158,10 @@ impl Index {
         };
         let mut page = [0; PAGE_SIZE];
         let piece = index.piece(source, address).map_err(anyhow_of)?;
-        match piece.map_or(Place::Zero, |piece| piece.page(address)) {
-            Place::Zero => {}
-            Place::Word(word) => page.as_chunks_mut().0.fill(word.to_le_bytes()),
-            Place::Raw { offset, crc } => {
+        match piece.map_or(PageContent::Zero, |piece| piece.page(address)) {
+            PageContent::Zero => {}
+            PageContent::Word(word) => page.as_chunks_mut().0.fill(word.to_le_bytes()),
+            PageContent::Raw { offset, crc } => {
                 source.read_at(offset, &mut page)?;
                 ensure!(
                     (routines().crc32c)(0, &page) == crc,

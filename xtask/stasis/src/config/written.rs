@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use stasis_host::rehearsal::Place;
+use stasis_host::rehearsal::Subject;
 
 use super::hint::{self, line_number};
 use super::raw::RawFile;
@@ -40,21 +40,21 @@ impl Written {
     }
 
     /// Returns the line and the key of what a board complains of. The configuration was read, so that the place is there.
-    pub fn at(&self, place: Place) -> String {
+    pub fn at(&self, place: Subject) -> String {
         match place {
-            Place::Core(index) => {
+            Subject::Core(index) => {
                 let span = self.file.cores[index].get_ref().span(None, "number");
                 self.place(span, "number")
             }
-            Place::Shared(index) => {
+            Subject::Shared(index) => {
                 let span = self.file.shared[index].get_ref().span("size");
                 self.place(span, "size")
             }
-            Place::Network(index) => {
+            Subject::Network(index) => {
                 let span = self.file.networks[index].get_ref().span("uplink");
                 self.place(span, "uplink")
             }
-            Place::Guest(index, key) => self.of_guest(index, key),
+            Subject::Guest(index, key) => self.of_guest(index, key),
         }
     }
 
