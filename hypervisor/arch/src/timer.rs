@@ -96,31 +96,56 @@ pub(crate) fn save_virtual(registers: &mut SystemRegisters) {
 }
 
 /// Returns whether the virtual timer fires where CNTVOFF_EL2 is ahead of the counter, as it is for a guest that has seen more time than this machine
-/// since its power-on. Waits for some 10 ms.
+/// since its power-on. Waits for some microseconds, or longer where the timers can't be set as fast.
 ///
 /// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of CVAL + offset for "never". There, such a timer must be
 /// [nudged](crate::world::Loaded::nudge_timer). The answer is found by a trial.
 ///
 /// # Safety
 ///
-/// No [`Loaded`](crate::world::Loaded) of this core is alive: its virtual timer would be lost.
+/// No [`Loaded`](crate::world::Loaded) of this core is alive: its virtual timer would be lost. EL2 has set no deadline.
 pub unsafe fn fires_across_zero() -> bool {
-    /// Milliseconds until the trial timer is due: longer than it takes to arm the timer, even under an emulator.
-    const MILLISECONDS: u64 = 5;
+    /// Ticks per second, of the first trial's length: 20 us.
+    const FIRST: u64 = 50_000;
+    // Longer than it takes to set two timers, even under an emulator that has much else to do: the length is doubled until that is so.
+    let mut ticks = (frequency() / FIRST).max(1);
+    loop {
+        // SAFETY: no guest is loaded on this core and EL2 has set no deadline, by the caller.
+        if let Some(fires) = unsafe { try_across_zero(ticks) } {
+            return fires;
+        }
+        ticks *= 2;
+    }
+}
+
+/// Sets the virtual timer across zero, and EL2's own timer for one tick later, and returns whether the first has fired when the second has: an emulator looks at both by
+/// the same clock. Returns `None` if the virtual timer was due in `ticks` ticks before both were set.
+///
+/// # Safety
+///
+/// No guest is loaded on this core, and EL2 has set no deadline.
+unsafe fn try_across_zero(ticks: u64) -> Option<bool> {
     const AHEAD: u64 = 1 << 40;
     const IMASK: u64 = 2;
     const ISTATUS: u64 = 4;
-    let ticks = frequency() * MILLISECONDS / 1000;
-    let start = counter();
+    let due = counter() + ticks;
     let mut trial = SystemRegisters::default();
-    *trial.cntv_cval_el0 = start + AHEAD + ticks;
+    *trial.cntv_cval_el0 = due + AHEAD;
     *trial.cntv_ctl_el0 = ENABLE | IMASK;
     load_virtual(AHEAD.wrapping_neg(), &trial);
-    while counter() < start + 2 * ticks {
+    // SAFETY: EL2's physical timer acts by its interrupt alone, which is masked. EL2 has set no deadline, by the caller.
+    unsafe {
+        msr!("cnthp_cval_el2", due + 1);
+        msr!("cnthp_ctl_el2", ENABLE | IMASK);
+    }
+    // The barrier of the counter is behind both.
+    let is_in_time = counter() < due;
+    while is_in_time && mrs!("cnthp_ctl_el2") & ISTATUS == 0 {
         core::hint::spin_loop();
     }
+    stop_deadline();
     save_virtual(&mut trial);
-    *trial.cntv_ctl_el0 & ISTATUS != 0
+    is_in_time.then_some(*trial.cntv_ctl_el0 & ISTATUS != 0)
 }
 
 /// Makes the virtual timer compare again, where it does not notice by itself that its time has come.
