@@ -1,6 +1,7 @@
 //! The boot archive that the machine was started with: the configuration of its guests, and their images.
 
 use crate::machine::Machine;
+use crate::storage::{self, Unserved};
 use alloc::string::String;
 use alloc::vec::Vec;
 use spin::Once;
@@ -29,6 +30,9 @@ pub enum BootError {
     /// The configuration breaks a rule.
     #[error(transparent)]
     Configuration(#[from] ConfigError),
+    /// The configuration wants what this image does not have.
+    #[error(transparent)]
+    Unserved(#[from] Unserved),
 }
 
 static BOOT: Once<BootArchive> = Once::new();
@@ -41,6 +45,7 @@ pub fn open(machine: &Machine) -> Result<&'static BootArchive, BootError> {
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let files = Archive::open(bytes)?;
     let configuration = config::parse(files.file(config::FILE_NAME)?)?;
+    storage::check(&configuration)?;
     Ok(BOOT.call_once(|| BootArchive { files, configuration }))
 }
 

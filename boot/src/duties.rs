@@ -1,11 +1,11 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, channel, console, debug, disks, loading, notes, starved, terminal};
+use crate::{care, chores, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
-use stasis_host::chores::{self, Chores};
+use stasis_host::chores::{self as host, Chores};
 use stasis_run::above::Above;
 use stasis_run::domain::Domain;
 use stasis_run::network::uplink;
@@ -32,16 +32,16 @@ struct Console<'w, 't>(&'w mut Work<'t>);
 
 impl Chores for Console<'_, '_> {
     fn command(&mut self) -> bool {
-        console::serve(self.0) | channel::serve(self.0)
+        chores::command(self.0)
     }
 
     fn duty(&mut self) -> bool {
-        starved::serve(self.0.task) | debug::serve(self.0.task) | care::serve(self.0)
+        starved::serve(self.0.task) | chores::duty(self.0) | care::serve(self.0)
     }
 
     fn load(&mut self) -> bool {
         // The task has moved some frames at the beginning of its turn.
-        loading::serve(self.0) | disks::serve(self.0) | uplink::has_work()
+        chores::load(self.0) | uplink::has_work()
     }
 
     fn next_due(&mut self) -> Option<u64> {
@@ -51,14 +51,10 @@ impl Chores for Console<'_, '_> {
 
 /// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
 pub fn next_due(work: &Work) -> Option<u64> {
-    notes::next_due()
-        .into_iter()
-        .chain(loading::next_due(work.task))
-        .chain(channel::next_due())
-        .min()
+    notes::next_due().into_iter().chain(chores::next_due(work)).min()
 }
 
 /// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.
 pub fn serve(work: &mut Work) -> Option<u64> {
-    chores::turn(&mut Console(work), timer::counter)
+    host::turn(&mut Console(work), timer::counter)
 }

@@ -5,9 +5,8 @@ use crate::archive::{self, BootArchive};
 use crate::devices::{self, DevicesError};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
-use crate::storage::NoStore;
 use crate::work::Work;
-use crate::{channel, disks, notes, plans, smp, terminal, uplinks};
+use crate::{chores, disks, notes, plans, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,7 +18,7 @@ use stasis_guest::given::Given;
 use stasis_guest::image;
 use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
-use stasis_host::config::{self, Configuration, GuestConfig};
+use stasis_host::config::GuestConfig;
 use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
 use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
@@ -79,7 +78,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
             return;
         }
     };
-    work.storage.verify_writes(boot.configuration.store.verify_writes);
+    work.storage.configure(&boot.configuration.store);
     plans::init(&boot.configuration.cores);
     uplinks::init(machine, &boot.configuration.networks);
     shared::init(&boot.configuration.shared, &mut || work.task.yield_now());
@@ -88,20 +87,7 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
             log::error!("guest \"{}\": {error}", guest.name);
         }
     }
-    warn_of_no_store(&boot.configuration, work);
-}
-
-/// Warns of guests whose configuration asks for checkpoints, if there is no store.
-fn warn_of_no_store(configuration: &Configuration, work: &mut Work) {
-    let in_need = config::in_need_of_a_store(configuration);
-    if in_need.is_empty() {
-        return;
-    }
-    if let Err(why) = work.with_store(|_| Ok::<_, NoStore>(())) {
-        for (guest, key) in in_need {
-            log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
-        }
-    }
+    work.storage.warn_if_lacking(&boot.configuration, work.task);
 }
 
 /// Makes a guest as the boot archive configures it, and adds it to those of the machine.
@@ -115,7 +101,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &given, can_leave, base, &mut ram)?;
-    ram.finish_writing(&mut || channel::yield_now(task));
+    ram.finish_writing(&mut || chores::yield_now(task));
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
     add(placement, guest, vcpus, ram, given, state).map(drop)
@@ -123,7 +109,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
 
 /// Takes RAM for a guest, which is all zeros.
 fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
-    let pause = &mut || channel::yield_now(task);
+    let pause = &mut || chores::yield_now(task);
     match config.overcommit {
         true => Ram::overcommitted(config.memory, pause),
         false => Ram::take(config.memory_map.lowest(), config.memory, pause),
@@ -180,7 +166,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
         let made = load(boot, config, domain.given(), can_leave, there.start, ram)?;
-        ram.finish_writing(&mut || channel::yield_now(task));
+        ram.finish_writing(&mut || chores::yield_now(task));
         Ok::<_, CreationError>(made)
     };
     let (guest, vcpus) = match fresh {
@@ -191,7 +177,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
         }
         None => {
             let ram = parked.overwrite(task);
-            ram.zero_all(&mut || channel::yield_now(task));
+            ram.zero_all(&mut || chores::yield_now(task));
             load(ram, task)?
         }
     };
@@ -281,7 +267,7 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     terminal::forget(domain);
     turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory(task);
-    ram.give_back(&mut || channel::yield_now(task));
+    ram.give_back(&mut || chores::yield_now(task));
     GUESTS.lock().give_back(domain.number, stage2);
     Ok(())
 }

@@ -5,28 +5,22 @@
 
 #![no_std]
 #![no_main]
+#![cfg_attr(not(feature = "full"), allow(dead_code, reason = "commands alone use it"))]
 
 extern crate alloc;
 
-mod answer;
 mod archive;
 mod at_el1;
 mod care;
-mod catalog;
-mod channel;
-mod checkpoint;
-mod clone;
-mod console;
-mod debug;
 mod devices;
-mod disks;
 mod duties;
 mod early;
 mod firmware;
+#[cfg(feature = "full")]
+mod full;
 mod guests;
-mod identity;
-mod instant;
-mod loading;
+#[cfg(not(feature = "full"))]
+mod lean;
 mod logger;
 mod machine;
 mod memory;
@@ -35,17 +29,15 @@ mod output;
 mod panic;
 mod plans;
 mod registry;
-mod resume;
 mod smp;
 mod starved;
-mod storage;
-mod stream;
-mod terminal;
-mod typed;
 mod uplinks;
-mod volumes;
 mod work;
 
+#[cfg(feature = "full")]
+use full::*;
+#[cfg(not(feature = "full"))]
+use lean::*;
 use machine::Machine;
 use stasis_arch::{mmu, timer};
 use stasis_host::board::{Uart, UartKind};
@@ -94,7 +86,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
         // SAFETY: 1. The device tree says that the frame is a PL031's; the final translation maps it as a device. 2. The driver only reads it.
         Pl031::new(unsafe { Frame::new(device.frame.start as usize) })
     });
-    // SAFETY: there is no guest yet, so none is loaded on this core.
+    // SAFETY: there is no guest yet, so none is loaded on this core, and nobody has set a deadline.
     let timer_fires = unsafe { timer::fires_across_zero() };
     clock::init(rtc, !timer_fires);
     let gic = machine.gic.unwrap_or_else(|error| panic::give_up(&error));
@@ -116,16 +108,14 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
     random::init(&machine.seed);
-    identity::init(&machine);
+    chores::prepare(&machine);
     stasis_run::above::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`
     // leaves out the image with its heap and stacks, and what the firmware has put into RAM. Nobody has taken any of the rest.
     unsafe { pool::init(free) };
     let mut work = Work { task: &mut task, storage: &mut storage };
     guests::init(&machine, gic.gicv, &mut work);
-    // First, for who has seen the console's prompt may use the channel.
-    channel::init(&machine);
-    console::init(machine.uart.device.intid);
+    chores::open(&machine);
     let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
     turns::serve_console(ready, task, work)
 }

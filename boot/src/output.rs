@@ -1,6 +1,5 @@
 //! The console's UART behind a lock. Only the [console](crate::console), a [panic](crate::panic) and, while it has the line, the [channel](crate::channel) write to it.
 
-use crate::channel::line;
 use crate::early;
 use core::fmt::{self, Write};
 use spin::Once;
@@ -31,15 +30,8 @@ impl Write for Lines {
     }
 }
 
-/// Writes bytes as they are, on the console's line or, while the channel has that, in frames. Takes the lock of the UART.
-pub fn write_bytes(bytes: &[u8]) {
-    if !line::keep_said(bytes) {
-        write_raw(bytes);
-    }
-}
-
 /// Writes bytes as they are, whoever has the line. Takes the lock of the UART.
-pub fn write_raw(bytes: &[u8]) {
+pub fn write_bytes(bytes: &[u8]) {
     if let Some(uart) = UART.get() {
         let uart = uart.lock();
         bytes.iter().for_each(|byte| uart.write(*byte));

@@ -1,6 +1,6 @@
 //! Builds the hypervisor's image, the guests, and `stasis-kvm`. One run of cargo never builds both, because their features would mix.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
@@ -61,6 +61,39 @@ impl Quick {
     }
 }
 
+/// What the image is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Edition {
+    /// All that Stasis can do.
+    #[default]
+    Full,
+    /// Partitions alone: no console, channel, debugger or store.
+    Lean,
+}
+
+impl Edition {
+    /// Returns what a person asks for by `--lean`.
+    pub fn of(lean: bool) -> Self {
+        if lean { Self::Lean } else { Self::Full }
+    }
+
+    /// Returns cargo's options for the features.
+    fn features(self) -> &'static [&'static str] {
+        match self {
+            Self::Full => &[],
+            Self::Lean => &["--no-default-features"],
+        }
+    }
+
+    /// Returns the name of the folder of the image and its symbols.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Full => "stasis",
+            Self::Lean => "stasis/lean",
+        }
+    }
+}
+
 /// How something is compiled.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -70,13 +103,15 @@ pub struct Settings {
     pub flags: Vec<String>,
     /// Whether the hypervisor is to be there soon rather than small.
     pub quick: Quick,
+    /// What the hypervisor's image is for.
+    pub edition: Edition,
 }
 
 impl Settings {
     /// Returns the settings of the checkout's own builds.
     fn usual(workspace: &Workspace) -> Self {
         let quick = Quick::from_environment();
-        Self { target: workspace.target().to_owned(), flags: Vec::new(), quick }
+        Self { target: workspace.target().to_owned(), quick, ..Self::default() }
     }
 
     /// Returns the settings of a build that is measured.
@@ -103,38 +138,56 @@ pub fn hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
     hypervisor_with(workspace, &Settings::usual(workspace))
 }
 
-/// Builds the hypervisor as it is released, and returns its files.
+/// Builds the hypervisor for this purpose, and returns its files.
+pub fn hypervisor_for(workspace: &Workspace, edition: Edition) -> Result<Hypervisor> {
+    hypervisor_with(workspace, &Settings { edition, ..Settings::usual(workspace) })
+}
+
+/// Builds the hypervisor as it is released, for this purpose, and returns its files.
 ///
 /// # Errors
 ///
 /// The environment asks for a quick build, or the build fails.
-pub fn measured_hypervisor(workspace: &Workspace) -> Result<Hypervisor> {
-    hypervisor_with(workspace, &Settings::measured(workspace)?)
+pub fn measured_hypervisor(workspace: &Workspace, edition: Edition) -> Result<Hypervisor> {
+    hypervisor_with(workspace, &Settings { edition, ..Settings::measured(workspace)? })
 }
 
 /// Builds the hypervisor in this way, and returns its files.
 pub fn hypervisor_with(workspace: &Workspace, settings: &Settings) -> Result<Hypervisor> {
     setup::rust::ensure(workspace)?;
-    report::step("building the hypervisor");
+    report::step(match settings.edition {
+        Edition::Full => "building the hypervisor",
+        Edition::Lean => "building the lean hypervisor",
+    });
     let shell = shell(workspace)?;
     let (cargo, target) = (cargo(), &settings.target);
     let flags = settings.rustflags(HYPERVISOR, settings.quick.flags());
-    let profile = settings.quick.profile();
+    let (profile, features) = (settings.quick.profile(), settings.edition.features());
     cmd!(
         shell,
-        "{cargo} build --profile {profile} --package stasis --target {HYPERVISOR} --target-dir {target} --config {flags}"
+        "{cargo} build --profile {profile} --package stasis {features...} --target {HYPERVISOR} --target-dir {target} --config {flags}"
     )
     .quiet()
     .run()?;
-    let elf = target.join(HYPERVISOR).join(profile).join("stasis");
+    let folder = target.join(settings.edition.folder());
+    std::fs::create_dir_all(&folder).context("cannot make the image's folder")?;
+    let elf = keep_elf(target.join(HYPERVISOR).join(profile).join("stasis"), &folder, settings)?;
     let flat = elf::flatten(&read(&elf)?).with_context(|| format!("in {}", elf.display()))?;
     elf::check_image(&flat).with_context(|| format!("in {}", elf.display()))?;
-    let folder = target.join("stasis");
-    std::fs::create_dir_all(&folder).context("cannot make the image's folder")?;
     let image = folder.join("Image");
     write(&image, &flat)?;
     report::note(format_args!("{}: {}", workspace.show(&image), report::size(flat.len() as u64)));
     Ok(Hypervisor { image, elf })
+}
+
+/// Returns the path of the ELF file that cargo has made. That of a lean image is a copy: the next build of the whole one has the same name.
+fn keep_elf(made: PathBuf, folder: &Path, settings: &Settings) -> Result<PathBuf> {
+    if settings.edition == Edition::Full {
+        return Ok(made);
+    }
+    let kept = folder.join("stasis");
+    std::fs::copy(&made, &kept).with_context(|| format!("cannot copy {}", made.display()))?;
+    Ok(kept)
 }
 
 /// The feature of the guests' package that its programs need; without it there is only its library.

@@ -41,9 +41,14 @@ enum Task {
     /// Build the hypervisor's image, the bare-metal guests, and stasis-kvm
     #[command(
         after_help = "The image is target/stasis/Image, an arm64 Linux Image as boot loaders take it. \
-                      stasis-kvm is a static program for Linux on arm64, to be copied there."
+                      stasis-kvm is a static program for Linux on arm64, to be copied there.\n\
+                      With --lean, the image alone is built, as target/stasis/lean/Image: for partitions, without a console, a channel, a debugger and a store."
     )]
-    Build,
+    Build {
+        /// Only the image, without console, channel, debugger and store
+        #[arg(long)]
+        lean: bool,
+    },
     /// Install what is lacking; the other commands do so by themselves
     #[command(after_help = setup::DETAILS)]
     Setup,
@@ -65,7 +70,10 @@ impl Task {
             Self::Run(arguments) => run::main(workspace, arguments),
             Self::Test { name } => test::main(workspace, name.as_deref()),
             Self::Miri => miri::main(workspace),
-            Self::Build => {
+            Self::Build { lean: true } => {
+                build::hypervisor_for(workspace, build::Edition::Lean).map(drop)
+            }
+            Self::Build { lean: false } => {
                 build::hypervisor(workspace)?;
                 build::guests(workspace)?;
                 build::kvm(workspace).map(drop)

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use stasis_client::Target;
-use stasis_host::config::Configuration;
+use stasis_host::config::{Configuration, lean};
 use stasis_tool::suggest::nearest;
 
 use crate::board::{self, Board};
+use crate::build::Edition;
 use crate::config::{Config, Source};
 use crate::console::PROMPT;
 use crate::disk::lock::{self, Access};
@@ -51,6 +52,9 @@ pub struct Arguments {
     /// Where the console is, instead of this terminal
     #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT")]
     pub serial: Option<Target>,
+    /// Stasis without console, channel, debugger and store: what guests print is shown line by line
+    #[arg(long, conflicts_with_all = ["disk", "plain"])]
+    pub lean: bool,
     /// Start the guest on QEMU's own machine, without Stasis, to compare
     #[arg(long)]
     pub plain: bool,
@@ -61,21 +65,25 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, options: Arguments) -> Result<()> {
-    let (plain, serial) = (options.plain, options.serial.clone());
+    let (plain, lean, serial) = (options.plain, options.lean, options.serial.clone());
     let machine = machine(workspace, options)?;
-    let what = if plain { "the guest on QEMU alone" } else { "Stasis" };
+    let what = match (plain, lean) {
+        (true, _) => "the guest on QEMU alone",
+        (_, true) => "Stasis, lean",
+        _ => "Stasis",
+    };
     match &serial {
         Some(at) => report::step(format_args!(
             "starting {what}; `stasis console {at}` is its console, Ctrl-C ends QEMU"
         )),
-        None if plain => report::step("starting the guest on QEMU alone; Ctrl-A X ends it"),
+        None if plain || lean => report::step(format_args!("starting {what}; Ctrl-A X ends it")),
         None => report::step(
             "starting Stasis; `help` tells its commands, Ctrl-] leaves a guest, Ctrl-A X ends QEMU",
         ),
     }
     let folder = workspace.folder("stasis")?;
     let socket = ChannelSocket::at(folder.join("channel"))?;
-    let machine = match plain {
+    let machine = match plain || lean {
         true => machine,
         false => {
             let channel = socket.target();
@@ -111,16 +119,20 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
     let machine = if options.plain {
         plain(workspace, &config)?
     } else {
-        let image = build::hypervisor(workspace)?.image;
+        let image = build::hypervisor_for(workspace, Edition::of(options.lean))?.image;
         let archive = archive::from_config(workspace, &config)?;
         let path = workspace.folder("stasis")?.join("run.cpio");
         archive.save(&path)?;
-        let disk = open_disk(workspace, disk)?;
-        board.check_disk(&disk)?;
-        // QEMU would refuse a disk that is in use, too, but without saying who uses it.
-        drop(lock::open(&disk, Access::Exclusive)?);
         let cpus = cores_in(&config.configuration).max(2);
-        Machine::stasis(image, Some(&path)).disk(disk).board(board).cpus(cpus)
+        let machine = Machine::stasis(image, Some(&path)).cpus(cpus);
+        match options.lean {
+            true => {
+                // Before QEMU starts; the image would say so, too.
+                lean::check(&config.configuration)?;
+                machine.board(board)
+            }
+            false => with_store(workspace, machine, disk, board)?,
+        }
     };
     let machine = with_devices(machine, &options)?;
     let machine = match options.smp {
@@ -131,6 +143,20 @@ pub fn machine(workspace: &Workspace, options: Arguments) -> Result<Machine> {
         Some(memory) => machine.memory(format!("{}M", memory >> 20)),
         None => machine,
     })
+}
+
+/// Adds the disk with the checkpoints, and the board.
+fn with_store(
+    workspace: &Workspace,
+    machine: Machine,
+    disk: Option<PathBuf>,
+    board: Board,
+) -> Result<Machine> {
+    let disk = open_disk(workspace, disk)?;
+    board.check_disk(&disk)?;
+    // QEMU would refuse a disk that is in use, too, but without saying who uses it.
+    drop(lock::open(&disk, Access::Exclusive)?);
+    Ok(machine.disk(disk).board(board))
 }
 
 /// Returns as many cores as a configuration names: the highest number, and one.

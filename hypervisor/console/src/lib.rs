@@ -11,6 +11,7 @@ mod backlog;
 pub mod command;
 mod console;
 pub mod line;
+pub mod lines;
 pub mod mux;
 mod ring;
 pub mod several;

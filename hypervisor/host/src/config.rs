@@ -7,6 +7,7 @@
 mod check;
 mod core_plan;
 mod error;
+pub mod lean;
 mod memory_map;
 mod network;
 mod policy;

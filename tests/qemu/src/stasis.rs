@@ -265,6 +265,14 @@ impl<'l> Setup<'l> {
 
     /// Starts it, and waits for Stasis's first prompt.
     pub fn boot(self) -> Result<Stasis> {
+        let mut stasis = self.start()?;
+        let greeting = stasis.qemu.console.wait_for(PROMPT, BOOT_TIME)?;
+        stasis.greeting = greeting.lines().map(|line| line.trim().to_owned()).collect();
+        Ok(stasis)
+    }
+
+    /// Starts it, and waits for nothing.
+    pub fn start(self) -> Result<Stasis> {
         let transcript = self.lab.next_transcript();
         // Taken, before another machine looks for one.
         write(&transcript, b"")?;
@@ -292,10 +300,7 @@ impl<'l> Setup<'l> {
         for argument in self.arguments {
             machine = machine.arg(argument);
         }
-        let mut stasis = Stasis { qemu: machine.start()?, transcript, greeting: Vec::new() };
-        let greeting = stasis.qemu.console.wait_for(PROMPT, BOOT_TIME)?;
-        stasis.greeting = greeting.lines().map(|line| line.trim().to_owned()).collect();
-        Ok(stasis)
+        Ok(Stasis { qemu: machine.start()?, transcript, greeting: Vec::new() })
     }
 
     fn write_archive(&self, path: &Path) -> Result<Option<PathBuf>> {

@@ -55,11 +55,15 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
     }
     flat.insert("boot, alone".to_owned(), numbers.boot.alone);
     flat.insert("boot, Stasis".to_owned(), numbers.boot.stasis);
+    flat.insert("boot, Stasis, of 3 GiB".to_owned(), numbers.boot.large);
     for (step, instructions) in &numbers.boot.steps {
         flat.insert(format!("boot, {step}"), *instructions);
     }
     for (name, size) in &numbers.sections {
         flat.insert(format!("section {name}"), *size);
+    }
+    for (name, size) in &numbers.lean {
+        flat.insert(format!("lean image's section {name}"), *size);
     }
     for (name, size) in &numbers.crates {
         flat.insert(format!("code of {name}"), *size);
@@ -99,6 +103,7 @@ pub mod tests {
             boot: Boot::default(),
             sections: [(".text".to_owned(), 1000)].into(),
             crates: BTreeMap::new(),
+            lean: BTreeMap::new(),
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Run {
     pub accesses: Vec<Accesses>,
     /// Instructions from the reset to the guest's `main`.
     pub boot: u64,
+    /// Instructions from the reset to the `main` of a guest of 3 GiB; 0 without Stasis.
+    pub large_boot: u64,
     /// Stasis's steps of the boot, with the instructions of each.
     pub steps: Vec<(String, u64)>,
 }
@@ -73,23 +75,26 @@ pub struct Meter {
     archive: PathBuf,
     /// The archive with the guest that has the device. The other results must come from a guest without one.
     with_device: PathBuf,
+    /// The archive with the guest that has 3 GiB of RAM.
+    large: PathBuf,
 }
 
 impl Meter {
     /// Packs the guest into archives.
     pub fn new(workspace: &Workspace, image: PathBuf, guest: PathBuf) -> Result<Self> {
         let folder = workspace.folder("stasis")?;
-        let packed = |name: &str, devices| {
+        let packed = |name: &str, memory, devices| {
             let guest_config =
-                GuestConfig { vcpus: 2, devices, ..GuestConfig::new("bench", "bench", 32 << 20) };
+                GuestConfig { vcpus: 2, devices, ..GuestConfig::new("bench", "bench", memory) };
             let configuration = Configuration { guests: vec![guest_config], ..Default::default() };
             let archive = folder.join(name);
             write(&archive, &archive::pack(&configuration, &[("bench", &read(&guest)?)])?)?;
             anyhow::Ok(archive)
         };
-        let archive = packed("bench.cpio", Vec::new())?;
-        let with_device = packed("bench-device.cpio", vec![DEVICE.to_owned()])?;
-        Ok(Self { image, guest, archive, with_device })
+        let archive = packed("bench.cpio", 32 << 20, Vec::new())?;
+        let with_device = packed("bench-device.cpio", 32 << 20, vec![DEVICE.to_owned()])?;
+        let large = packed("bench-large.cpio", 3 << 30, Vec::new())?;
+        Ok(Self { image, guest, archive, with_device, large })
     }
 
     /// Returns the results of two runs, which must be the same.
@@ -107,7 +112,7 @@ impl Meter {
         let machine = counting(Machine::plain(&self.guest, None)).cpus(cores);
         let mut machine = machine.memory("64M").start()?;
         let (boot, results) = results(&mut machine.console)?;
-        Ok(Run { results, accesses: Vec::new(), boot, steps: Vec::new() })
+        Ok(Run { results, accesses: Vec::new(), boot, large_boot: 0, steps: Vec::new() })
     }
 
     /// Returns the machine under Stasis on which `operation` can be traced.
@@ -116,17 +121,21 @@ impl Meter {
         counting(Machine::stasis(&self.image, Some(archive)))
     }
 
-    /// Runs the guest under Stasis, without the device and with it, and on more cores. Only the cost of the device's interrupt is of the second run.
+    /// Runs the guest under Stasis, without the device and with it, on more cores, and with more memory. Only the cost of the device's interrupt is of the second run, and
+    /// the boot of the large guest of the last one.
     pub fn under_stasis(&self) -> Result<Run> {
-        let usual = self.run(&self.archive, 2)?.with(OF_DEVICE, self.run(&self.with_device, 2)?)?;
-        let more = |run: Run, cores| run.and(cores, &self.run(&self.archive, cores)?);
-        MORE_CORES.into_iter().try_fold(usual, more)
+        let run = |archive, cores| self.run(archive, cores, "1G");
+        let usual = run(&self.archive, 2)?.with(OF_DEVICE, run(&self.with_device, 2)?)?;
+        let more = |all: Run, cores| all.and(cores, &run(&self.archive, cores)?);
+        let all = MORE_CORES.into_iter().try_fold(usual, more)?;
+        Ok(Run { large_boot: self.run(&self.large, 2, "4G")?.boot, ..all })
     }
 
-    fn run(&self, archive: &Path, cores: u32) -> Result<Run> {
+    fn run(&self, archive: &Path, cores: u32, memory: &str) -> Result<Run> {
         let room = tempfile::tempdir()?;
         let log = room.path().join("log");
-        let mut machine = counting(Machine::stasis(&self.image, Some(archive))).cpus(cores);
+        let machine = counting(Machine::stasis(&self.image, Some(archive)));
+        let mut machine = machine.cpus(cores).memory(memory);
         for event in EVENTS {
             machine = machine.arg("-trace").arg(event);
         }
@@ -140,7 +149,7 @@ impl Meter {
         machine.kill()?;
         let log = Log::parse(&String::from_utf8_lossy(&read(&log)?));
         let accesses = log.by_operation(results.len())?;
-        Ok(Run { results, accesses, boot: log.guest_begins + begun, steps })
+        Ok(Run { results, accesses, boot: log.guest_begins + begun, large_boot: 0, steps })
     }
 }
 
@@ -216,7 +225,7 @@ mod tests {
     fn run(costs: &[(&str, u64)]) -> Run {
         let cost = |min| Cost { min, median: min };
         let results = costs.iter().map(|(name, min)| ((*name).to_owned(), cost(*min))).collect();
-        Run { results, accesses: Vec::new(), boot: 8288, steps: Vec::new() }
+        Run { results, accesses: Vec::new(), boot: 8288, large_boot: 0, steps: Vec::new() }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::build::Edition;
 use crate::workspace::{Workspace, read};
 use crate::{build, output, report, setup};
 use accesses::Accesses;
@@ -81,6 +82,9 @@ struct Operation {
 struct Boot {
     alone: u64,
     stasis: u64,
+    /// With a guest of 3 GiB; 0 in runs from before that was measured.
+    #[serde(default)]
+    large: u64,
     /// Stasis's steps in their order. The rest is the way from the last step to the guest's `main`.
     steps: Vec<(String, u64)>,
 }
@@ -96,6 +100,9 @@ struct Numbers {
     sections: BTreeMap<String, u64>,
     /// Bytes of code of each crate.
     crates: BTreeMap<String, u64>,
+    /// Bytes of the lean image's sections in memory; none in runs from before there was one.
+    #[serde(default)]
+    lean: BTreeMap<String, u64>,
 }
 
 /// What the command takes.
@@ -235,7 +242,7 @@ fn draw(file: &Path, svg: &str) -> Result<()> {
 /// Builds everything that a machine needs.
 fn prepare(workspace: &Workspace) -> Result<(Meter, Built)> {
     setup::qemu::ensure(workspace)?;
-    let hypervisor = build::measured_hypervisor(workspace)?;
+    let hypervisor = build::measured_hypervisor(workspace, Edition::Full)?;
     let guests = build::guests(workspace)?;
     let meter = Meter::new(workspace, hypervisor.image.clone(), guests.join("bench"))?;
     Ok((meter, Built { image: hypervisor.image, elf: hypervisor.elf, guests }))
@@ -287,13 +294,20 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     let switches = pair.measure()?;
     let pages = built.pages(workspace)?;
     let elf = read(&built.elf)?;
+    let lean = read(&build::measured_hypervisor(workspace, Edition::Lean)?.elf)?;
     Ok(Numbers {
         operations,
         switches,
         pages,
-        boot: Boot { alone: alone.boot, stasis: stasis.boot, steps: stasis.steps },
+        boot: Boot {
+            alone: alone.boot,
+            stasis: stasis.boot,
+            large: stasis.large_boot,
+            steps: stasis.steps,
+        },
         sections: image::sections(&elf)?,
         crates: image::crates(&elf)?,
+        lean: image::sections(&lean)?,
     })
 }
 

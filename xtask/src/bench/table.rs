@@ -55,6 +55,8 @@ pub fn all(numbers: &Numbers) -> String {
     bytes(&mut text, &numbers.sections);
     text += "\nBytes of .text, by crate\n\n";
     bytes(&mut text, &numbers.crates);
+    text += "\nBytes of the lean image in memory, by section\n\n";
+    bytes(&mut text, &numbers.lean);
     text
 }
 
@@ -161,7 +163,8 @@ fn boot(text: &mut String, boot: &Boot) {
     let steps = boot.steps.iter().map(|(name, took)| (name.as_str(), *took));
     let whole = [("alone", boot.alone), ("Stasis", boot.stasis)];
     let last = ("the rest", boot.stasis.saturating_sub(in_steps));
-    for (name, took) in whole.into_iter().chain(steps).chain([last]) {
+    let large = ("Stasis, with a guest of 3 GiB", boot.large);
+    for (name, took) in whole.into_iter().chain(steps).chain([last, large]) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{name:<30}{took:>12}");
     }

@@ -5,6 +5,7 @@
 
 mod board;
 mod channel;
+mod clearing;
 mod clones;
 mod clones_long;
 mod console;
@@ -24,6 +25,7 @@ mod golden;
 mod handlers;
 mod images;
 mod ipi;
+mod lean;
 mod linux;
 mod list_registers;
 mod live;
@@ -174,6 +176,9 @@ fn main() -> ExitCode {
             a_card_that_is_pulled_is_waited_for_and_another_one_is_told_from_it,
             what_a_linux_has_touched_first_is_loaded_first,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
+        clearing:
+            a_guest_of_three_gib_finds_zeros,
+            who_gets_the_memory_of_another_finds_zeros_whatever_is_done;
         clones:
             original_and_clones_go_on_from_the_instant_and_see_nothing_of_each_other,
             a_clone_is_bit_for_bit_its_original,
@@ -348,6 +353,9 @@ fn main() -> ExitCode {
             probe_sees_what_it_sees_on_plain_qemu;
         times:
             a_timer_set_to_never_leaves_its_guest_alone;
+        lean:
+            guests_run_and_start_again_beside_a_window,
+            what_it_can_not_serve_is_refused_by_its_key;
         linux:
             linux_goes_on_in_another_machine,
             linux_that_resets_its_machine_starts_again,

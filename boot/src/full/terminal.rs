@@ -2,7 +2,7 @@
 //!
 //! The public functions take the lock of [`CONSOLE`], so their callers must not hold it. [`crate::console`] reads what is typed.
 
-use crate::channel::{attach, events};
+use crate::channel::{attach, events, line};
 use crate::output;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -22,7 +22,7 @@ struct Uart;
 
 impl Terminal for Uart {
     fn send(&mut self, bytes: &[u8]) {
-        output::write_bytes(bytes);
+        line::say(bytes);
     }
 }
 

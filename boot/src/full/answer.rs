@@ -2,8 +2,7 @@
 //!
 //! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first and sent later.
 
-use crate::channel::Ticket;
-use crate::output;
+use crate::channel::{Ticket, line};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -50,7 +49,7 @@ impl Answer {
             To::Console | To::Nobody => {
                 for piece in self.bytes.chunks(PIECE) {
                     task.yield_now();
-                    output::write_bytes(piece);
+                    line::say(piece);
                 }
             }
         }
@@ -66,7 +65,7 @@ impl Answer {
                 // Writing to a vector does not fail.
                 let percent = (done * 10).checked_div(total).unwrap_or(0) * 10;
                 let _ = writeln!(self, "... {what}: {percent}%");
-                output::write_bytes(&self.bytes);
+                line::say(&self.bytes);
                 self.bytes.clear();
             }
             To::Console | To::Nobody => {}

@@ -10,11 +10,14 @@
 mod disk;
 
 use crate::machine::Machine;
+use crate::work::Work;
 use alloc::vec::Vec;
 use disk::Driver;
 pub use disk::{Disk, DiskError};
 use stasis_console::text::Size;
 use stasis_host::board::Device;
+pub use stasis_host::config::lean::Unserved;
+use stasis_host::config::{self, Configuration, StoreConfig};
 use stasis_hw::sdhci::Sdhci;
 use stasis_hw::{sd, virtio_blk};
 use stasis_run::interrupts;
@@ -85,6 +88,15 @@ fn open(
     Ok(store.map_device(Disk::keep))
 }
 
+/// Returns that this image can serve all that a configuration asks for.
+///
+/// # Errors
+///
+/// None.
+pub fn check(_: &Configuration) -> Result<(), Unserved> {
+    Ok(())
+}
+
 impl Storage {
     /// Returns whether there is a store, or a card with one may be put in.
     pub fn may_have_a_store(&self) -> bool {
@@ -117,13 +129,26 @@ impl Storage {
         (Self { store, slots, lost, verify_writes: true }, device)
     }
 
-    /// Sets whether what is written to a card is read again and compared. At first it is.
-    pub fn verify_writes(&mut self, verify: bool) {
-        self.verify_writes = verify;
-        if !verify && !self.slots.is_empty() {
+    /// Takes over what the boot archive says of the store: whether what is written to a card is read again and compared. At first it is.
+    pub fn configure(&mut self, config: &StoreConfig) {
+        self.verify_writes = config.verify_writes;
+        if !self.verify_writes && !self.slots.is_empty() {
             log::warn!(
                 "what is written to the SD card is not read again, as verify-writes = false wants it"
             );
+        }
+    }
+
+    /// Warns of guests whose configuration asks for checkpoints, if there is no store.
+    pub fn warn_if_lacking(&mut self, configuration: &Configuration, task: &mut Task) {
+        let in_need = config::in_need_of_a_store(configuration);
+        if in_need.is_empty() {
+            return;
+        }
+        if let Err(why) = self.with_store(task, |_| Ok::<_, NoStore>(())) {
+            for (guest, key) in in_need {
+                log::warn!("guest \"{}\": {key} comes to nothing: {why}", guest.name);
+            }
         }
     }
 
@@ -178,5 +203,19 @@ impl Storage {
             store = disk.and_then(|disk| open(disk, task, &mut self.lost));
         }
         store.inspect_err(|error| self.store = Err(error.clone()))
+    }
+}
+
+impl Work<'_> {
+    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see [`Disk::task`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no store, or the error of `action`.
+    pub fn with_store<T, E: From<NoStore>>(
+        &mut self,
+        action: impl FnOnce(&mut Store<Disk>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.storage.with_store(self.task, action)
     }
 }

@@ -128,15 +128,22 @@ pub fn leave(task: &mut Task) {
         drop(waiting);
         for piece in said.chunks(PIECE) {
             task.yield_now();
-            output::write_raw(piece);
+            output::write_bytes(piece);
         }
     }
     CONSOLES.lock().leave();
     terminal::redraw(task);
 }
 
+/// Says bytes as they are, for the console: on its line or, while the channel has that, in frames. Takes the lock of the UART.
+pub fn say(bytes: &[u8]) {
+    if !keep_said(bytes) {
+        output::write_bytes(bytes);
+    }
+}
+
 /// Keeps what the console says while its line is the channel's. Returns whether it is.
-pub fn keep_said(bytes: &[u8]) -> bool {
+fn keep_said(bytes: &[u8]) -> bool {
     if !has_console() {
         return false;
     }
@@ -186,7 +193,7 @@ pub fn send(task: &mut Task, frame: Frame) {
             task.yield_now();
             match own {
                 Some(uart) => piece.iter().for_each(|byte| uart.write(*byte)),
-                None => output::write_raw(piece),
+                None => output::write_bytes(piece),
             }
         }
     });

@@ -1,0 +1,24 @@
+//! The whole image: what a machine has with a console, a channel for programs, and a store of checkpoints and disks. [`crate::lean`](../lean) is what there is instead of it in an image
+//! without the feature `full`.
+//!
+//! The rest of the crate uses [`aid`], [`chores`], [`disks`], [`storage`] and [`terminal`], which both have, and nothing else of it.
+
+pub mod aid;
+pub mod answer;
+pub mod catalog;
+pub mod channel;
+pub mod checkpoint;
+pub mod chores;
+pub mod clone;
+pub mod console;
+pub mod debug;
+pub mod disks;
+pub mod identity;
+pub mod instant;
+pub mod loading;
+pub mod resume;
+pub mod storage;
+pub mod stream;
+pub mod terminal;
+pub mod typed;
+pub mod volumes;

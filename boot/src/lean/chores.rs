@@ -1,0 +1,36 @@
+//! The chores that people and programs give the task of core 0: none. It makes guests, and starts those again that have stopped.
+
+use crate::machine::Machine;
+use crate::work::Work;
+use stasis_run::turns::Task;
+
+/// Makes nothing ready: there are no checkpoints that would have identities.
+pub fn prepare(_: &Machine) {}
+
+/// Opens nothing. What is typed is not read.
+pub fn open(_: &Machine) {}
+
+/// Returns that there is no command.
+pub fn command(_: &mut Work) -> bool {
+    false
+}
+
+/// Returns that there is no debugger.
+pub fn duty(_: &mut Work) -> bool {
+    false
+}
+
+/// Returns that nothing is loaded, and no guest has a disk.
+pub fn load(_: &mut Work) -> bool {
+    false
+}
+
+/// Returns that nothing is planned.
+pub fn next_due(_: &Work) -> Option<u64> {
+    None
+}
+
+/// Lets others run whose turn it is.
+pub fn yield_now(task: &mut Task) {
+    task.yield_now();
+}
