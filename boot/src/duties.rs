@@ -1,7 +1,7 @@
 //! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
 
 use crate::work::Work;
-use crate::{care, chores, notes, starved, terminal};
+use crate::{care, chores, clearing, notes, starved, terminal};
 use alloc::sync::Arc;
 use stasis_arch::timer;
 use stasis_guest::stop::Stopped;
@@ -41,7 +41,7 @@ impl Chores for Console<'_, '_> {
 
     fn load(&mut self) -> bool {
         // The task has moved some frames at the beginning of its turn.
-        chores::load(self.0) | uplink::has_work()
+        chores::load(self.0) | uplink::has_work() | clearing::serve()
     }
 
     fn next_due(&mut self) -> Option<u64> {
@@ -51,7 +51,7 @@ impl Chores for Console<'_, '_> {
 
 /// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
 pub fn next_due(work: &Work) -> Option<u64> {
-    notes::next_due().into_iter().chain(chores::next_due(work)).min()
+    notes::next_due().into_iter().chain(chores::next_due(work)).chain(clearing::next_due()).min()
 }
 
 /// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.

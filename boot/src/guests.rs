@@ -6,7 +6,7 @@ use crate::devices::{self, DevicesError};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::work::Work;
-use crate::{chores, disks, notes, plans, smp, terminal, uplinks};
+use crate::{chores, clearing, disks, notes, plans, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -107,12 +107,14 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     add(placement, guest, vcpus, ram, given, state).map(drop)
 }
 
-/// Takes RAM for a guest, which is all zeros.
+/// Takes RAM for a guest, which is all zeros. It is cleared as it is touched, unless devices may touch it.
 fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
     let pause = &mut || chores::yield_now(task);
-    match config.overcommit {
-        true => Ram::overcommitted(config.memory, pause),
-        false => Ram::take(config.memory_map.lowest(), config.memory, pause),
+    let lowest = config.memory_map.lowest();
+    match (config.overcommit, config.dma_trusted) {
+        (true, _) => Ram::overcommitted(config.memory, pause),
+        (false, true) => Ram::take(lowest, config.memory, pause),
+        (false, false) => Ram::take_stale(lowest, config.memory),
     }
 }
 
@@ -229,6 +231,7 @@ pub fn add(
     notes::begin(&domain, archive::guest(&domain.name), state);
     turns::assign(&domain);
     GUESTS.lock().enter(number, &domain.name, domain.clone());
+    clearing::begin();
     Ok(domain)
 }
 

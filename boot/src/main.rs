@@ -12,6 +12,7 @@ extern crate alloc;
 mod archive;
 mod at_el1;
 mod care;
+mod clearing;
 mod devices;
 mod duties;
 mod early;

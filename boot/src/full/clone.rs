@@ -10,7 +10,7 @@ use crate::guests::{self, GuestError};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
-use crate::{archive, notes, plans, registry, volumes};
+use crate::{archive, clearing, notes, plans, registry, volumes};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
@@ -103,6 +103,8 @@ pub fn clone(
     if domain.look().missing > 0 {
         work.with_store(|store| loading::finish(store, domain, out).map_err(CloneError::from))?;
     }
+    // Not while the guest stands still.
+    clearing::finish(work.task, domain);
     let volumes = domain.volumes();
     let (Taken { mut state, ram, did, pause_micros }, copies) = match volumes.is_empty() {
         true => (take(work.task, domain)?, Vec::new()),

@@ -1,5 +1,6 @@
 //! What guests print, line by line, each with its guest's name, for a machine without a console: [`Lines`].
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::terminal::{Terminal, say};
@@ -32,7 +33,7 @@ impl Lines {
             _ => line.push(byte),
         }
         if byte == b'\n' || line.len() == LONGEST {
-            let text = alloc::string::String::from_utf8_lossy(line);
+            let text = String::from_utf8_lossy(line);
             say(terminal, format_args!("{}| {}\n", Harmless(name), Harmless(text)));
             line.clear();
         }
@@ -49,7 +50,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::String;
 
     /// Returns what is shown when guest 0, `a`, and guest 2, `b`, send these bytes in turns.
     fn shown(bytes: &[(usize, &[u8])]) -> String {

@@ -27,14 +27,33 @@ impl FakeRam {
     ///
     /// If they are not whole pages, or not to be had.
     pub fn new(len: usize) -> Self {
-        assert!(len.is_multiple_of(PAGE_SIZE), "{len} bytes are not whole pages");
-        let pages = vec![Page([0; PAGE_SIZE]); len / PAGE_SIZE].into_boxed_slice();
-        let pages = NonNull::from(Box::leak(pages));
+        let pages = Self::pages(len, 0);
         // SAFETY: 1. The pages were leaked, so they live until `drop` takes them back, after it has dropped the `GuestRam`; nobody else knows of
         // them. 2. The reference to them became a pointer, which nobody uses before. 3. Nobody but the `GuestRam` accesses them.
         let ram = unsafe { GuestRam::new(pages.cast(), len, &mut || ()) };
         let ram = ram.expect("the heap has room for marks");
         Self { ram, pages }
+    }
+
+    /// Returns `len` bytes, a whole number of pages, that are zeros and not cleared: each byte is `old` where nobody has touched it.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    pub fn stale(len: usize, old: u8) -> Self {
+        let pages = Self::pages(len, old);
+        // SAFETY: 1. The pages were leaked, so they live until `drop` takes them back, after it has dropped the `GuestRam`; nobody else knows of
+        // them. 2. The reference to them became a pointer, which nobody uses before. 3. Nobody but the `GuestRam` accesses them.
+        let ram = unsafe { GuestRam::stale(pages.cast(), len) };
+        let ram = ram.expect("the heap has room for marks");
+        Self { ram, pages }
+    }
+
+    /// Returns pages of the heap with this in each byte, which are leaked.
+    fn pages(len: usize, byte: u8) -> NonNull<[Page]> {
+        assert!(len.is_multiple_of(PAGE_SIZE), "{len} bytes are not whole pages");
+        let pages = vec![Page([byte; PAGE_SIZE]); len / PAGE_SIZE].into_boxed_slice();
+        NonNull::from(Box::leak(pages))
     }
 }
 

@@ -20,6 +20,10 @@
 //!
 //! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner refuses those, as if the memory had no such bytes.
 //!
+//! # Clearing
+//!
+//! Memory of a new guest is cleared as it is touched: `stale` says how nobody finds what was there before.
+//!
 //! # Sharing
 //!
 //! The memory of a guest that was cloned, and of its clones, is shared until it is written, page by page: `sharing` says how. What the owner writes moves
@@ -28,6 +32,7 @@
 mod changes;
 mod loading;
 mod sharing;
+mod stale;
 
 pub use changes::{Reach, Since, Wait};
 pub use sharing::Usage;
@@ -48,6 +53,7 @@ use crate::range;
 use crate::raw::Raw;
 use crate::snapshot::Snapshot;
 use sharing::Sharing;
+use stale::Stale;
 
 /// Bytes that are cleared, copied or cleaned without a break.
 const PIECE: usize = 256 << 10;
@@ -84,6 +90,8 @@ pub struct GuestRam<M> {
     touched: Option<Arc<Vec<Touched>>>,
     /// What of it is shared with other memories; `None` if all is in one place.
     sharing: Option<Sharing>,
+    /// What of it is not cleared yet; `None` if all is.
+    stale: Option<Stale>,
 }
 
 impl<M: Machine> GuestRam<M> {
@@ -123,6 +131,38 @@ impl<M: Machine> GuestRam<M> {
             pause();
         }
         Ok(Self::of(raw, true, changed, written))
+    }
+
+    /// Takes `len` bytes at `start`, which are zeros for everybody, and are cleared as they are touched: a block that is [stale](Self::is_block_stale) must not be mapped for a guest. What is no whole block is
+    /// cleared at once. They are marked as never written.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::new`].
+    ///
+    /// # Safety
+    ///
+    /// As of [`Self::new`].
+    ///
+    /// # Panics
+    ///
+    /// If `start` or `len` is no multiple of a page.
+    #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
+    pub unsafe fn stale(start: NonNull<u8>, len: usize) -> Result<Self, NoMemory> {
+        let (changed, written) = (PageSet::none(len)?, Written::nowhere(len)?);
+        let stale = Stale::all(len / BLOCK_SIZE)?;
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
+        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
+        let raw = unsafe { Raw::new(start, len) };
+        let rest = len - len % BLOCK_SIZE..len;
+        let cleared = raw.zero(rest.clone());
+        debug_assert!(cleared.is_ok());
+        raw.clean_and_invalidate(rest);
+        let mut ram = Self::of(raw, false, changed, written);
+        ram.stale = Some(stale);
+        // The instruction caches may have what was there before.
+        ram.is_finished = false;
+        Ok(ram)
     }
 
     /// Takes `len` bytes at `start` as they are. They are marked as written: whoever has this makes them zeros ([`Self::zero_all`]), or what a
@@ -166,6 +206,7 @@ impl<M: Machine> GuestRam<M> {
             missing: None,
             touched: None,
             sharing: None,
+            stale: None,
         }
     }
 

@@ -8,6 +8,7 @@
 mod again;
 mod at_once;
 mod cards;
+mod clearing;
 mod debug;
 mod debugged;
 pub mod devices;

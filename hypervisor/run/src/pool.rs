@@ -53,6 +53,20 @@ pub fn take_uncleared(lowest: u64, len: u64) -> Result<GuestRam, NoRam> {
     unsafe { GuestRam::uncleared(start, len) }.map_err(|NoMemory| unnoted(range))
 }
 
+/// Takes `len` bytes at `lowest` or above, which are zeros, and are cleared as they are touched: see [`GuestRam::stale`].
+///
+/// # Errors
+///
+/// [`NoRam`] says what there is instead.
+pub fn take_stale(lowest: u64, len: u64) -> Result<GuestRam, NoRam> {
+    let range = take_range(lowest, len)?;
+    let (start, len) = at(range)?;
+    // SAFETY: 1. `init`'s caller promised that the pool's RAM is mapped as normal memory for ever. The pool has handed this range out to nobody else,
+    // and gets it back from its owner alone. Its length is whole pages, as `RAM_UNIT` is. 2. `init`'s caller promised that nobody has a reference to
+    // the RAM or uses it otherwise. 3. A guest, and a device of a guest's, access memory by what the architecture calls single-copy atomic accesses.
+    unsafe { GuestRam::stale(start, len) }.map_err(|NoMemory| unnoted(range))
+}
+
 /// Takes a range of `len` bytes at `lowest` or above; an error says what there is instead.
 fn take_range(lowest: u64, len: u64) -> Result<Range, NoRam> {
     FREE.lock().as_mut().ok_or(NoRam::Unknown)?.take(lowest, len, RAM_UNIT)

@@ -121,6 +121,7 @@ impl<M: Machine> GuestRam<M> {
         if bytes.is_empty() {
             return;
         }
+        self.clear_blocks(bytes.clone());
         let mut at = bytes.start;
         while at < bytes.end {
             let end = bytes.end.min(at - at % BLOCK_SIZE + BLOCK_SIZE);

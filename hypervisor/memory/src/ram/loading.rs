@@ -22,10 +22,15 @@ impl<M: Machine> GuestRam<M> {
         assert!(!self.is_mapped(), "others would see what is loaded");
         self.abandon_loading();
         let is_missing = |offset: &usize| {
-            self.is_fresh || self.written.contains(*offset) || has_content(*offset)
+            self.is_fresh
+                || self.written.contains(*offset)
+                || self.is_block_stale(*offset)
+                || has_content(*offset)
         };
         let blocks = (0..self.raw.len()).step_by(BLOCK_SIZE).filter(is_missing);
         self.missing = Some(Arc::new(Missing::new(self.raw.clone(), blocks)));
+        // What was stale is brought like all others, as zeros.
+        self.stale = None;
         self.written.clear();
         self.changed.clear();
         self.baseline = None;
@@ -66,13 +71,15 @@ impl<M: Machine> GuestRam<M> {
         self.is_finished &= missing.left() == 0;
     }
 
-    /// Returns whether all of the block with the byte at `offset` is there.
+    /// Returns whether all of the block with the byte at `offset` is there, and clear: stage 2 may map it.
     pub fn is_block_there(&self, offset: usize) -> bool {
-        self.missing.as_ref().is_none_or(|missing| missing.is_block_there(offset))
+        let is_missing = |missing: &Arc<Missing<M>>| !missing.is_block_there(offset);
+        !self.is_block_stale(offset) && !self.missing.as_ref().is_some_and(is_missing)
     }
 
-    /// Checks that none of these bytes is missing. Whether the memory has them is checked elsewhere.
+    /// Checks that none of these bytes is missing, and clears those that are stale: they are about to be accessed. Whether the memory has them is checked elsewhere.
     pub(super) fn check_there(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        self.clear_before(bytes.clone());
         let Range { start, end } = bytes;
         match &self.missing {
             Some(missing) if start < end && end <= self.raw.len() && !missing.is_there(bytes) => {

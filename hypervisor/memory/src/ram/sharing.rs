@@ -112,6 +112,8 @@ impl<M: Machine> GuestRam<M> {
         pause: &mut dyn FnMut(),
     ) -> Result<Self, NoFrame> {
         assert!(self.missing.is_none() && self.snapshot.is_none() && !self.is_taken);
+        // The blocks of the base are cleared before others use them, too.
+        self.clear_all(pause);
         self.take_map(frames)?;
         let (Some(sharing), Some(map)) = (&mut self.sharing, self.raw.map()) else {
             return Err(NoFrame);

@@ -32,8 +32,11 @@ impl Resident {
     /// core has changed stage 2 meanwhile, and the vCPU makes its access again at once.
     #[cold]
     pub(super) fn await_ram(&mut self, address: u64, host: &mut RunningOn) {
-        let Some(missing) = self.ram.missing() else { return };
         let offset = address.wrapping_sub(self.guest.ram_base()) as usize;
+        let Some(missing) = self.ram.missing() else {
+            self.clear_some(offset);
+            return;
+        };
         if let Asked::Absent { is_first } = missing.ask(offset) {
             if is_first {
                 host.errands.outbox.errand = Some(Errand::Load);
@@ -43,7 +46,7 @@ impl Resident {
     }
 
     /// Maps a unit that was filled, or a block whose missing units were all filled.
-    fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
+    pub(super) fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return Ok(()) };
         let attributes = match ram.is_block_writable(bytes.start) {
             true => Attributes::guest_ram(),

@@ -28,6 +28,15 @@ impl Ram {
         Ok(Self(pool::take(lowest, len, pause)?))
     }
 
+    /// Takes `len` bytes at `lowest` or above from the pool, which are zeros, and are cleared as they are touched: see [`GuestRam::stale`](stasis_memory::GuestRam::stale).
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::take`].
+    pub fn take_stale(lowest: u64, len: u64) -> Result<Self, NoRam> {
+        Ok(Self(pool::take_stale(lowest, len)?))
+    }
+
     /// Takes `len` bytes at `lowest` or above from the pool, as they are: see [`GuestRam::uncleared`](stasis_memory::GuestRam::uncleared).
     ///
     /// # Errors
