@@ -27,8 +27,10 @@ pub fn change(core: u32, plan: Option<CoreConfig>) {
     roster::of(core as usize).divide_anew(plan.as_ref());
     let mut plans = PLANS.lock();
     plans.retain(|other| other.number != core);
-    plans.extend(plan);
-    plans.sort_by_key(|plan| plan.number);
+    if let Some(plan) = plan {
+        let place = plans.partition_point(|other| other.number < plan.number);
+        plans.insert(place, plan);
+    }
 }
 
 /// Returns the plans of the cores that have one, in their order.

@@ -3,7 +3,7 @@
 //! Bytes are read and written by [`ReadRam`] and [`WriteRam`]. What guest and device tell each other through memory, such as the index of
 //! a virtqueue, needs one access of the right width, in order with the others: that is what this trait adds.
 
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 use stasis_state::{OutOfRange, ReadRam, WriteRam};
 
 /// Why memory was not accessed. It was the guest that said where, so this is no fault of ours.
@@ -22,6 +22,12 @@ pub enum AccessError {
     },
 }
 
+impl Debug for dyn GuestMemory + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
 /// A guest's memory, which its vCPUs may access at the same time. Offsets are bytes from its start; numbers are little-endian.
 ///
 /// Each load and store is one access of its width. They are sequentially consistent: each sees all that was stored before it on the other side, loads and
@@ -31,7 +37,7 @@ pub enum AccessError {
 /// # Errors
 ///
 /// [`AccessError`], if the bytes are not all in the memory, or the offset is no multiple of the width. Nothing is accessed then.
-pub trait GuestMemory: ReadRam + WriteRam + Debug {
+pub trait GuestMemory: ReadRam + WriteRam {
     /// Returns whether a write was refused because no frame is free for its page, which is shared copy on write. It can be made when the guest has waited for one.
     fn lacks_frame(&self) -> bool {
         false

@@ -170,7 +170,12 @@ impl Machine {
     ///
     /// If there are more than [`MAX_ENTRIES`].
     pub fn of(entries: &mut [Entry]) -> Self {
-        entries.sort_unstable_by_key(Entry::order);
+        // They are few, and a slice's sorting is much code.
+        for n in 1..entries.len() {
+            let is_before = |at: &usize| entries[*at].order() > entries[n].order();
+            let smaller = (0..n).rev().take_while(is_before).count();
+            (n - smaller..n).rev().for_each(|at| entries.swap(at, at + 1));
+        }
         let mut machine = Self::default();
         for (n, entry) in entries.iter().enumerate() {
             machine.kind[n] = entry.kind.0;

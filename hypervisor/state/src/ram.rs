@@ -6,7 +6,7 @@
 //! memory, too: the borrow checker knows that nobody else writes it.
 
 use alloc::vec::Vec;
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 use core::ops::Range;
 
 use crate::change::{Baseline, BlockChange, PageBits};
@@ -54,10 +54,23 @@ impl OutOfRange {
     }
 }
 
+/// What is written of memory for a programmer: nothing of its content. Were it a duty of each [`ReadRam`], the image would have code for all that a memory consists of.
+impl Debug for dyn ReadRam + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
+impl Debug for dyn WriteRam + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
 /// Memory that can be read. Positions are offsets from the start of the memory, in bytes.
 ///
 /// Bytes that are read while others write them are not those of one instant. A checkpoint reads memory that nobody writes, or a snapshot of it.
-pub trait ReadRam: Debug {
+pub trait ReadRam {
     /// Returns the size of the memory in bytes.
     fn len(&self) -> usize;
 

@@ -52,8 +52,8 @@ pub fn words_for(line: &str, names: &Names) -> Vec<String> {
     let (candidates, typed) = candidates(before, word, names);
     let first = &word[..word.len() - typed.len()];
     let fitting = candidates.iter().filter(|candidate| candidate.starts_with(typed));
-    let mut words: Vec<String> = fitting.map(|candidate| format!("{first}{candidate}")).collect();
-    words.sort_unstable();
+    let words = fitting.map(|candidate| format!("{first}{candidate}"));
+    let mut words = BinaryHeap::from_iter(words).into_sorted_vec();
     words.dedup();
     words
 }

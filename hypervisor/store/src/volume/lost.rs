@@ -8,6 +8,7 @@ use super::{Name, Volumes};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::store::{Result, Store};
+use alloc::collections::BinaryHeap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
@@ -27,16 +28,17 @@ impl<D: BlockDevice> Store<D> {
     pub fn unflushed_volumes(&self) -> Vec<Name> {
         let open = self.open.iter().filter(|open| self.is_unflushed(open));
         let names = open.map(|open| open.volume.name);
-        let mut all: Vec<Name> = names.chain(self.lost.iter().copied()).collect();
-        all.sort_unstable();
+        // A heap's sorting is a tenth of the code of a slice's.
+        let mut all =
+            BinaryHeap::from_iter(names.chain(self.lost.iter().copied())).into_sorted_vec();
         all.dedup();
         all
     }
 
     /// Says that what was written to these volumes and not flushed is lost. Each access to one is refused with [`Error::WritesLost`] until it is [closed](Volumes::close).
     pub fn lose_writes(&mut self, names: Vec<Name>) {
-        self.lost.extend(names);
-        self.lost.sort_unstable();
+        let all = core::mem::take(&mut self.lost).into_iter().chain(names);
+        self.lost = BinaryHeap::from_iter(all).into_sorted_vec();
         self.lost.dedup();
     }
 

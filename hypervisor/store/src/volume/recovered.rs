@@ -5,6 +5,7 @@
 use super::Volume;
 use super::manage::cut;
 use crate::layout::{NAME_LEN, crc32c};
+use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -50,9 +51,9 @@ pub(super) fn make_room(
     is_used: &dyn Fn(&str) -> bool,
 ) -> String {
     let stem = stem(name);
-    let mut kept: Vec<u16> =
-        volumes.iter().filter_map(|volume| number(&volume.name, &stem)).collect();
-    kept.sort_unstable();
+    let kept = volumes.iter().filter_map(|volume| number(&volume.name, &stem));
+    // A heap's sorting is a tenth of the code of a slice's.
+    let mut kept: Vec<u16> = BinaryHeap::from_iter(kept).into_sorted_vec();
     // Where the numbers have begun again, the high ones are the older.
     let has_wrapped =
         kept.first().zip(kept.last()).is_some_and(|(low, high)| high - low > LAST / 2);
