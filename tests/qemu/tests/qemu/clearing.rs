@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
@@ -10,15 +10,13 @@ use stasis_qemu_tests::stasis::{Stasis, guest};
 /// The longest time in which a guest looks at its memory.
 const LOOK: Duration = Duration::from_secs(300);
 
-/// Waits until the attached guest has found zeros in all but its first 8 MiB, or filled them.
+/// Waits until the attached guest says this, or that something is wrong.
 fn wait(stasis: &mut Stasis, said: &str) -> Result<()> {
-    let console = &mut stasis.qemu.console;
-    console
-        .find_line(said, LOOK, |line| {
-            (line == said || line.contains("FAULT")).then(|| line.to_owned())
-        })
-        .map_err(anyhow::Error::from)
-        .and_then(|line| Ok(anyhow::ensure!(line == said, "the guest says \"{line}\"")))
+    let is_it = |line: &str| line == said || line.contains("FAULT");
+    let found = |line: &str| is_it(line).then(|| line.to_owned());
+    let line = stasis.qemu.console.find_line(said, LOOK, found)?;
+    ensure!(line == said, "the guest says \"{line}\"");
+    Ok(())
 }
 
 /// Attaches to a guest, types a byte for it if there is one, and waits for its answer.
