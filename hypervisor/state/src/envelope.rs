@@ -113,7 +113,7 @@ crate::devices::devices!(record_types! { [
 impl RecordType {
     /// Returns the newest minor version of the format: that of a kind, or of what the values of one may be.
     pub(crate) const fn newest_minor() -> u16 {
-        let (mut newest, mut n) = (crate::virtio::LONG_QUEUES_SINCE, 0);
+        let (mut newest, mut n) = (crate::virtio::TERMINALS_SINCE, 0);
         while n < Self::ALL.len() {
             if Self::ALL[n].since() > newest {
                 newest = Self::ALL[n].since();

@@ -102,6 +102,7 @@ impl fmt::Display for DeviceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.name(), self.virtio_id()) {
             (Some(name), _) => f.write_str(name),
+            (None, Some(3)) => f.write_str("virtio console"),
             (None, Some(id)) => write!(f, "virtio device of ID {id}"),
             (None, None) => write!(f, "device of kind {:#x}", self.0),
         }

@@ -26,7 +26,9 @@ pub const MAX_QUEUE: u16 = 1024;
 /// The most descriptors of a queue in a file before minor [`LONG_QUEUES_SINCE`].
 const SHORT_QUEUE: u16 = 256;
 /// The first minor version of the format in which a queue may have more than 256 descriptors.
-pub(crate) const LONG_QUEUES_SINCE: u16 = 7;
+const LONG_QUEUES_SINCE: u16 = 7;
+/// The first minor version of the format in which a console has a name. A reader before it has no console, and refuses the name.
+pub(crate) const TERMINALS_SINCE: u16 = 8;
 
 /// The device IDs of the devices that there are. Virtual I/O Device (VIRTIO) Version 1.2, 5.
 pub mod device_id {
@@ -47,7 +49,7 @@ record! {
     pub struct Virtio in virtio: DeviceVirtio {
         /// DeviceID of each slot; 0 if the slot is empty.
         device_id: [u32; MAX_VIRTIO] = 0x01;
-        /// Name of what is behind each device, 32 bytes each: the volume of a disk, the network of a card.
+        /// Name of what is behind each device, 32 bytes each: the volume of a disk, the network of a card, the terminal of a console.
         name: [u8; MAX_VIRTIO * NAME_LEN] = 0x02;
         /// The features that each device offers.
         features: [u64; MAX_VIRTIO] = 0x03;
@@ -130,7 +132,12 @@ impl DeviceRecord for Virtio {
     fn since(&self) -> u16 {
         let mut queues = self.queue_num.iter().zip(&self.queue_ready[..]);
         let has_long = queues.any(|(num, ready)| *ready != 0 && *num > SHORT_QUEUE);
-        if has_long { LONG_QUEUES_SINCE } else { Self::TYPE.since() }
+        let is_named = |(n, id)| id == device_id::CONSOLE && !self.name_text(n).is_empty();
+        match self.slots().any(is_named) {
+            true => TERMINALS_SINCE,
+            false if has_long => LONG_QUEUES_SINCE,
+            false => Self::TYPE.since(),
+        }
     }
 
     fn check(&self, _: &Guest) -> Rule {
@@ -163,9 +170,12 @@ impl DeviceRecord for Virtio {
 
 impl Virtio {
     fn has_right_name(&self, n: usize) -> bool {
+        let is_name = || name::stored(self.name_bytes(n)).is_ok();
+        let is_empty = || self.name_bytes(n).iter().all(|byte| *byte == 0);
         match self.device_id[n] {
-            device_id::BLOCK | device_id::NETWORK => name::stored(self.name_bytes(n)).is_ok(),
-            _ => self.name_bytes(n).iter().all(|byte| *byte == 0),
+            device_id::BLOCK | device_id::NETWORK => is_name(),
+            device_id::CONSOLE => is_name() || is_empty(),
+            _ => is_empty(),
         }
     }
 }

@@ -12,7 +12,7 @@ use stasis_state::{
     device::SharedMemory,
     guest::{GuestPower, GuestPowerState, Lineage},
     machine::{DeviceKind, Entry, Machine},
-    virtio::Virtio,
+    virtio::{Virtio, device_id},
 };
 
 /// The files of each version, and the number of vCPUs in each.
@@ -193,6 +193,42 @@ fn a_file_is_of_1_7_only_where_a_queue_that_is_ready_is_long() {
     }
 }
 
+#[test]
+fn a_file_of_1_8_has_a_terminal() {
+    for state in golden("1.8") {
+        assert_eq!(state.devices.virtio, terminal());
+    }
+}
+
+#[test]
+fn a_console_without_a_name_was_possible_before_1_8() {
+    for (name, version) in [("", "1.6"), ("terminal", "1.8")] {
+        let mut state = golden("1.6").next().unwrap();
+        state.devices.virtio.device_id[3] = device_id::CONSOLE;
+        state.devices.virtio.set_name(3, name);
+        let memory = vec![0; *state.guest.ram_size as usize];
+        let (file, _) = save_all(&state, &memory, &[&ram(".s"), &ram("h")]);
+        assert_eq!(load(&file).unwrap().header.version().to_string(), version);
+    }
+}
+
+/// Returns virtio devices of which one is a console whose driver is at work.
+fn terminal() -> Virtio {
+    let mut virtio = long_queue();
+    virtio.device_id[3] = device_id::CONSOLE;
+    virtio.set_name(3, "terminal");
+    virtio.features[3] = 1 << 32 | 1 << 28;
+    virtio.driver_features[3] = 1 << 32;
+    virtio.status[3] = 0xf;
+    for queue in 9..11 {
+        virtio.queue_num[queue] = 64;
+        virtio.queue_ready[queue] = 1;
+        virtio.queue_desc[queue] = 0x4000_0000 + queue as u64 * 0x1000;
+        virtio.queue_next_avail[queue] = 0x7ff0 + queue as u16;
+    }
+    virtio
+}
+
 /// Returns virtio devices of which one has a queue as long as QEMU's.
 fn long_queue() -> Virtio {
     let mut virtio = virtio();
@@ -218,7 +254,7 @@ fn write_golden_files() {
         state.devices.watchdog = Some(watchdog());
         state.devices.shared = Some(shared());
         state.devices.pl061 = pl061();
-        state.devices.virtio = long_queue();
+        state.devices.virtio = terminal();
         state.devices.generation = Some(generation());
         state.lineage = Some(lineage());
         state.machine = Some(Box::new(machine(&state)));

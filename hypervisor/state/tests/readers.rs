@@ -134,7 +134,7 @@ fn nothing_lies_between_the_pieces_or_behind_the_last_one() {
     for position in [DIRECTORY - 2, DIRECTORY] {
         let file = with(position, UNKNOWN | RecordHeader::OPTIONAL);
         refused(&file, "are in no piece", "are in no piece");
-        let version = "is unknown: written by format 1.5; this reads up to 1.7";
+        let version = "is unknown: written by format 1.5; this reads up to 1.8";
         refused(&with(position, UNKNOWN), version, "are in no piece");
     }
 }
