@@ -25,6 +25,10 @@ impl Above for Duties {
     fn transmit(&self, domain: &Domain, byte: u8) {
         terminal::guest_output(domain, byte);
     }
+
+    fn print(&self, domain: &Domain, text: &[u8]) {
+        terminal::guest_text(domain, text);
+    }
 }
 
 /// The chores of the console's task.

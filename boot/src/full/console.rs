@@ -11,6 +11,7 @@ use crate::work::Work;
 use crate::{archive, catalog, notes, registry, terminal, typed, volumes};
 use alloc::string::String;
 use stasis_console::{Input, Names};
+use stasis_run::domain::Domain;
 use stasis_run::turns::Task;
 use stasis_run::{interrupts, roster};
 
@@ -26,6 +27,7 @@ pub fn init(intid: u32) {
 pub fn serve(work: &mut Work) -> bool {
     /// Bytes for a guest that are handled at once; the rest waits for the next call.
     const MOST: usize = 1024;
+    terminal::show_printed(work.task);
     for _ in 0..MOST {
         let Some(character) = typed::next() else {
             interrupts::listen_to_console();
@@ -38,12 +40,11 @@ pub fn serve(work: &mut Work) -> bool {
                 terminal::complete(work.task, &names);
             }
             Input::Guest { guest, character } => {
-                if let Some(domain) = registry::all().iter().find(|domain| domain.number == guest) {
-                    domain.type_in(character);
-                }
+                with(guest, |domain| domain.type_in(character));
                 // The guest may have been attached again just now, and may have sent something before.
                 terminal::show_rest(work.task);
             }
+            Input::Terminal { guest, byte } => with(guest, |domain| domain.type_at_terminal(byte)),
             Input::Line(line) => {
                 typed::begin();
                 let result = commands::execute(work, &line, &mut Answer::to_console());
@@ -60,6 +61,13 @@ pub fn serve(work: &mut Work) -> bool {
         notes::console_is_used();
     }
     true
+}
+
+/// Calls `action` with the guest of this number, if it is there.
+fn with(number: usize, action: impl FnOnce(&Domain)) {
+    if let Some(domain) = registry::all().iter().find(|domain| domain.number == number) {
+        action(domain);
+    }
 }
 
 /// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.

@@ -8,10 +8,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use spin::LazyLock;
-use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Terminal, WAITING};
+use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Port, Terminal, WAITING};
 use stasis_devices::pl011::Character;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
+use stasis_run::roster;
 use stasis_run::turns::Task;
 
 /// The console. Both the task and the cores that run vCPUs say everything through it.
@@ -61,9 +62,9 @@ pub fn answer(task: &mut Task, result: Result<(), String>) {
     show_rest(task);
 }
 
-/// Attaches the terminal to a guest.
-pub fn attach(task: &mut Task, domain: &Domain) {
-    CONSOLE.lock(task).attach(domain.number, &domain.name, &mut Uart);
+/// Attaches the terminal to a guest's UART, or to the terminal of the guest.
+pub fn attach(task: &mut Task, domain: &Domain, port: Port) {
+    CONSOLE.lock(task).attach(port, &domain.name, &mut Uart);
 }
 
 /// Writes the last `lines` lines that a guest has sent.
@@ -120,9 +121,25 @@ pub fn guest_output(domain: &Domain, byte: u8) {
     attach::note_output();
 }
 
-/// Returns what a guest has sent from `position` on, at most `most` bytes of it, and moves `position` behind it.
-pub fn read_output(task: &Task, number: usize, position: &mut u64, most: usize) -> Vec<u8> {
-    CONSOLE.lock(task).read_output(number, position, most)
+/// Takes a text that a guest has printed at its terminal. The console's task shows it, for it may be longer than others can wait.
+pub fn guest_text(domain: &Domain, text: &[u8]) {
+    let is_shown = CONSOLE.lock_without_task().print(domain.number, text);
+    attach::note_output();
+    if is_shown {
+        roster::wake_console();
+    }
+}
+
+/// Shows what the attached guest has printed at its terminal since the task's last turn.
+pub fn show_printed(task: &mut Task) {
+    if CONSOLE.lock(task).has_unseen() {
+        show_rest(task);
+    }
+}
+
+/// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and moves `position` behind it.
+pub fn read_output(task: &Task, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
+    CONSOLE.lock(task).read_output(port, position, most)
 }
 
 /// Forgets what the guest in this domain has sent.

@@ -29,6 +29,8 @@ const WHOLE: &str = "--whole";
 
 /// The option that leaves the disks of a guest as they are.
 const KEEP_DISKS: &str = "--keep-disks";
+/// The option that means a guest's terminal, and not its UART.
+const TERMINAL: &str = "--terminal";
 
 /// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name with a `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +118,13 @@ pub enum Command<'a> {
     },
     /// Deletes a checkpoint, or the checkpoints of a set.
     Delete(&'a str),
-    /// Connects the terminal to a guest.
-    Attach(&'a str),
+    /// Connects the console to a guest.
+    Attach {
+        /// The guest.
+        guest: &'a str,
+        /// Whether it is connected to the guest's terminal, and not to its UART.
+        terminal: bool,
+    },
     /// Sends a guest's UART a break.
     SendBreak(&'a str),
     /// Shows the last lines that a guest has sent.

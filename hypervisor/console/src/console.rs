@@ -17,7 +17,7 @@ use crate::command::complete;
 pub use crate::command::{Command, CommandError, Names};
 use crate::line::Editor;
 use crate::mux::Mux;
-pub use crate::mux::PIECE;
+pub use crate::mux::{PIECE, Port};
 pub use crate::ring::CAPACITY;
 use crate::ring::Ring;
 use crate::terminal::{Echo, Terminal, say};
@@ -49,6 +49,13 @@ pub enum Input {
         /// The byte that was typed, or a break.
         character: Character,
     },
+    /// Input for the terminal of the attached guest. The caller must pass it on.
+    Terminal {
+        /// The number of the guest.
+        guest: usize,
+        /// The byte that was typed.
+        byte: u8,
+    },
 }
 
 /// What the terminal shows at the moment.
@@ -76,7 +83,7 @@ pub struct Console {
     /// The last lines of the log, whether they were shown or not.
     log: Ring,
     /// The number and the name of a guest, if the last byte has detached from it.
-    left: Option<(usize, String)>,
+    left: Option<(Port, String)>,
 }
 
 impl Default for Console {
@@ -119,17 +126,17 @@ impl Console {
     ) -> Input {
         let (character, left) = (character.into(), self.left.take());
         let byte = character.byte();
-        if let Some((guest, name)) = self.mux.attached() {
+        if let Some((port, name)) = self.mux.attached() {
             if byte != DETACH {
-                return Input::Guest { guest, character };
+                return input_of(port, character);
             }
-            self.left = Some((guest, name.to_string()));
+            self.left = Some((port, name.to_string()));
             self.leave(terminal, format_args!("detached from"), "");
             return Input::Nothing;
         }
         match left {
-            Some((guest, name)) if byte == SEND_BREAK => {
-                return self.go_back(guest, &name, terminal);
+            Some((port, name)) if byte == SEND_BREAK && !port.is_terminal => {
+                return self.go_back(port, &name, terminal);
             }
             _ if character.is_break() => return Input::Nothing,
             _ => {}
@@ -149,11 +156,11 @@ impl Console {
     }
 
     /// Attaches again the guest that the last byte has detached from, and returns a break for it.
-    fn go_back(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) -> Input {
-        self.mux.attach(guest, name);
+    fn go_back(&mut self, port: Port, name: &str, terminal: &mut impl Terminal) -> Input {
+        self.mux.attach(port, name);
         say(terminal, format_args!("\n[break sent to \"{name}\"]\n"));
         self.screen = Screen::Guest;
-        Input::Guest { guest, character: Character::BREAK }
+        Input::Guest { guest: port.guest, character: Character::BREAK }
     }
 
     /// Completes what was typed as far as it is unambiguous, or shows the words that it could become.
@@ -213,31 +220,51 @@ impl Console {
         while self.backlog.show(PIECE, terminal) {}
     }
 
-    /// Attaches the terminal to a guest, as part of a command. After the [answer](Self::answer), [`Self::show`] shows the guest's output so far.
-    pub fn attach(&mut self, guest: usize, name: &str, terminal: &mut impl Terminal) {
-        self.mux.attach(guest, name);
-        say(terminal, format_args!("attached to \"{name}\"; Ctrl-] detaches\n"));
+    /// Attaches the console to a port of the guest with this name, as part of a command. After the [answer](Self::answer), [`Self::show`] shows what came by it so far.
+    pub fn attach(&mut self, port: impl Into<Port>, name: &str, terminal: &mut impl Terminal) {
+        let port = port.into();
+        self.mux.attach(port, name);
+        let what = if port.is_terminal { "the terminal of " } else { "" };
+        say(terminal, format_args!("attached to {what}\"{name}\"; Ctrl-] detaches\n"));
     }
 
-    /// Returns the number of the guest that the terminal is attached to.
+    /// Returns the number of the guest that the console is attached to.
     pub fn attached(&self) -> Option<usize> {
-        self.mux.attached().map(|(guest, _)| guest)
+        self.mux.attached().map(|(port, _)| port.guest)
     }
 
-    /// Takes bytes that a guest has sent: shows them if the terminal shows that guest, and keeps them.
+    /// Returns whether the console shows what comes by a port.
+    fn shows(&self, port: Port) -> bool {
+        self.screen == Screen::Guest && self.mux.attached().is_some_and(|(at, _)| at == port)
+    }
+
+    /// Takes bytes that a guest has sent by its UART: shows them if the console shows that guest, and keeps them.
     pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
-        let shows = self.screen == Screen::Guest && self.attached() == Some(guest);
-        if shows && !self.mux.has_unseen(guest) {
+        let port = Port::uart(guest);
+        if self.shows(port) && !self.mux.has_unseen(port) {
             terminal.send(bytes);
-            self.mux.keep_shown(guest, bytes);
+            self.mux.keep_shown(port, bytes);
         } else {
-            self.mux.keep(guest, bytes);
+            self.mux.keep(port, bytes);
         }
+    }
+
+    /// Keeps a text that a guest has printed at its terminal. Returns whether the console is attached to that: then [`Self::show`] must be called soon.
+    pub fn print(&mut self, guest: usize, text: &[u8]) -> bool {
+        let port = Port::terminal(guest);
+        self.mux.keep(port, text);
+        self.shows(port)
+    }
+
+    /// Returns whether the console is attached to a guest that has sent something that was not shown.
+    pub fn has_unseen(&self) -> bool {
+        let attached = self.mux.attached();
+        self.screen == Screen::Guest && attached.is_some_and(|(port, _)| self.mux.has_unseen(port))
     }
 
     /// Writes to `out` the last lines that a guest has sent. A bar before each tells them from lines of Stasis.
     pub fn write_log(&self, guest: usize, lines: usize, out: &mut dyn Write) -> fmt::Result {
-        let lines = self.mux.last_lines(guest, lines);
+        let lines = self.mux.last_lines(Port::uart(guest), lines);
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
@@ -247,10 +274,10 @@ impl Console {
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
-    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, and moves `position` behind it. Positions count all bytes that the guest has ever sent; those
+    /// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and moves `position` behind it. Positions count all bytes that the guest has ever sent; those
     /// that are not kept any more are passed over. What the terminal shows does not change.
-    pub fn read_output(&self, guest: usize, position: &mut u64, most: usize) -> Vec<u8> {
-        self.mux.read_from(guest, position, most)
+    pub fn read_output(&self, port: impl Into<Port>, position: &mut u64, most: usize) -> Vec<u8> {
+        self.mux.read_from(port.into(), position, most)
     }
 
     /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it.
@@ -310,6 +337,16 @@ impl Console {
             say(terminal, format_args!("\n[{how} \"{name}\"{why}]\n"));
         }
         self.prompt(terminal);
+    }
+}
+
+/// Returns what was typed for a port. A terminal has no breaks.
+fn input_of(port: Port, character: Character) -> Input {
+    let Port { guest, is_terminal } = port;
+    match is_terminal {
+        false => Input::Guest { guest, character },
+        true if character.is_break() => Input::Nothing,
+        true => Input::Terminal { guest, byte: character.byte() },
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Mux`]: which guest has the terminal, and what each guest has sent.
+//! [`Mux`]: which port of which guest has the console, and what each guest has sent.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -9,12 +9,40 @@ use crate::terminal::{Terminal, say};
 /// Bytes that are shown at once: as many as a UART takes without waiting for the line (the FIFO of a PL011 of revision r1p4).
 pub const PIECE: usize = 16;
 
-/// The guest that the terminal is attached to, and the last bytes that each guest has sent.
+/// What a guest sends by, and gets what is typed: its UART, or its terminal, which not every guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The guest's number.
+    pub guest: usize,
+    /// Whether it is the terminal.
+    pub is_terminal: bool,
+}
+
+impl Port {
+    /// Returns the UART of a guest.
+    pub const fn uart(guest: usize) -> Self {
+        Self { guest, is_terminal: false }
+    }
+
+    /// Returns the terminal of a guest.
+    pub const fn terminal(guest: usize) -> Self {
+        Self { guest, is_terminal: true }
+    }
+}
+
+/// Returns the guest's UART, which is meant where nothing else is said.
+impl From<usize> for Port {
+    fn from(guest: usize) -> Self {
+        Self::uart(guest)
+    }
+}
+
+/// The port that the console is attached to, and the last bytes that each guest has sent.
 #[derive(Debug, Default)]
 pub struct Mux {
-    attached: Option<(usize, String)>,
-    /// The bytes of each guest, with the guest's number.
-    rings: Vec<(usize, Ring)>,
+    attached: Option<(Port, String)>,
+    /// The bytes of each port.
+    rings: Vec<(Port, Ring)>,
 }
 
 impl Mux {
@@ -23,48 +51,48 @@ impl Mux {
         Self::default()
     }
 
-    /// Returns the number and the name of the attached guest.
-    pub fn attached(&self) -> Option<(usize, &str)> {
-        self.attached.as_ref().map(|(guest, name)| (*guest, name.as_str()))
+    /// Returns the attached port, and the name of its guest.
+    pub fn attached(&self) -> Option<(Port, &str)> {
+        self.attached.as_ref().map(|(port, name)| (*port, name.as_str()))
     }
 
-    /// Attaches the terminal to a guest, which is no longer attached to any other.
-    pub fn attach(&mut self, guest: usize, name: &str) {
-        self.attached = Some((guest, name.to_string()));
+    /// Attaches the console to a port of the guest with this name. It is no longer attached to any other.
+    pub fn attach(&mut self, port: Port, name: &str) {
+        self.attached = Some((port, name.to_string()));
     }
 
-    /// Detaches the terminal. Returns the name of the guest that was attached.
+    /// Detaches the console. Returns the name of the guest that was attached.
     pub fn detach(&mut self) -> Option<String> {
         self.attached.take().map(|(_, name)| name)
     }
 
     /// Keeps bytes that a guest has sent and that were not shown.
-    pub fn keep(&mut self, guest: usize, bytes: &[u8]) {
-        self.ring(guest).push(bytes);
+    pub fn keep(&mut self, port: Port, bytes: &[u8]) {
+        self.ring(port).push(bytes);
     }
 
     /// Keeps bytes that a guest has sent and that were shown.
-    pub fn keep_shown(&mut self, guest: usize, bytes: &[u8]) {
-        self.ring(guest).push_seen(bytes);
+    pub fn keep_shown(&mut self, port: Port, bytes: &[u8]) {
+        self.ring(port).push_seen(bytes);
     }
 
     /// Returns the last `count` lines that a guest has sent, shown or not.
-    pub fn last_lines(&self, guest: usize, count: usize) -> Vec<String> {
-        self.kept(guest).map(|ring| ring.last_lines(count)).unwrap_or_default()
+    pub fn last_lines(&self, port: Port, count: usize) -> Vec<String> {
+        self.kept(port).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
     /// Returns what a guest has sent from `position` on, at most `most` bytes of it, shown or not, and moves `position` behind it. Bytes that are not kept any more are passed
     /// over.
-    pub fn read_from(&self, guest: usize, position: &mut u64, most: usize) -> Vec<u8> {
-        self.kept(guest).map(|ring| ring.read_from(position, most)).unwrap_or_default()
+    pub fn read_from(&self, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
+        self.kept(port).map(|ring| ring.read_from(position, most)).unwrap_or_default()
     }
 
     /// Shows the next piece of what the attached guest has sent and was not shown. Returns whether there is more of it.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
-        let Some((guest, _)) = self.attached else {
+        let Some((port, _)) = self.attached else {
             return false;
         };
-        let ring = self.ring(guest);
+        let ring = self.ring(port);
         if ring.lost() > 0 {
             say(terminal, format_args!("[{} bytes before this are lost]\n", ring.lost()));
         }
@@ -74,8 +102,8 @@ impl Mux {
 
     /// Leaves out what the attached guest has sent and was not shown, and says how much that is.
     pub fn skip(&mut self, terminal: &mut impl Terminal) {
-        let Some((guest, _)) = self.attached else { return };
-        match self.ring(guest).skip() {
+        let Some((port, _)) = self.attached else { return };
+        match self.ring(port).skip() {
             0 => {}
             lost => say(terminal, format_args!("\n[{lost} bytes are lost]\n")),
         }
@@ -83,29 +111,29 @@ impl Mux {
 
     /// Returns the line that the attached guest has begun, as far as it was shown.
     pub fn begun(&self) -> Vec<u8> {
-        let ring = self.attached.as_ref().and_then(|(guest, _)| self.kept(*guest));
+        let ring = self.attached.as_ref().and_then(|(port, _)| self.kept(*port));
         ring.map(Ring::begun).unwrap_or_default()
     }
 
     /// Returns whether a guest has sent anything that was not shown yet.
-    pub fn has_unseen(&self, guest: usize) -> bool {
-        self.kept(guest).is_some_and(Ring::has_unseen)
+    pub fn has_unseen(&self, port: Port) -> bool {
+        self.kept(port).is_some_and(Ring::has_unseen)
     }
 
     /// Forgets the bytes of a guest.
     pub fn forget(&mut self, guest: usize) {
-        self.rings.retain(|(of, _)| *of != guest);
+        self.rings.retain(|(of, _)| of.guest != guest);
     }
 
-    fn kept(&self, guest: usize) -> Option<&Ring> {
-        self.rings.iter().find(|(of, _)| *of == guest).map(|(_, ring)| ring)
+    fn kept(&self, port: Port) -> Option<&Ring> {
+        self.rings.iter().find(|(of, _)| *of == port).map(|(_, ring)| ring)
     }
 
-    /// Returns the bytes that are kept of a guest; creates an empty ring for a new guest.
-    fn ring(&mut self, guest: usize) -> &mut Ring {
-        let known = self.rings.iter().position(|(of, _)| *of == guest);
+    /// Returns the bytes that are kept of a port; creates an empty ring for a new one.
+    fn ring(&mut self, port: Port) -> &mut Ring {
+        let known = self.rings.iter().position(|(of, _)| *of == port);
         let place = known.unwrap_or_else(|| {
-            self.rings.push((guest, Ring::default()));
+            self.rings.push((port, Ring::default()));
             self.rings.len() - 1
         });
         &mut self.rings[place].1

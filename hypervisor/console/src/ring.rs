@@ -48,12 +48,16 @@ impl Ring {
         self.sent += bytes.len() as u64;
         let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
         // Mostly it is one byte, which a range and its checks would take longer for.
-        for &byte in kept {
+        if let [byte] = kept {
             if self.bytes.len() == CAPACITY {
                 self.bytes.pop_front();
             }
-            self.bytes.push_back(byte);
+            self.bytes.push_back(*byte);
+            return;
         }
+        let surplus = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
+        self.bytes.drain(..surplus);
+        self.bytes.extend(kept);
     }
 
     /// Sends the next bytes that were not shown, at most `most`. They count as shown from then on.

@@ -100,7 +100,7 @@ pub enum Error {
     PowerKey,
     #[error("the guest has a device {kind}, which QEMU's `virt` does not have like this")]
     NoDevice { kind: &'static str },
-    #[error("the guest's machine has a {entry}, which QEMU's `virt` does not have")]
+    #[error("the guest's machine has a {entry}, which QEMU's `virt` does not have like this")]
     OtherDevice { entry: Entry },
     #[error("the section \"{section}\" is not as Stasis can take it: {what}")]
     Virtio { section: String, what: &'static str },

@@ -9,11 +9,12 @@
 //!
 //! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which devices a new guest has.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
-//! - `entropy`, [`block`], [`net`]: the devices. [`volume`]: what is behind a disk; [`switch`]: what is between network cards.
+//! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk; [`switch`]: what is between network cards.
 
 pub mod block;
 pub mod chain;
 mod config;
+pub mod console;
 mod entropy;
 pub mod fitting;
 pub mod net;
@@ -65,6 +66,18 @@ pub trait Outward {
 
     /// Sends what stands in the first `len` bytes of that place, from the card in `slot`.
     fn send(&mut self, slot: u8, len: usize);
+
+    /// Returns the place of a text of `len` bytes, [`console::MOST_TEXT`] at most, that may be printed.
+    fn text(&mut self, len: usize) -> &mut [u8];
+
+    /// Prints what stands in the first `len` bytes of that place at the guest's terminal.
+    fn print(&mut self, len: usize);
+
+    /// Copies the first bytes that were typed at the guest's terminal and are still to be taken, as many as there are or `into` has room for. Returns their number.
+    fn typed(&mut self, into: &mut [u8]) -> usize;
+
+    /// Takes the first `count` of these bytes.
+    fn take_typed(&mut self, count: usize);
 }
 
 /// A guest's virtio-mmio slots.
@@ -160,6 +173,7 @@ impl Slots {
         let served = match self.record.device_id[usize::from(id.slot)] {
             device_id::ENTROPY => entropy::serve(self, id, memory, outward),
             device_id::NETWORK => net::serve(self, id, memory, outward),
+            device_id::CONSOLE => console::serve(self, id, memory, outward),
             _ => Ok(false),
         };
         self.settle(id, served);

@@ -137,6 +137,8 @@ pub struct GuestConfig {
     pub networks: Vec<String>,
     /// Whether the guest has a source of random bytes, and a generation ID that tells it to make its random numbers anew.
     pub entropy: bool,
+    /// Whether the guest has a second terminal, a virtio console.
+    pub terminal: bool,
     /// The checkpoints that are made of it without being asked for.
     pub periodic: Option<Periodic>,
     /// How long it must run after a start or a resume to count as well, in microseconds.
@@ -169,6 +171,7 @@ impl GuestConfig {
             disks: Vec::new(),
             networks: Vec::new(),
             entropy: false,
+            terminal: false,
             periodic: None,
             well_after_us: DEFAULT_WELL_AFTER_US,
         }

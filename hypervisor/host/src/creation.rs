@@ -95,7 +95,8 @@ impl<'a> Blueprint<'a> {
             address: net::address_of(&config.name, network),
         });
         let entropy = generation.map(|_| Fitting::Entropy);
-        let fittings = disks.chain(cards).chain(entropy).collect();
+        let terminal = config.terminal.then_some(Fitting::Terminal);
+        let fittings = disks.chain(cards).chain(entropy).chain(terminal).collect();
         let ram = Range::new(ram_base, config.memory);
         Self { config, connections, given, ram, fittings, generation }
     }

@@ -16,6 +16,9 @@ pub trait Above: Sync {
 
     /// Called when the guest in `domain` has sent a byte by its UART.
     fn transmit(&self, domain: &Domain, byte: u8);
+
+    /// Called when the guest in `domain` has printed `text` at its terminal. Its end is what is kept if it is too long.
+    fn print(&self, domain: &Domain, text: &[u8]);
 }
 
 static ABOVE: Once<&'static dyn Above> = Once::new();

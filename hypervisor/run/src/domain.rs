@@ -29,6 +29,7 @@ mod run;
 mod run_state;
 mod sgi;
 mod step;
+mod terminal;
 mod times;
 mod turn;
 mod wait;
@@ -174,8 +175,9 @@ pub struct Domain {
     /// Interrupts of these devices that have come, and that the guest was not told of yet.
     raised: Bits,
     input: SpinMutex<VecDeque<Character>>,
+    terminal: terminal::Terminal,
     missed: Missed,
-    /// Announcement that something was typed for the guest, a bell was rung for it, or an interrupt of its devices has come.
+    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was rung for it, or an interrupt of its devices has come.
     news: News,
 }
 
@@ -281,6 +283,7 @@ impl Domain {
             given,
             raised: Bits::new(),
             input: SpinMutex::new(VecDeque::new()),
+            terminal: terminal::Terminal::default(),
             missed: Missed::default(),
             news: News::of_new_guest(),
         }))

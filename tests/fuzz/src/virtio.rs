@@ -5,7 +5,9 @@ use stasis_devices::access::Width;
 use stasis_devices::device::{Access, Clocks, Context, Device, Memory};
 use stasis_devices::equipment::Equipment;
 use stasis_devices::virtio::block::Outcome;
+use stasis_devices::virtio::console::MOST_TEXT;
 use stasis_devices::virtio::fitting::Fitting;
+use stasis_devices::virtio::net::MAX_FRAME;
 use stasis_devices::virtio::{Outward, Slots};
 use stasis_memory::{FakeRam, WriteRam};
 use stasis_state::devices::DeviceRecord;
@@ -15,10 +17,11 @@ const RAM: usize = 16 << 10;
 /// Bytes of an access in the input.
 const ACCESS: usize = 8;
 
-const FITTINGS: [Fitting<'static>; 3] = [
+const FITTINGS: [Fitting<'static>; 4] = [
     Fitting::Disk { volume: "root", sectors: 64 },
     Fitting::Card { network: "lan", address: [2, 0, 0, 0, 0, 1] },
     Fitting::Entropy,
+    Fitting::Terminal,
 ];
 
 struct Guest(FakeRam);
@@ -39,7 +42,11 @@ impl Context for Guest {
     }
 }
 
-struct Outside([u8; 2048]);
+struct Outside {
+    place: [u8; MOST_TEXT],
+    /// Bytes that were typed and are still to be taken.
+    typed: usize,
+}
 
 impl Outward for Outside {
     fn random(&mut self, into: &mut [u8]) -> bool {
@@ -48,11 +55,29 @@ impl Outward for Outside {
     }
 
     fn frame(&mut self, len: usize) -> &mut [u8] {
-        &mut self.0[..len]
+        &mut self.place[..len]
     }
 
     fn send(&mut self, _: u8, len: usize) {
-        assert!(len <= self.0.len());
+        assert!(len <= MAX_FRAME);
+    }
+
+    fn text(&mut self, len: usize) -> &mut [u8] {
+        &mut self.place[..len]
+    }
+
+    fn print(&mut self, len: usize) {
+        assert!(len <= MOST_TEXT);
+    }
+
+    fn typed(&mut self, into: &mut [u8]) -> usize {
+        let count = self.typed.min(into.len());
+        into[..count].fill(b'k');
+        count
+    }
+
+    fn take_typed(&mut self, count: usize) {
+        self.typed -= count;
     }
 }
 
@@ -85,9 +110,12 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Makes the devices do what they have to do, and, if a frame `comes`, the card take it.
+/// Makes the devices do what they have to do, and, if something `comes`, the card take a frame and the terminal what was typed.
 fn serve(slots: &mut Slots, guest: &mut Guest, comes: bool) {
-    let mut outside = Outside([0; 2048]);
+    let mut outside = Outside { place: [0; MOST_TEXT], typed: if comes { 700 } else { 0 } };
+    if comes {
+        slots.note_typed();
+    }
     let mut memory = guest.memory();
     // A driver can publish no more than it has entries, and each is completed or the queue left alone.
     let mut left = 8 * 256;

@@ -29,4 +29,17 @@ impl Outward for Outside {
     }
 
     fn send(&mut self, _: u8, _: usize) {}
+
+    /// A guest with a terminal is [refused](crate::image), so nothing is printed.
+    fn text(&mut self, _: usize) -> &mut [u8] {
+        &mut []
+    }
+
+    fn print(&mut self, _: usize) {}
+
+    fn typed(&mut self, _: &mut [u8]) -> usize {
+        0
+    }
+
+    fn take_typed(&mut self, _: usize) {}
 }

@@ -120,6 +120,7 @@ impl Config {
             disks: disks(place, raw, &mut file)?,
             networks: raw.networks.as_ref().map_or(said.networks, |all| all.get_ref().clone()),
             entropy: raw.entropy.unwrap_or(said.entropy),
+            terminal: raw.terminal.unwrap_or(said.terminal),
             periodic: periodic(place, raw)?,
             well_after_us: (raw.well_after.as_ref())
                 .map(|time| place.duration(time, "well-after"))

@@ -1,11 +1,13 @@
-//! The stream `attach GUEST`: a guest's UART, for as many clients as like, beside the terminal.
+//! The stream `attach GUEST`: a guest's UART, or its terminal, for as many clients as like, beside the console.
 
 use super::streams::{Endpoint, Step};
+use crate::console::commands::no_terminal;
 use crate::terminal;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use stasis_channel::pipe::Pipe;
+use stasis_console::Port;
 use stasis_host::run_state::RunState;
 use stasis_run::domain::Domain;
 use stasis_run::roster;
@@ -24,15 +26,44 @@ pub fn note_output() {
 /// The stream.
 pub struct Attach {
     domain: Arc<Domain>,
+    port: Port,
+    /// Whether the guest is known to have the port.
+    is_there: bool,
     /// Number of the guest's bytes that were sent to the client, or passed over.
     position: u64,
 }
 
 impl Attach {
-    /// Returns a stream that begins with what is kept of what the guest has sent.
-    pub fn new(domain: Arc<Domain>) -> Self {
+    /// Returns a stream that begins with what is kept of what the guest has sent by its UART.
+    pub fn to_uart(domain: Arc<Domain>) -> Self {
+        let port = Port::uart(domain.number);
+        Self::to(domain, port)
+    }
+
+    /// Returns a stream that begins with what is kept of what the guest has printed at its terminal.
+    pub fn to_terminal(domain: Arc<Domain>) -> Self {
+        let port = Port::terminal(domain.number);
+        Self::to(domain, port)
+    }
+
+    fn to(domain: Arc<Domain>, port: Port) -> Self {
         LISTENERS.fetch_add(1, Ordering::Relaxed);
-        Self { domain, position: 0 }
+        Self { domain, port, is_there: !port.is_terminal, position: 0 }
+    }
+
+    /// Types what the client has sent, as far as there is room.
+    fn type_in(&self, pipe: &mut Pipe) {
+        let room = match self.port.is_terminal {
+            true => self.domain.room_at_terminal(),
+            false => self.domain.room_for_input(),
+        };
+        for _ in 0..room.min(pipe.waiting()) {
+            let Some(byte) = pipe.read() else { return };
+            match self.port.is_terminal {
+                true => self.domain.type_at_terminal(byte),
+                false => self.domain.type_in(byte.into()),
+            }
+        }
     }
 }
 
@@ -44,12 +75,18 @@ impl Drop for Attach {
 
 impl Endpoint for Attach {
     fn step(&mut self, task: &mut Task, pipe: &mut Pipe) -> Step {
-        let number = self.domain.number;
-        let bytes: Vec<u8> = terminal::read_output(task, number, &mut self.position, pipe.room());
-        pipe.write(&bytes);
-        for _ in 0..self.domain.room_for_input().min(pipe.waiting()) {
-            pipe.read().into_iter().for_each(|byte| self.domain.type_in(byte.into()));
+        if !self.is_there {
+            match self.domain.try_has_terminal() {
+                Some(true) => self.is_there = true,
+                Some(false) => return Step::Ended(Err(no_terminal(&self.domain.name))),
+                // Whoever has the guest now, does not keep it for long.
+                None => return Step::Soon,
+            }
         }
+        let bytes: Vec<u8> =
+            terminal::read_output(task, self.port, &mut self.position, pipe.room());
+        pipe.write(&bytes);
+        self.type_in(pipe);
         match self.domain.try_state() {
             Some(RunState::Removed) => Step::Ended(Ok(())),
             _ if pipe.is_at_end() => Step::Ended(Ok(())),

@@ -81,7 +81,7 @@ pub enum Begun {
 pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
     let failed = |why: &str| Begun::Ended(Err((Status::Failed, why.to_string())));
     let command = match command::parse(line) {
-        Ok(Command::Attach(_)) => return failed("a program opens the stream \"attach GUEST\""),
+        Ok(Command::Attach { .. }) => return failed("a program opens the stream \"attach GUEST\""),
         Ok(Command::Cancel) => return failed("a program sends a frame to cancel a request"),
         Ok(command) => command,
         Err(error) => return Begun::Ended(Err(said(Refusal::Mistyped(error)))),

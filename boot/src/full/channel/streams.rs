@@ -62,7 +62,11 @@ pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
     match words {
         [Some("attach"), Some(guest), None, _] => {
             let domain = find(guest).map_err(|why| (Status::Failed, why))?;
-            Ok(Box::new(Attach::new(domain)))
+            Ok(Box::new(Attach::to_uart(domain)))
+        }
+        [Some("attach"), Some(guest), Some("--terminal"), None] => {
+            let domain = find(guest).map_err(|why| (Status::Failed, why))?;
+            Ok(Box::new(Attach::to_terminal(domain)))
         }
         [Some("gdb"), Some(guest), None, _] => {
             debug::open(guest).map_err(|why| (Status::Failed, why))
@@ -75,7 +79,7 @@ pub fn open(name: &str) -> Result<Box<dyn Endpoint>, (Status, String)> {
         _ => Err((
             Status::Mistyped,
             format!(
-                "no stream \"{name}\"; there are: attach GUEST, gdb GUEST, get CHECKPOINT, put NAME BYTES, echo"
+                "no stream \"{name}\"; there are: attach GUEST [--terminal], gdb GUEST, get CHECKPOINT, put NAME BYTES, echo"
             ),
         )),
     }

@@ -7,10 +7,12 @@ use crate::work::Work;
 use crate::{
     catalog, checkpoint, clone, disks, firmware, registry, resume, terminal, typed, volumes,
 };
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use stasis_console::Port;
 use stasis_console::command::{self, Command, CommandError};
 use stasis_console::table::{self, CardRow, GuestRow};
 use stasis_devices::list::interrupt_name;
@@ -98,10 +100,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Start(guests) => lifecycle::start(work, &guests),
         Command::Restart(guests) => lifecycle::restart(work, &guests),
         Command::Remove(guests) => lifecycle::remove(work, &guests),
-        Command::Attach(guest) => {
-            terminal::attach(work.task, &*find(guest)?);
-            Ok(())
-        }
+        Command::Attach { guest, terminal } => attach(work, &*find(guest)?, terminal),
         Command::SendBreak(guest) => {
             find(guest)?.type_in(Character::BREAK);
             Ok(())
@@ -163,6 +162,20 @@ pub fn find(word: &str) -> Result<Arc<Domain>, String> {
     let domains = registry::all();
     let place = said(command::find_guest(&rows(&domains), word))?;
     Ok(domains[place].clone())
+}
+
+/// Attaches the console to a guest's UART, or to its terminal.
+fn attach(work: &mut Work, domain: &Domain, is_terminal: bool) -> Result<(), String> {
+    if is_terminal && !domain.has_terminal() {
+        return Err(no_terminal(&domain.name));
+    }
+    terminal::attach(work.task, domain, Port { guest: domain.number, is_terminal });
+    Ok(())
+}
+
+/// Returns why nobody can be attached to the terminal of the guest with this name.
+pub fn no_terminal(guest: &str) -> String {
+    format!("guest \"{guest}\" has no terminal; its configuration must say terminal = true")
 }
 
 /// Returns the guests that a command names; all guests if it names none.

@@ -7,8 +7,8 @@ use crate::text::{parse_size, parse_time};
 use crate::type_ahead::CANCEL;
 
 use super::{
-    ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, MAX_WEIGHT, SEPARATOR, Usage, WHOLE,
-    Window,
+    ALL, ANY_SPEED, Command, CommandError, JSON, KEEP_DISKS, MAX_WEIGHT, SEPARATOR, TERMINAL,
+    Usage, WHOLE, Window,
 };
 
 /// Number of lines that `log` shows if the line does not say how many.
@@ -515,12 +515,16 @@ pub(super) static TABLE: [Spec; 26] = [
     Spec {
         word: "attach",
         parameters: &[GUEST],
-        options: &[],
+        options: &[TERMINAL],
         summary: "connect this terminal to a guest's",
         details: &[
             "What it has sent since it was last attached is shown first, up to 16 KiB. Ctrl-] detaches.",
+            "With --terminal, to its second terminal, a virtio console, which a guest has by \"terminal = true\".",
         ],
-        build: |arguments| Ok(Command::Attach(arguments.required(0))),
+        build: |arguments| {
+            let terminal = arguments.has(TERMINAL);
+            Ok(Command::Attach { guest: arguments.required(0), terminal })
+        },
     },
     Spec {
         word: "send-break",

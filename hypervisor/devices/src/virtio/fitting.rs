@@ -3,7 +3,7 @@
 use stasis_state::virtio::{MAX_VIRTIO, Virtio, device_id};
 
 use super::net::Address;
-use super::{INDIRECT_DESC, VERSION_1, block, net};
+use super::{INDIRECT_DESC, VERSION_1, block, console, net};
 
 /// A virtio device of a guest that is made. The first one is in slot 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Fitting<'a> {
     },
     /// A source of random bytes.
     Entropy,
+    /// A second terminal.
+    Terminal,
 }
 
 /// Returns the record of these devices, at reset. There is room for [`MAX_VIRTIO`].
@@ -43,6 +45,10 @@ pub(super) fn record(fittings: &[Fitting<'_>]) -> Virtio {
                 device_id::NETWORK
             }
             Fitting::Entropy => device_id::ENTROPY,
+            Fitting::Terminal => {
+                record.set_name(n, console::NAME);
+                device_id::CONSOLE
+            }
         };
         record.device_id[n] = id;
         record.features[n] = offered(id);

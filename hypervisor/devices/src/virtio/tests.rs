@@ -1,6 +1,7 @@
 //! A driver of the first slot, and what it meets.
 
 mod cards;
+mod console;
 mod hostile;
 mod requests;
 mod starved;
@@ -29,13 +30,17 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
-/// A source of random bytes that counts up, or none, and a network that keeps the last frame.
+/// A source of random bytes that counts up, or none, a network that keeps the last frame, and a terminal.
 #[derive(Default)]
 pub struct Counting {
     random: Option<u8>,
     place: Vec<u8>,
     /// What was sent last.
     pub sent: Vec<u8>,
+    /// What was printed.
+    pub said: Vec<u8>,
+    /// What was typed.
+    pub typed: Vec<u8>,
 }
 
 impl Counting {
@@ -62,6 +67,25 @@ impl Outward for Counting {
     fn send(&mut self, _: u8, len: usize) {
         self.sent = self.place[..len].to_vec();
     }
+
+    fn text(&mut self, len: usize) -> &mut [u8] {
+        assert!(len <= super::console::MOST_TEXT);
+        self.frame(len)
+    }
+
+    fn print(&mut self, len: usize) {
+        self.said.extend(&self.place[..len]);
+    }
+
+    fn typed(&mut self, into: &mut [u8]) -> usize {
+        let count = self.typed.len().min(into.len());
+        into[..count].copy_from_slice(&self.typed[..count]);
+        count
+    }
+
+    fn take_typed(&mut self, count: usize) {
+        self.typed.drain(..count);
+    }
 }
 
 /// A guest's slots, its RAM, and how far its driver is.
@@ -73,6 +97,10 @@ pub struct Driver {
     pub queue: u32,
     /// The last frame that was sent.
     pub frame: Vec<u8>,
+    /// What was typed at the terminal and is still to be taken.
+    pub typed: Vec<u8>,
+    /// What was printed at the terminal.
+    pub said: Vec<u8>,
 }
 
 impl Driver {
@@ -87,7 +115,8 @@ impl Driver {
         let record = Slots::fitted(&equipment).unwrap();
         let moment = Moment { ram: FakeRam::new(RAM), ..at(0) };
         let slots = Slots::restored(record, 0);
-        let mut driver = Self { slots, moment, published: 0, queue, frame: Vec::new() };
+        let (frame, typed, said) = Default::default();
+        let mut driver = Self { slots, moment, published: 0, queue, frame, typed, said };
         driver.set_up();
         driver
     }
@@ -169,9 +198,11 @@ impl Driver {
     /// Makes the devices that are no disks do all that they have to do.
     pub fn serve(&mut self, random: Option<u8>) {
         let mut outward = Counting::new(random);
+        outward.typed = core::mem::take(&mut self.typed);
         let mut memory = Memory { base: RAM_BASE, ram: &mut *self.moment.ram };
         while self.slots.serve(&mut memory, &mut outward).is_some() {}
-        self.frame = outward.sent;
+        (self.frame, self.typed) = (outward.sent, outward.typed);
+        self.said.extend(outward.said);
     }
 
     /// Returns the number of completed requests, and the last one's head and bytes.

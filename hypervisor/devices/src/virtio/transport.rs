@@ -202,7 +202,7 @@ impl Slots {
     }
 
     /// Notes that the driver has put requests into a queue.
-    fn notify(&mut self, n: usize, queue: u32) {
+    pub(super) fn notify(&mut self, n: usize, queue: u32) {
         let is_device = self.record.device_id[n] != device_id::NONE;
         let is_there = is_device && (queue as usize) < VIRTIO_QUEUES;
         if is_there && self.queue(QueueId { slot: n as u8, queue: queue as u8 }).is_some() {

@@ -40,6 +40,16 @@ impl Guest {
         Some(self.update_line(Line::of(&self.devices.virtio, slot)))
     }
 
+    /// Returns whether the guest has a terminal: a virtio console.
+    pub fn has_terminal(&self) -> bool {
+        self.devices.virtio.has_terminal()
+    }
+
+    /// Notes that something was typed at the guest's terminal: [`Guest::serve`] takes it.
+    pub fn note_typed(&mut self) {
+        self.devices.virtio.note_typed();
+    }
+
     /// Returns the network cards.
     pub fn cards(&self) -> impl Iterator<Item = Card<'_>> {
         self.devices.virtio.cards()

@@ -51,6 +51,7 @@ pub const DISK_IMAGES: &str = "disk-images";
 pub const DISK_SIZES: &str = "disk-sizes";
 pub const NETWORKS: &str = "networks";
 pub const ENTROPY: &str = "entropy";
+pub const TERMINAL: &str = "terminal";
 pub const CHECKPOINT_EVERY_US: &str = "checkpoint-every-us";
 pub const CHECKPOINT_KEEP: &str = "checkpoint-keep";
 pub const CHECKPOINT_RUN_SHARE: &str = "checkpoint-run-share";
@@ -82,6 +83,7 @@ pub const GUEST: &[&str] = &[
     DISK_IMAGES,
     NETWORKS,
     ENTROPY,
+    TERMINAL,
     CHECKPOINT_EVERY_US,
     CHECKPOINT_KEEP,
     CHECKPOINT_RUN_SHARE,

@@ -101,6 +101,7 @@ fn guest(node: &FdtNode<'_>) -> Result<GuestConfig, Problem> {
         disks: disks(node)?,
         networks: texts(node, property::NETWORKS)?,
         entropy: value::<[u8; 0]>(node, property::ENTROPY, "empty")?.is_some(),
+        terminal: value::<[u8; 0]>(node, property::TERMINAL, "empty")?.is_some(),
         periodic: periodic(node)?,
         well_after_us: value(node, property::WELL_AFTER_US, DOUBLEWORD)?
             .unwrap_or(DEFAULT_WELL_AFTER_US),

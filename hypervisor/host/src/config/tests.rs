@@ -35,6 +35,7 @@ fn linux() -> GuestConfig {
         ],
         networks: vec!["lan".to_string(), "wan".to_string()],
         entropy: true,
+        terminal: true,
         periodic: Some(Periodic { every_us: 60_000_000, keep: 5, run_share: 70 }),
         well_after_us: 90_000_000,
     }

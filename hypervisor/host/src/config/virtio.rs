@@ -68,7 +68,8 @@ impl VirtioProblem {
 
 /// Checks the disks and the networks of a guest; `before` are the other guests that were checked.
 pub(super) fn check(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Problem> {
-    let count = guest.disks.len() + guest.networks.len() + usize::from(guest.entropy);
+    let others = usize::from(guest.entropy) + usize::from(guest.terminal);
+    let count = guest.disks.len() + guest.networks.len() + others;
     if count > MAX_VIRTIO {
         return Err(VirtioProblem::TooMany(count).into());
     }

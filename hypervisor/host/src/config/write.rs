@@ -98,6 +98,9 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.entropy {
         tree.empty(property::ENTROPY);
     }
+    if guest.terminal {
+        tree.empty(property::TERMINAL);
+    }
     if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);
         tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));

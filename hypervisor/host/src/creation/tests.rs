@@ -1,6 +1,7 @@
 use super::*;
 use alloc::string::ToString;
 use alloc::vec;
+use stasis_devices::virtio::fitting::Fitting;
 use stasis_guest::given::{Grant, lay_out};
 use stasis_guest::image::Kind;
 
@@ -133,4 +134,13 @@ fn a_guest_is_started_again_in_a_place_of_its_own_size_alone() {
     assert_eq!(check_restart(&config, 2, elsewhere), other);
     let identity = GuestConfig { memory_map: MemoryMap::Identity, ..config };
     assert_eq!(check_restart(&identity, 2, elsewhere), Ok(()), "it has it where the machine has");
+}
+
+#[test]
+fn a_terminal_is_the_last_of_the_virtio_devices_and_needs_no_source_of_random_bytes() {
+    let config = GuestConfig { terminal: true, entropy: true, ..config() };
+    let given = Given::default();
+    let fittings = |random| Blueprint::new(&config, &[], &given, RAM_BASE, random).fittings;
+    assert_eq!(fittings(Some([1; 16])), [Fitting::Entropy, Fitting::Terminal]);
+    assert_eq!(fittings(None), [Fitting::Terminal]);
 }

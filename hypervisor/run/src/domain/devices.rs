@@ -8,8 +8,10 @@
 
 use super::host::RunningOn;
 use super::lock::Unlocked;
+use super::terminal::Terminal;
 use super::{Domain, Resident};
-use crate::{network, random, roster};
+use crate::{above, network, random, roster};
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -41,13 +43,26 @@ pub fn announce_disk_work() {
 }
 
 /// What devices reach outside of their guest.
-struct Machine {
+struct Machine<'a> {
     /// A frame that the card in a slot sends, by its length.
     sent: Option<(u8, usize)>,
     frame: [u8; MAX_FRAME],
+    terminal: &'a Terminal,
+    /// Bytes of the text that is printed.
+    printed: usize,
+    /// Place of the text; None as long as there was none.
+    text: Option<Box<[u8]>>,
 }
 
-impl Outward for Machine {
+impl Drop for Machine<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.text.take() {
+            self.terminal.put_back(place);
+        }
+    }
+}
+
+impl Outward for Machine<'_> {
     fn random(&mut self, into: &mut [u8]) -> bool {
         random::fill(into)
     }
@@ -58,6 +73,23 @@ impl Outward for Machine {
 
     fn send(&mut self, slot: u8, len: usize) {
         self.sent = Some((slot, len));
+    }
+
+    fn text(&mut self, len: usize) -> &mut [u8] {
+        let place = self.text.get_or_insert_with(|| self.terminal.take_place());
+        &mut place[..len]
+    }
+
+    fn print(&mut self, len: usize) {
+        self.printed = len;
+    }
+
+    fn typed(&mut self, into: &mut [u8]) -> usize {
+        self.terminal.typed(into)
+    }
+
+    fn take_typed(&mut self, count: usize) {
+        self.terminal.take_typed(count);
     }
 }
 
@@ -84,7 +116,13 @@ impl Domain {
     #[cold]
     pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
         host.errands.outbox.has_work = false;
-        let machine = &mut Machine { sent: None, frame: [0; MAX_FRAME] };
+        let machine = &mut Machine {
+            sent: None,
+            frame: [0; MAX_FRAME],
+            terminal: &self.terminal,
+            printed: 0,
+            text: None,
+        };
         for _ in 0..BATCH {
             if host.turn_is_over() {
                 break;
@@ -100,7 +138,7 @@ impl Domain {
     }
 
     /// Does the next step of the guest's devices, and kicks the vCPUs whose interrupts it has changed, but for `index`.
-    fn serve_device(&self, index: usize, machine: &mut Machine) -> Step {
+    fn serve_device(&self, index: usize, machine: &mut Machine<'_>) -> Step {
         let mut resident = self.resident.lock();
         if !resident.is_served() {
             // The guest is told when all of its memory is there.
@@ -114,6 +152,12 @@ impl Domain {
         self.kick(kick.without(index));
         if let Some((slot, len)) = machine.sent.take() {
             network::forward(self, slot, &machine.frame[..len]);
+        }
+        if let Some(place) = machine.text.as_deref()
+            && machine.printed > 0
+        {
+            above::get().print(self, &place[..machine.printed]);
+            machine.printed = 0;
         }
         Step::Done
     }

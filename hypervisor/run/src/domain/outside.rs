@@ -58,6 +58,9 @@ impl Domain {
     pub(super) fn pass_news(&self, guest: &mut Guest, host: &mut RunningOn) -> VcpuMask {
         let is_news = self.news.is_there();
         self.news.take();
+        if is_news {
+            self.pass_typed(guest);
+        }
         if is_news && guest.has_work() {
             match host.may_serve() {
                 true => host.errands.outbox.has_work = true,

@@ -54,6 +54,7 @@ mod smp;
 mod soak;
 mod storable;
 mod sweep;
+mod terminal;
 mod times;
 mod travel_accelerated_long;
 mod travel_around_long;
@@ -133,6 +134,9 @@ fn main() -> ExitCode {
             linux_writes_and_reads_its_disk,
             linux_sees_what_it_sees_on_plain_qemu,
             u_boot_reads_what_it_has_written_to_a_disk;
+        terminal:
+            linux_talks_at_its_terminal_before_and_after_a_resume,
+            a_guest_without_a_terminal_is_told_of;
         network:
             two_guests_send_each_other_all_and_neither_has_the_others_address,
             a_clone_talks_when_it_has_an_address_of_its_own;

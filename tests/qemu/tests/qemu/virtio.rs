@@ -21,7 +21,7 @@ use crate::others::u_boot;
 const DISK: u64 = 64 << 20;
 
 /// Returns a machine whose guest is Linux with the drivers for virtio devices.
-fn machine<'l>(lab: &'l Lab, entropy: bool, disks: &[&str]) -> Result<Setup<'l>> {
+pub fn machine<'l>(lab: &'l Lab, entropy: bool, disks: &[&str]) -> Result<Setup<'l>> {
     let workspace = &Built::get()?.workspace;
     let mut config = guest("linux", 256);
     config.vcpus = 2;
@@ -38,7 +38,8 @@ fn machine<'l>(lab: &'l Lab, entropy: bool, disks: &[&str]) -> Result<Setup<'l>>
     Ok(lab.machine().file("initramfs", initramfs).configured(config, Some(kernel)))
 }
 
-fn log_in(stasis: &mut Stasis) -> Result<()> {
+/// Attaches the console to the Linux, and waits for its shell.
+pub fn log_in(stasis: &mut Stasis) -> Result<()> {
     stasis.attach("linux")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME).map(drop)?;
     Ok(())

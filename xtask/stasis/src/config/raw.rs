@@ -97,6 +97,7 @@ pub struct RawGuest {
     pub disks: Option<Spanned<Vec<RawDisk>>>,
     pub networks: Option<Spanned<Vec<String>>>,
     pub entropy: Option<bool>,
+    pub terminal: Option<bool>,
     #[serde(rename = "checkpoint-every")]
     pub checkpoint_every: Option<Spanned<String>>,
     #[serde(rename = "checkpoint-keep")]

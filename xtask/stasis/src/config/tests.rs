@@ -266,11 +266,12 @@ fn virtio_devices_are_read_and_checked() {
     let guest =
         |more: &str| format!("[[guest]]\nname = \"a\"\nimage = \"x\"\nmemory = \"64M\"\n{more}\n");
     let text = guest(
-        "disks = [{ volume = \"root\", size = \"1G\" }]\nnetworks = [\"lan\"]\nentropy = true",
+        "disks = [{ volume = \"root\", size = \"1G\" }]\nnetworks = [\"lan\"]\nentropy = true\nterminal = true",
     );
     let config = parse(&text).unwrap().configuration.guests.remove(0);
     assert_eq!(config.disks, [DiskConfig { volume: "root".to_owned(), size: 1 << 30, from: None }]);
     assert_eq!((config.networks, config.entropy), (vec!["lan".to_owned()], true));
+    assert!(config.terminal);
     let error = |more: &str| error(&guest(more));
     assert!(
         error("disks = [{ volume = \"root\", size = \"1000\" }]").starts_with("line 5: disks: ")

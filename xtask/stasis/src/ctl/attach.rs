@@ -23,6 +23,9 @@ and Ctrl-A Ctrl-A, which sends one Ctrl-A. Where the input is no terminal, all o
 pub struct Arguments {
     #[command(flatten)]
     address: Address,
+    /// Stay at the guest's second terminal, which it has by `terminal = true`, and not at its UART
+    #[arg(long)]
+    terminal: bool,
     /// Add what the guest sends to a file, too
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -37,14 +40,15 @@ pub struct Arguments {
 ///
 /// There is no session, it is lost, or there is no such guest.
 pub fn main(arguments: Arguments) -> Result<()> {
-    let Arguments { address, log, guest } = arguments;
+    let Arguments { address, terminal, log, guest } = arguments;
     let log = log.map(|path| outputs::open(&path)).transpose()?;
     let mut client = address.connect(false)?;
-    let id = client.open(&format!("attach {guest}")).map_err(coded)?;
+    let (option, what) = if terminal { (" --terminal", "the terminal of ") } else { ("", "") };
+    let id = client.open(&format!("attach {guest}{option}")).map_err(coded)?;
     let is_terminal = io::stdin().is_terminal();
     let settings = match is_terminal {
         true => {
-            report::step(format_args!("attached to \"{guest}\"; Ctrl-A X leaves it"));
+            report::step(format_args!("attached to {what}\"{guest}\"; Ctrl-A X leaves it"));
             let raw = Settings::raw(io::stdin());
             Some(raw.context("cannot give the terminal its settings")?)
         }

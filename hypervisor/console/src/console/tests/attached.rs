@@ -181,3 +181,33 @@ fn what_was_kept_is_forgotten_for_a_new_guest() {
     bench.type_in(b"attach linux\r");
     assert!(bench.shown().ends_with("ok\r\n"));
 }
+
+#[test]
+fn a_guests_terminal_is_a_port_of_its_own() {
+    let mut bench = Bench::new();
+    let attach = Command::Attach { guest: "linux", terminal: true };
+    assert_eq!(parse("attach linux --terminal"), Ok(attach));
+    assert!(!bench.console.print(1, b"early\n"), "nobody is attached");
+    bench.begin("attach linux --terminal");
+    bench.console.attach(Port::terminal(1), "linux", &mut bench.terminal);
+    bench.answer(Ok(()));
+    let shown = bench.shown();
+    assert!(shown.contains("attached to the terminal of \"linux\"; Ctrl-] detaches"), "{shown}");
+    assert!(shown.ends_with("early\n"), "{shown}");
+    let typed = [Input::Terminal { guest: 1, byte: b'x' }];
+    assert_eq!(bench.type_in(b"x"), typed);
+    assert_eq!(bench.console.input(Character::BREAK, &mut bench.terminal), Input::Nothing);
+    // What comes by the UART is kept for who attaches to that.
+    bench.console.output(1, b"uart", &mut bench.terminal);
+    assert!(bench.console.print(1, b"later"));
+    assert_eq!(bench.shown(), "", "a text may be long: the task shows it");
+    assert!(bench.console.has_unseen());
+    while bench.console.show(&mut bench.terminal) {}
+    assert_eq!(bench.shown(), "later");
+    assert_eq!(bench.type_in(b"\x1db"), [], "a terminal has no break");
+    let mut position = 0;
+    assert_eq!(bench.console.read_output(1, &mut position, 99), b"uart");
+    bench.console.forget(1);
+    position = 0;
+    assert_eq!(bench.console.read_output(Port::terminal(1), &mut position, 99), b"");
+}

@@ -81,7 +81,7 @@ fn each_command_is_understood() {
         ),
         ("clone linux as twin", Command::Clone { guest: "linux", name: "twin" }),
         ("delete before", Command::Delete("before")),
-        ("attach linux", Command::Attach("linux")),
+        ("attach linux", Command::Attach { guest: "linux", terminal: false }),
         ("log linux", Command::Log { guest: "linux", lines: 24 }),
         ("log linux 3", Command::Log { guest: "linux", lines: 3 }),
         ("store", Command::Store { json: false }),
@@ -235,7 +235,7 @@ fn help_has_a_line_for_every_command_and_explains_each() {
     }
     let mut one = String::new();
     write_help(&mut one, Some("attach")).unwrap();
-    assert!(one.starts_with("attach <guest>: connect this terminal to a guest's\n"));
+    assert!(one.starts_with("attach <guest> [--terminal]: connect this terminal to a guest's\n"));
 }
 
 #[test]

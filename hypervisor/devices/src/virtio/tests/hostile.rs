@@ -149,13 +149,18 @@ proptest! {
         writes in prop::collection::vec((0u64..0x180, any::<u32>()), 0..40),
         descriptors in prop::collection::vec(any::<[u64; 2]>(), 16),
         index: u16,
+        is_terminal: bool,
     ) {
         use stasis_state::devices::DeviceRecord;
 
+        let disk = Fitting::Disk { volume: "root", sectors: 8 };
+        let first = if is_terminal { Fitting::Terminal } else { disk };
+
         let mut driver = Driver::of(&[
-            Fitting::Disk { volume: "root", sectors: 8 },
+            first,
             Fitting::Entropy,
         ]);
+        driver.typed = vec![b'x'; 1000];
         for (n, [address, rest]) in descriptors.into_iter().enumerate() {
             // Mostly in RAM, or nearly.
             let address = RAM_BASE + address % (RAM as u64 + 0x1000);
@@ -166,6 +171,7 @@ proptest! {
         for (offset, value) in writes {
             driver.write(offset & !3, value);
             driver.write(0x50, 0);
+            driver.slots.note_typed();
             driver.serve(Some(1));
             let (slots, mut memory) = driver.memory();
             while let Some((_, request)) = slots.disk_request(&memory) {

@@ -130,3 +130,18 @@ fn a_frame_is_sent_once_and_not_before_its_request_is_completed() {
     assert!(driver.frame.is_empty());
     assert_eq!(driver.read(0x70), 0x4f);
 }
+
+#[test]
+fn a_text_is_printed_once_and_not_before_its_request_is_completed() {
+    let mut driver = Driver::of_queue(&[Fitting::Terminal], 1);
+    driver.store(BUFFERS, b"text");
+    driver.describe(DESC, 0, (BUFFERS, 4), 0);
+    driver.publish(0);
+    let Driver { slots, moment, .. } = &mut driver;
+    let mut full = Full(&mut moment.ram);
+    let mut outward = Counting::default();
+    slots.serve(&mut Memory { base: RAM_BASE, ram: &mut full }, &mut outward);
+    assert!(outward.said.is_empty(), "it is printed when there is memory");
+    driver.serve(None);
+    assert_eq!((driver.said.as_slice(), driver.used().0), (&b"text"[..], 1));
+}
