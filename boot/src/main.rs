@@ -35,6 +35,7 @@ mod starved;
 mod uplinks;
 mod work;
 
+use alloc::vec::Vec;
 #[cfg(feature = "full")]
 use full::*;
 #[cfg(not(feature = "full"))]
@@ -46,6 +47,7 @@ use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
 use stasis_hw::pl011::Pl011;
 use stasis_hw::pl031::Pl031;
+use stasis_hw::rng200::Rng200;
 use stasis_hw::serial::Serial;
 use stasis_run::turns::{self, Task};
 use stasis_run::{clock, gic, pool, random};
@@ -108,7 +110,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let mut task = Task::make();
     let (mut storage, disk) = Storage::find(&machine, &mut task);
     devices::init(&machine, disk);
-    random::init(&machine.seed);
+    random::init([&machine.seed, &generated(&machine, &mut task)]);
     chores::prepare(&machine);
     stasis_run::above::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`
@@ -119,6 +121,24 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     chores::open(&machine);
     let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
     turns::serve_console(ready, task, work)
+}
+
+/// Returns random bytes of the machine's generator; none if it has none, or none that can be used.
+fn generated(machine: &Machine<'_>, task: &mut Task) -> Vec<u8> {
+    let Some(device) = machine.random else { return Vec::new() };
+    // SAFETY: 1. The device tree says that the frame is an RNG200's; the final translation maps it as a device. 2. Only this driver uses it, and it
+    // changes no memory.
+    let generator = Rng200::new(unsafe { Frame::new(device.frame.start as usize) });
+    match generator.words(task) {
+        Ok(words) => {
+            log::info!("random numbers from the machine's generator");
+            words.into_iter().flat_map(u32::to_le_bytes).collect()
+        }
+        Err(why) => {
+            log::warn!("the machine's random number generator is not used: {why}");
+            Vec::new()
+        }
+    }
 }
 
 /// Returns the driver of a UART.

@@ -206,6 +206,8 @@ pub struct Machine<'a> {
     pub sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
     /// The Raspberry Pi's power management, which can reset it.
     pub watchdog: Option<Device>,
+    /// The Raspberry Pi's random number generator.
+    pub random: Option<Device>,
     /// The cores, in the device tree's order.
     pub cores: ArrayVec<Core, MAX_CORES>,
     /// How PSCI is called, where the firmware has it.
@@ -264,6 +266,7 @@ impl<'a> Machine<'a> {
             virtio: found.virtio,
             sd_hosts: found.sd_hosts,
             watchdog: found.watchdog,
+            random: found.random,
             cores: found.cores,
             psci: found.psci,
             counter_frequency: found.timer_frequency.or(found.oscillator),

@@ -4,6 +4,7 @@
 //! - [`gic`]: the physical GICv2: GICD, GICC, GICH.
 //! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
 //! - [`pl031`], [`watchdog`]: the real-time clock; the watchdog by which a Raspberry Pi is switched off.
+//! - [`rng200`]: a Raspberry Pi's random number generator.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
 //! - [`network_card`]: what Stasis asks of a network card of the machine; [`virtio_net`]: QEMU's.
 //! - [`virtio_mmio`]: a virtio device that a guest drives, and that is stopped here.
@@ -20,6 +21,7 @@ pub mod network_card;
 pub mod paging;
 pub mod pl011;
 pub mod pl031;
+pub mod rng200;
 pub mod sd;
 pub mod sdhci;
 pub mod serial;

@@ -1,4 +1,4 @@
-//! Random bytes for guests: ChaCha20, with a key from the machine's firmware (`/chosen/rng-seed`).
+//! Random bytes for guests: ChaCha20, with a key from the machine's firmware (`/chosen/rng-seed`), from the machine's own generator, or from both.
 //!
 //! The generator is EL2's, and in no checkpoint. So what it gives is not given again, whatever guests are resumed.
 
@@ -20,17 +20,20 @@ pub struct NoSource;
 
 impl fmt::Display for NoSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the firmware passes no /chosen/rng-seed of 32 bytes")
+        f.write_str(
+            "the firmware passes no /chosen/rng-seed of 32 bytes, and the machine has no generator that can be used",
+        )
     }
 }
 
-/// Takes what the firmware says is random. A seed that is shorter than a key is no source.
-pub fn init(seed: &[u8]) {
+/// Takes what the `sources` say is random: the firmware, and the machine's generator. One that has fewer bytes than a key counts as none; whoever knows one
+/// of two does not know the key.
+pub fn init(sources: [&[u8]; 2]) {
     let mut key = [0; KEY];
-    for (byte, seed) in (0..KEY).cycle().zip(seed) {
-        key[byte] ^= seed;
+    for source in sources {
+        (0..KEY).cycle().zip(source).for_each(|(byte, random)| key[byte] ^= random);
     }
-    let is_source = seed.len() >= KEY;
+    let is_source = sources.iter().any(|source| source.len() >= KEY);
     *GENERATOR.lock() = is_source.then(|| ChaCha20Rng::from_seed(key));
 }
 

@@ -35,7 +35,7 @@ impl Machine<'_> {
         frames.extend(self.serial().map(|device| device.frame));
         frames.extend_from_slice(&self.memory);
         frames.extend(disk.map(|device| device.frame));
-        frames.extend(self.watchdog.map(|device| device.frame));
+        frames.extend(self.watchdog.iter().chain(&self.random).map(|device| device.frame));
         frames.extend(self.reserved.iter().map(|reserved| reserved.range));
         if let Ok(gic) = &self.gic {
             frames.extend([gic.gicd, gic.gicc, gic.gich, gic.gicv]);
@@ -50,7 +50,7 @@ impl Machine<'_> {
     /// guest that has ended is reset.
     pub fn device_frames(&self) -> Pool {
         let mut pool = Pool::new();
-        let one_each = [self.rtc, self.watchdog];
+        let one_each = [self.rtc, self.watchdog, self.random];
         let devices = one_each.iter().flatten().chain(&self.virtio).map(|device| device.frame);
         let gic = self.gic.iter().flat_map(|gic| [gic.gicd, gic.gicc, gic.gich]);
         let sd_hosts = self.sd_hosts.iter().map(|host| host.device.frame);

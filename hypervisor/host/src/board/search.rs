@@ -24,6 +24,10 @@ const SD_HOSTS: [&str; 4] =
 /// The Raspberry Pi's power management with its watchdog.
 const WATCHDOGS: [&str; 3] = ["brcm,bcm2835-pm-wdt", "brcm,bcm2835-pm", "brcm,bcm2712-pm"];
 
+/// The Raspberry Pi's random number generator, and its relatives.
+const RANDOM: [&str; 4] =
+    ["brcm,bcm2711-rng200", "brcm,iproc-rng200", "brcm,bcm7211-rng200", "brcm,bcm7278-rng200"];
+
 /// What was found.
 #[derive(Default)]
 pub struct Search<'a> {
@@ -37,6 +41,7 @@ pub struct Search<'a> {
     pub virtio: ArrayVec<Device, MAX_DEVICES>,
     pub sd_hosts: ArrayVec<SdHost<'a>, MAX_SD_HOSTS>,
     pub watchdog: Option<Device>,
+    pub random: Option<Device>,
     pub cores: ArrayVec<Core, MAX_CORES>,
     pub psci: Option<Conduit>,
     /// The counter's frequency, as the timer's node tells it.
@@ -94,6 +99,8 @@ impl<'a> Search<'a> {
             sd_host(compatible, node, bus).into_iter().for_each(|host| self.note_sd_host(host));
         } else if is(&WATCHDOGS) {
             self.watchdog = self.watchdog.or(device(node, bus));
+        } else if is(&RANDOM) {
+            self.random = self.random.or(device(node, bus));
         } else if is(&PSCI) {
             self.psci = match node.string("method") {
                 Some("hvc") => Some(Conduit::Hvc),

@@ -161,6 +161,7 @@ pub(crate) fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
             // Behind every window.
             mmc("mmc@10000000", "brcm,bcm2711-emmc2", 0x1000_0000),
             mmc("watchdog@7e100000", "brcm,bcm2835-pm-wdt", 0x7e10_0000),
+            mmc("rng@7e104000", "brcm,bcm2711-rng200", 0x7e10_4000),
         ],
     ));
     tree.memory_reservations.push(MemoryReservation::new(0, 0x1000));
@@ -191,6 +192,7 @@ fn a_device_is_where_the_bus_has_it_for_the_cpu() {
         assert_eq!(gic.gicd, Range::new(0x1_ff84_1000, 0x1000), "beyond 32 bits");
         assert_eq!((gic.gicv, gic.maintenance), (Range::new(0x1_ff84_6000, 0x2000), 25));
         assert_eq!(machine.watchdog.unwrap().frame.start, 0xfe10_0000);
+        assert_eq!(machine.random.unwrap().frame.start, 0xfe10_4000);
         assert!(machine.is("brcm,bcm2711") && !machine.is("brcm,bcm2712"));
     });
 }
@@ -359,6 +361,7 @@ fn what_stasis_uses_itself_is_no_guests() {
             ("its disk", disk),
             ("the console", machine.uart.device.frame),
             ("the watchdog", machine.watchdog.unwrap().frame),
+            ("the generator", machine.random.unwrap().frame),
             ("memory", machine.memory[1]),
             ("what the firmware has", machine.reserved[0].range),
             ("the GIC", gic.gicd),
@@ -385,6 +388,7 @@ fn el2_maps_what_it_drives_and_not_what_is_for_guests_alone() {
         assert!(!is_mapped(gic.gicv), "stage 2 maps it, for guests");
         assert!(is_mapped(machine.uart.device.frame));
         assert!(is_mapped(machine.watchdog.unwrap().frame));
+        assert!(is_mapped(machine.random.unwrap().frame));
         assert!(machine.sd_hosts.iter().all(|host| is_mapped(host.device.frame)));
         assert!(mapped.free().iter().all(|range| range.start % PAGE_SIZE == 0));
     });
