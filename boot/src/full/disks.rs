@@ -3,9 +3,11 @@
 //! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has borrowed the store, so that guests have their disks while a checkpoint is written or read. Nothing is
 //! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
+use spin::mutex::SpinMutex;
 use stasis_devices::virtio::block::Request;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_host::archive::ArchiveError;
@@ -228,6 +230,9 @@ pub fn flush(work: &mut Work) -> Result<(), Unflushed> {
     })
 }
 
+/// Buffer for a piece of a request's data, from the first request on; `None` while the console's task, who alone does requests, uses it. A new one would have to be cleared for each request.
+static BUFFER: SpinMutex<Option<Box<[u8]>>> = SpinMutex::new(None);
+
 /// A request of a guest.
 struct Wanted {
     domain: Arc<Domain>,
@@ -237,16 +242,23 @@ struct Wanted {
 impl Wanted {
     /// Completes the request with an error.
     fn fail(self) {
-        self.carry_out(&mut Missing);
+        let name = self.volume_name();
+        self.carry_out(&mut Missing, &name);
     }
 
-    /// Does the request, and completes it.
-    fn carry_out(self, volume: &mut dyn Volume) {
+    /// Returns the name of the volume behind the request's disk.
+    fn volume_name(&self) -> String {
+        self.domain.with_volume_name(&self.request, ToString::to_string)
+    }
+
+    /// Does the request on the volume of this name, and completes it.
+    fn carry_out(self, volume: &mut dyn Volume, name: &str) {
         let Self { domain, request } = &self;
-        let name = domain.with_volume_name(request, ToString::to_string);
-        let mut buffer = vec![0; PIECE];
+        let kept = BUFFER.lock().take();
+        let mut buffer = kept.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice());
         let mut transfer = DiskTransfer { domain, request };
-        let (outcome, failed) = request.perform(volume, &name, &mut transfer, &mut buffer);
+        let (outcome, failed) = request.perform(volume, name, &mut transfer, &mut buffer);
+        *BUFFER.lock() = Some(buffer);
         if let Some(why) = failed {
             log::warn!("guest \"{}\": a request of disk \"{name}\" has failed: {why}", domain.name);
         }
@@ -256,9 +268,8 @@ impl Wanted {
 
 /// Does a request on its volume in the store.
 fn done_by(lent: &mut dyn Lent, wanted: Wanted) {
-    let name = wanted.domain.with_volume_name(&wanted.request, ToString::to_string);
-    let mut volume = OnStore { lent, name };
-    wanted.carry_out(&mut volume);
+    let name = &wanted.volume_name();
+    wanted.carry_out(&mut OnStore { lent, name }, name);
 }
 
 /// Calls `carry_out` with a request of each guest that has one. Returns whether there may be more.
@@ -293,12 +304,12 @@ pub enum VolumeAccess<'b> {
 /// A volume in the store.
 struct OnStore<'l> {
     lent: &'l mut dyn Lent,
-    name: String,
+    name: &'l str,
 }
 
 impl OnStore<'_> {
     fn access(&mut self, access: VolumeAccess) -> Result<(), VolumeError> {
-        let done = self.lent.access_volume(&self.name, access);
+        let done = self.lent.access_volume(self.name, access);
         done.map_err(|error| {
             log::warn!("volume \"{}\": {error}", self.name);
             match error {

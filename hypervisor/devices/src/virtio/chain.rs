@@ -50,6 +50,8 @@ pub struct Lengths {
     pub read: u64,
     /// Bytes that the device may write.
     pub written: u64,
+    /// Guest-physical address of the last byte that the device may write; 0 if there is none. It may be anywhere.
+    pub last: u64,
 }
 
 /// A walk over the descriptors of a chain.
@@ -166,7 +168,13 @@ impl Chain {
     pub fn lengths(&self, memory: &Memory<'_>) -> Result<Lengths, Broken> {
         let mut lengths = Lengths::default();
         self.pieces(memory, |piece| match piece.is_written {
-            true => lengths.written += u64::from(piece.len),
+            true => {
+                let len = u64::from(piece.len);
+                lengths.written += len;
+                if len > 0 {
+                    lengths.last = piece.address.wrapping_add(len - 1);
+                }
+            }
             false => lengths.read += u64::from(piece.len),
         })?;
         Ok(lengths)

@@ -94,12 +94,6 @@ impl Memory<'_> {
         stored.map_err(|error| self.not_written(refused(address, &error)))
     }
 
-    pub(super) fn set_u32(&mut self, address: u64, value: u32) -> Result<(), Broken> {
-        let offset = self.offset(address);
-        let stored = self.ram.store_u32(offset, value);
-        stored.map_err(|error| self.not_written(refused(address, &error)))
-    }
-
     pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
         let offset = self.offset(address);
         let written = self.ram.write(offset, from);
@@ -182,8 +176,11 @@ impl Queue {
     ) -> Result<bool, Broken> {
         let entry = u64::from(self.used & (self.num - 1));
         let at = self.device.wrapping_add(RING + entry * USED_ELEMENT);
-        memory.set_u32(at, chain.head.into())?;
-        memory.set_u32(at.wrapping_add(4), written)?;
+        let mut element = [0; USED_ELEMENT as usize];
+        element[..4].copy_from_slice(&u32::from(chain.head).to_le_bytes());
+        element[4..].copy_from_slice(&written.to_le_bytes());
+        // The index behind it is stored with release: who sees that sees the element.
+        memory.write(at, &element)?;
         memory.set_u16(self.device.wrapping_add(IDX), self.used.wrapping_add(1))?;
         self.used = self.used.wrapping_add(1);
         self.next_avail = self.next_avail.wrapping_add(1);
