@@ -26,6 +26,14 @@ pub enum Unserved {
         /// The guest's name, in quotes.
         guest: String,
     },
+    /// A guest has a second terminal.
+    #[error(
+        "guest {guest}: terminal: this image is lean, nobody can be attached to it; leave the key out, or build the whole image"
+    )]
+    NeedsAttached {
+        /// The guest's name, in quotes.
+        guest: String,
+    },
     /// The section about the store.
     #[error(
         "[store]: this image is lean, it has no store; leave the section out, or build the whole image"
@@ -47,6 +55,7 @@ pub fn check(configuration: &Configuration) -> Result<(), Unserved> {
         match wishes_for_a_store(guest) {
             Some(key) => Err(Unserved::NeedsStore { guest: name(), key }),
             None if !guest.autostart => Err(Unserved::NeedsConsole { guest: name() }),
+            None if guest.terminal => Err(Unserved::NeedsAttached { guest: name() }),
             None => Ok(()),
         }
     })
@@ -83,6 +92,7 @@ mod tests {
         assert!(
             said(|guest| guest.autostart = false).contains("autostart = false: this image is lean")
         );
+        assert!(said(|guest| guest.terminal = true).contains("terminal: this image is lean"));
     }
 
     #[test]
