@@ -7,14 +7,18 @@ use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
+use core::fmt::Display;
 use spin::mutex::SpinMutex;
-use stasis_devices::virtio::block::Request;
+use stasis_devices::virtio::block::{Request, SECTOR};
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_host::archive::ArchiveError;
 use stasis_host::config::{DiskConfig, GuestConfig};
+use stasis_host::failures::Failures;
+use stasis_host::task::TaskLock;
 use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_run::domain::devices::{DiskTransfer, announce_disk_work, take_disk_work};
+use stasis_state::virtio::Virtio;
 use stasis_store::layout::BLOCK;
 use stasis_store::{Error, Store};
 
@@ -69,6 +73,48 @@ pub struct InUse {
     pub volume: String,
     /// The guest's name.
     pub guest: String,
+}
+
+/// Why a guest that is resumed can't have its disks as they are now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotKept {
+    /// The volume was deleted.
+    #[error(
+        "volume \"{0}\" is not there any more; without --keep-disks, it is made as it was then"
+    )]
+    Gone(String),
+    /// The volume is another one by now.
+    #[error(
+        "volume \"{volume}\" has {length} bytes, fewer than the {size} of the guest's disk; without --keep-disks, it is made as it was then"
+    )]
+    TooSmall {
+        /// The volume's name.
+        volume: String,
+        /// Its bytes.
+        length: u64,
+        /// The bytes of the guest's disk.
+        size: u64,
+    },
+}
+
+/// Checks that the volumes of a guest that is resumed with its disks as they are now are there, and no smaller than it knows them.
+///
+/// # Errors
+///
+/// [`NotKept`], of the first that is not.
+pub fn check_kept(store: &Store<Disk>, virtio: &Virtio) -> Result<(), NotKept> {
+    for (n, volume) in virtio.disks() {
+        let size = virtio.capacity[n] * SECTOR;
+        match store.find_volume(volume) {
+            Err(_) => return Err(NotKept::Gone(volume.to_string())),
+            Ok(found) if found.length < size => {
+                let (volume, length) = (volume.to_string(), found.length);
+                return Err(NotKept::TooSmall { volume, length, size });
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Returns the guest that has a volume; `None` if none has. No guest may be parked by the caller.
@@ -181,8 +227,7 @@ pub fn serve(work: &mut Work) -> bool {
     // After something was done, the task looks once more: what a guest has asked for meanwhile has woken nobody.
     let is_more = served.unwrap_or_else(|why| {
         serve_all(&mut |request| {
-            log::warn!("guest \"{}\": a disk has no store: {why}", request.domain.name);
-            request.fail();
+            request.fail(&why);
         })
     });
     if is_more {
@@ -240,9 +285,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Completes the request with an error.
-    fn fail(self) {
+    /// Completes the request with an error, and says why.
+    fn fail(self, why: &NoStore) {
         let name = self.volume_name();
+        complain(&self.domain.name, &name, "a request", why);
         self.carry_out(&mut Missing, &name);
     }
 
@@ -257,19 +303,27 @@ impl Wanted {
         let kept = BUFFER.lock().take();
         let mut buffer = kept.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice());
         let mut transfer = DiskTransfer { domain, request };
-        let (outcome, failed) = request.perform(volume, name, &mut transfer, &mut buffer);
+        let (outcome, _) = request.perform(volume, name, &mut transfer, &mut buffer);
         *BUFFER.lock() = Some(buffer);
-        if let Some(why) = failed {
-            log::warn!("guest \"{}\": a request of disk \"{name}\" has failed: {why}", domain.name);
-        }
         domain.complete_disk_request(request, outcome);
     }
 }
 
 /// Does a request on its volume in the store.
 fn done_by(lent: &mut dyn Lent, wanted: Wanted) {
-    let name = &wanted.volume_name();
-    wanted.carry_out(&mut OnStore { lent, name }, name);
+    let (domain, name) = (wanted.domain.clone(), &wanted.volume_name());
+    wanted.carry_out(&mut OnStore { lent, guest: &domain.name, name }, name);
+}
+
+/// The failures that the log has told of.
+static FAILURES: TaskLock<Failures> = TaskLock::new(Failures::new());
+
+/// Says that something has failed that a guest has asked of its disk, unless that was said a moment ago.
+fn complain(guest: &str, disk: &str, what: &'static str, why: &dyn Display) {
+    let said = FAILURES.lock_without_task().note(disk, what, why, clock::now_us());
+    if let Some(said) = said {
+        log::warn!("guest \"{guest}\": {said}");
+    }
 }
 
 /// Calls `carry_out` with a request of each guest that has one. Returns whether there may be more.
@@ -304,14 +358,22 @@ pub enum VolumeAccess<'b> {
 /// A volume in the store.
 struct OnStore<'l> {
     lent: &'l mut dyn Lent,
+    /// The name of the guest whose disk it is.
+    guest: &'l str,
     name: &'l str,
 }
 
 impl OnStore<'_> {
     fn access(&mut self, access: VolumeAccess) -> Result<(), VolumeError> {
+        let what = match access {
+            VolumeAccess::Read(..) => "a read",
+            VolumeAccess::Write(..) => "a write",
+            VolumeAccess::Zero(..) => "a discard",
+            VolumeAccess::Flush => "a flush",
+        };
         let done = self.lent.access_volume(self.name, access);
         done.map_err(|error| {
-            log::warn!("volume \"{}\": {error}", self.name);
+            complain(self.guest, self.name, what, &error);
             match error {
                 Error::VolumeFull { .. } | Error::NoRoom { .. } => VolumeError::NoRoom,
                 _ => VolumeError::Io,

@@ -6,7 +6,7 @@
 mod incoming;
 
 use crate::answer::Answer;
-use crate::disks::InUse;
+use crate::disks::{InUse, NotKept};
 use crate::guests::GuestError;
 use crate::loading::{Origin, OriginError};
 use crate::storage::{Disk, DiskError, NoStore};
@@ -48,6 +48,9 @@ pub enum ResumeError {
     /// Another guest has a volume of the guest's. Nothing was changed.
     #[error(transparent)]
     InUse(#[from] InUse),
+    /// A guest that is to keep its disks lacks one. Nothing was changed.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -157,10 +160,14 @@ pub fn resume(
             let _ = writeln!(out, "{line}");
         }
         for (volume, kept) in kept {
-            let _ = writeln!(
-                out,
+            let line = format!(
                 "volume \"{volume}\" is as it was then; what it had become is volume \"{kept}\""
             );
+            match way.disks {
+                // Nobody has asked, so nobody reads an answer.
+                Disks::Recovered => log::info!("{line}"),
+                _ => drop(writeln!(out, "{line}")),
+            }
         }
         for Found { number, checkpoint, origin } in found {
             let domain = registry::named(checkpoint.state.guest.name_text());

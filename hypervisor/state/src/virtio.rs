@@ -102,8 +102,13 @@ impl Virtio {
 
     /// Returns the names of the volumes behind the disks, in the order of their slots.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
+        self.disks().map(|(_, volume)| volume)
+    }
+
+    /// Returns the slots of the disks, each with the name of the volume behind it.
+    pub fn disks(&self) -> impl Iterator<Item = (usize, &str)> {
         let disks = self.slots().filter(|(_, id)| *id == device_id::BLOCK);
-        disks.map(|(n, _)| self.name_text(n))
+        disks.map(|(n, _)| (n, self.name_text(n)))
     }
 
     fn name_bytes(&self, n: usize) -> &[u8] {

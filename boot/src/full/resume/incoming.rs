@@ -83,6 +83,12 @@ pub fn resume(
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
     check_volumes(stored)?;
+    if way.disks == Disks::Stay {
+        let states = states.iter();
+        states
+            .map(|state| &state.devices.virtio)
+            .try_for_each(|it| disks::check_kept(store, it))?;
+    }
     let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
     let existing = &existing;
     let mut machine = Machine { store, stored, existing, way, volumes, kept: Vec::new(), load };

@@ -243,8 +243,7 @@ impl Slots {
 
     /// Returns the names of the volumes behind the disks.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
-        let disks = self.record.slots().filter(|(_, id)| *id == device_id::BLOCK);
-        disks.map(|(n, _)| self.record.name_text(n))
+        self.record.volumes()
     }
 
     /// Returns the first request of a disk that is not completed, and the number of the disk's slot, whose line may have changed; None if no disk has

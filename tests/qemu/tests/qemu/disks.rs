@@ -80,14 +80,19 @@ pub fn no_store_in_the_partition(lab: &Lab) -> Result<()> {
 
 pub fn a_store_of_a_newer_version(lab: &Lab) -> Result<()> {
     let path = lab.disk()?;
-    first_sector(&path, |sector| {
+    make_newer(&path)?;
+    no_checkpoints(lab.machine().disk(&path), &["version 200"])
+}
+
+/// Makes a store one of a version that there is not yet.
+pub fn make_newer(path: &std::path::Path) -> Result<()> {
+    first_sector(path, |sector| {
         const CRC: usize = 8;
         const VERSION: usize = 12;
         sector[VERSION] = 200;
         let crc = stasis_store::layout::checksum(sector);
         sector[CRC..CRC + 4].copy_from_slice(&crc.to_le_bytes());
-    })?;
-    no_checkpoints(lab.machine().disk(&path), &["version 200"])
+    })
 }
 
 /// Changes the first sector of the store.

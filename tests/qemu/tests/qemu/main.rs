@@ -69,6 +69,7 @@ mod uplink;
 mod values;
 mod virtio;
 mod volumes;
+mod volumes_bad;
 mod volumes_long;
 
 use std::process::ExitCode;
@@ -152,6 +153,9 @@ fn main() -> ExitCode {
             stop_tells_that_what_a_guest_has_written_is_not_on_the_disk,
             a_checkpoint_has_the_disk_as_of_its_instant,
             a_clone_has_a_disk_of_its_own_from_the_same_instant;
+        volumes_bad:
+            disks_that_can_not_be_had_are_named_and_the_others_run,
+            a_write_without_room_is_an_error_of_the_guests_and_one_line;
         volumes_long:
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         fidelity_long:

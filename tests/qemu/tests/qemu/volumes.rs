@@ -1,6 +1,6 @@
 //! Disks of guests that are volumes of the store: Linux writes to them, power fails, checkpoints have them.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 use stasis_host::config::{DiskConfig, GuestConfig};
 use stasis_qemu_tests::lab::{Built, Lab};
@@ -10,6 +10,7 @@ use xtask::setup;
 use xtask::workspace::read;
 
 use crate::linux::{BOOT_TIME, look_at_dmesg, shell};
+use crate::virtio::line;
 
 /// Bytes of the guest's disk.
 const DISK: u64 = 32 << 20;
@@ -48,13 +49,6 @@ pub fn machine_with(lab: &Lab, edit: impl FnOnce(&mut GuestConfig)) -> Result<Se
 pub fn log_in(stasis: &mut Stasis) -> Result<()> {
     stasis.attach("linux")?;
     Ok(stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME).map(drop)?)
-}
-
-/// Returns what a command prints: one line.
-pub fn line(stasis: &mut Stasis, command: &str) -> Result<String> {
-    let lines = shell(stasis, command)?;
-    let last = lines.iter().rev().find(|line| !line.trim().is_empty());
-    Ok(last.with_context(|| format!("{command} prints nothing"))?.trim().to_owned())
 }
 
 /// Returns the hash of the first `mib` MiB of the guest's disk, as the disk has them.

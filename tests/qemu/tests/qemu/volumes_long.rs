@@ -5,7 +5,8 @@ use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
 
 use crate::linux::{BOOT_TIME, shell};
-use crate::volumes::{line, log_in, machine, no_request_has_failed};
+use crate::virtio::line;
+use crate::volumes::{log_in, machine, no_request_has_failed};
 
 /// Both read as much of their disks as the machine has memory for one.
 pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
