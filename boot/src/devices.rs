@@ -3,6 +3,7 @@
 use crate::machine::Machine;
 use crate::memory::image;
 use crate::registry;
+use core::ops::Deref;
 use dtoolkit::error::FdtParseError;
 use dtoolkit::fdt::Fdt;
 use spin::Once;
@@ -69,14 +70,44 @@ pub fn keep(device: Device) -> Result<(), DevicesError> {
     Ok(())
 }
 
+/// Devices of the machine for a guest that is not there yet, and the proof that the rules of [`stasis_host::board`] let it have them: [`give`] alone finds some.
+pub struct Granted(Given);
+
+impl Granted {
+    /// Returns no devices.
+    pub fn none() -> Self {
+        Self(Given::default())
+    }
+
+    /// Returns the devices for the guest with the name `guest`, which gets them now.
+    ///
+    /// # Errors
+    ///
+    /// [`GiveError::Taken`] if another guest has got one of them since [`give`].
+    pub fn into_given(self, guest: &str) -> Result<Given, GiveError> {
+        let guests = registry::all();
+        let others = guests.iter().map(|domain| (domain.name.as_str(), domain.given()));
+        give::check_others(&self.0, guest, others)?;
+        Ok(self.0)
+    }
+}
+
+impl Deref for Granted {
+    type Target = Given;
+
+    fn deref(&self) -> &Given {
+        &self.0
+    }
+}
+
 /// Returns the devices that a guest gets by its configuration. Logs what a person should know about them.
 ///
 /// # Errors
 ///
 /// The first device that the guest can't get.
-pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
+pub fn give(config: &GuestConfig) -> Result<Granted, DevicesError> {
     if config.devices.is_empty() {
-        return Ok(Given::default());
+        return Ok(Granted::none());
     }
     let (fdt, own) = known()?;
     let guests = registry::all();
@@ -88,5 +119,5 @@ pub fn give(config: &GuestConfig) -> Result<Given, DevicesError> {
             Remark::Trusted { .. } => log::warn!("guest \"{}\"{remark}", config.name),
         }
     }
-    Ok(given)
+    Ok(Granted(given))
 }

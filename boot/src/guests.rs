@@ -2,7 +2,7 @@
 //! [`crate::registry`] knows which there are.
 
 use crate::archive::{self, BootArchive};
-use crate::devices::{self, DevicesError};
+use crate::devices::{self, DevicesError, Granted};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::work::Work;
@@ -65,12 +65,13 @@ pub enum GuestError {
     Unmapped(MapError),
 }
 
-/// The physical addresses of GICV.
+/// The physical addresses of the machine's GICV, as its device tree has them: [`init`] alone sets them.
 static GICV: Once<Range> = Once::new();
 
-/// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes the others.
-pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
-    GICV.call_once(|| gicv);
+/// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes the others. A machine without a GIC gets none.
+pub fn init(machine: &Machine, work: &mut Work) {
+    let Ok(gic) = machine.gic else { return };
+    GICV.call_once(|| gic.gicv);
     let boot = match archive::open(machine) {
         Ok(boot) => boot,
         Err(error) => {
@@ -94,17 +95,17 @@ pub fn init(machine: &Machine, gicv: Range, work: &mut Work) {
 fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(), GuestError> {
     let cores = choose_cores(&config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
-    let given = devices::give(config)?;
+    let granted = devices::give(config)?;
     let config = &disks::provide(work, boot, config, None)?;
     let task = &mut *work.task;
     let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
-    let (guest, vcpus) = load(boot, config, &given, can_leave, base, &mut ram)?;
+    let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
     ram.finish_writing(&mut || chores::yield_now(task));
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
-    add(placement, guest, vcpus, ram, given, state).map(drop)
+    add(task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
 }
 
 /// Takes RAM for a guest, which is all zeros. It is cleared as it is touched, unless devices may touch it.
@@ -190,15 +191,31 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     Ok(())
 }
 
-/// Adds a guest to those of the machine, and returns its domain.
+/// A guest that is not one of the machine's yet.
+pub struct NewGuest {
+    /// The guest.
+    pub guest: Box<Guest>,
+    /// Its vCPUs.
+    pub vcpus: Vec<Vcpu>,
+    /// Its RAM.
+    pub ram: Ram,
+    /// Devices of the machine for it.
+    pub granted: Granted,
+}
+
+/// Adds a guest to those of the machine, and returns its domain. Nobody runs on this core meanwhile: the task does not yield.
+///
+/// # Errors
+///
+/// [`GuestError`] with the first reason why the machine can't have it.
 pub fn add(
+    _task: &mut Task,
     placement: Placement,
-    guest: Box<Guest>,
-    vcpus: Vec<Vcpu>,
-    ram: Ram,
-    given: Given,
+    new: NewGuest,
     state: RunState,
 ) -> Result<Arc<Domain>, GuestError> {
+    let NewGuest { guest, vcpus, ram, granted } = new;
+    let given = granted.into_given(guest.name()).map_err(DevicesError::from)?;
     let shared = shared::connect(archive::shared(), guest.name())?;
     let claim = GUESTS.lock().claim(guest.name())?;
     let number = claim.number;
@@ -212,8 +229,8 @@ pub fn add(
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
     // SAFETY: 1. `GUESTS` gives a number to one guest at a time, and keeps its translation for the next one; a new one has mapped nothing yet. 2.
-    // `GICV` is the frame of the machine's GIC; `give` has found that nobody else uses the devices in `given`. 3. This is the boot or a command, which run
-    // while no vCPU is loaded on their core.
+    // `GICV` is what `init` got from the `Machine`, whose device tree is true. `Granted` has devices that Stasis does not use, of its device tree, or none, and `into_given` has found
+    // that no other guest has them, nor is there another one of its name, by `claim`; whoever adds one has the one task, which this has. 3. vCPUs run on the task's core while it yields, which it does not as long as `_task` is borrowed.
     let domain = match unsafe { Domain::new(number, placement, guest, vcpus, memory, state) } {
         Ok(domain) => domain,
         Err((why, stage2)) => {

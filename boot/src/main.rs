@@ -117,7 +117,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     // leaves out the image with its heap and stacks, and what the firmware has put into RAM. Nobody has taken any of the rest.
     unsafe { pool::init(free) };
     let mut work = Work { task: &mut task, storage: &mut storage };
-    guests::init(&machine, gic.gicv, &mut work);
+    guests::init(&machine, &mut work);
     chores::open(&machine);
     let work = &mut |task: &mut Task| duties::serve(&mut Work { task, storage: &mut storage });
     turns::serve_console(ready, task, work)

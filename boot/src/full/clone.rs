@@ -6,7 +6,8 @@
 //! are down, as it has the addresses of its original.
 
 use crate::answer::Answer;
-use crate::guests::{self, GuestError};
+use crate::devices::Granted;
+use crate::guests::{self, GuestError, NewGuest};
 use crate::loading::{self, Unfinished};
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
@@ -16,7 +17,7 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_devices::virtio::net;
-use stasis_guest::given::{Given, Unstorable};
+use stasis_guest::given::Unstorable;
 use stasis_host::admission::{Refusal, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::{Misfit, RunState};
@@ -116,7 +117,7 @@ pub fn clone(
     give_disks(&mut state.devices.virtio, &copies);
     net::set_links(&mut state.devices.virtio, false);
     let has_cards = !domain.cards().is_empty();
-    if let Err(why) = add(state, ram, did) {
+    if let Err(why) = add(work.task, state, ram, did) {
         delete(work, &copies);
         return Err(why);
     }
@@ -202,7 +203,7 @@ fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
 }
 
 /// Adds the clone to the machine's guests. It does what its original did, and finds by itself if it must wait for memory, too.
-fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
+fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let identity = guests::host_identity();
     let terms = Terms {
         identity: &identity,
@@ -223,7 +224,8 @@ fn add(state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
         other => other.of_clone(),
     };
     let (guest, vcpus) = (admitted.guest, admitted.vcpus);
-    let domain = guests::add(placement, guest, vcpus, ram, Given::default(), then)?;
+    let new = NewGuest { guest, vcpus, ram, granted: Granted::none() };
+    let domain = guests::add(task, placement, new, then)?;
     if then == RunState::Running {
         notes::runs(&domain);
     }

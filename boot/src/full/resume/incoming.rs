@@ -4,8 +4,9 @@
 //! memory, and makes the guests run.
 
 use super::{Disks, ReadError, ResumeError, Way};
+use crate::devices::Granted;
 use crate::disks::{self, InUse};
-use crate::guests::{self, GuestError};
+use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::Disk;
 use crate::{archive, channel, registry, terminal};
 use alloc::boxed::Box;
@@ -13,7 +14,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
-use stasis_guest::given::Given;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::admission::steps::{self, Shared, Steps};
 use stasis_host::admission::{Admitted, Occupant, Refusal, Stays, Terms};
@@ -290,10 +290,16 @@ fn occupant(domain: &Domain, ram: Range) -> Occupant<'_> {
 }
 
 /// Adds a guest, which is paused.
-fn add(guest: Box<Guest>, vcpus: Vec<Vcpu>, ram: Ram) -> Result<Arc<Domain>, GuestError> {
+fn add(
+    task: &mut Task,
+    guest: Box<Guest>,
+    vcpus: Vec<Vcpu>,
+    ram: Ram,
+) -> Result<Arc<Domain>, GuestError> {
     let cores = guests::choose_cores(&[], vcpus.len())?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-    guests::add(placement, guest, vcpus, ram, Given::default(), RunState::Paused)
+    let new = NewGuest { guest, vcpus, ram, granted: Granted::none() };
+    guests::add(task, placement, new, RunState::Paused)
 }
 
 /// Removes a guest that was added, and is paused.
@@ -313,7 +319,7 @@ fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
     for Incoming { admitted: Admitted { guest, vcpus, then }, seat, .. } in incoming {
         task.yield_now();
         match seat {
-            Seat::New(ram) => match add(guest, vcpus, ram) {
+            Seat::New(ram) => match add(task, guest, vcpus, ram) {
                 Ok(domain) => fresh.push((domain, then)),
                 Err(why) => {
                     // What was replaced may lack memory that nobody will load.

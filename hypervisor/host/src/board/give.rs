@@ -66,6 +66,10 @@ impl fmt::Display for Remark {
 
 /// Looks at the devices that a guest is configured with, on the machine of this device tree. `others` are the other guests, with what they
 /// have.
+///
+/// # Errors
+///
+/// [`GiveError`] for the first rule that forbids it.
 pub fn give<'a>(
     fdt: Fdt<'_>,
     config: &GuestConfig,
@@ -74,12 +78,26 @@ pub fn give<'a>(
 ) -> Result<Given, GiveError> {
     let grants = config.devices.iter().map(|device| grant(fdt, device, config, own));
     let given = lay_out(grants.collect::<Result<Vec<Grant>, _>>()?)?;
-    for (guest, theirs) in others.filter(|(guest, _)| *guest != config.name) {
+    check_others(&given, &config.name, others)?;
+    Ok(given)
+}
+
+/// Checks that nothing of what the guest with the name `name` is `given` is another guest's. `others` are the guests, with what they have.
+///
+/// # Errors
+///
+/// [`GiveError::Taken`] with the first guest that has something of it.
+pub fn check_others<'a>(
+    given: &Given,
+    name: &str,
+    others: impl Iterator<Item = (&'a str, &'a Given)>,
+) -> Result<(), GiveError> {
+    for (guest, theirs) in others.filter(|(guest, _)| *guest != name) {
         if let Some(clash) = given.clash(theirs) {
             return Err(GiveError::Taken { guest: guest.into(), clash });
         }
     }
-    Ok(given)
+    Ok(())
 }
 
 /// Returns what a person should know of these devices.
