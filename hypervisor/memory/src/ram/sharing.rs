@@ -96,8 +96,8 @@ impl<M: Machine> GuestRam<M> {
         Ok(ram)
     }
 
-    /// Returns another memory with the same content, for a clone of the guest, with the same marks: what has changed since the baseline has changed there, too. Both share all of it. Stage 2 lets nobody write
-    /// [what counts as changed](Self::changed_blocks) any more before one of them runs again. Calls `pause` between pieces.
+    /// Returns another memory with the same content, for a clone of the guest, with the same marks: what has changed since the baseline has changed there, too. Both share all of it. Calls `pause` between
+    /// pieces.
     ///
     /// # Errors
     ///
@@ -106,7 +106,12 @@ impl<M: Machine> GuestRam<M> {
     /// # Panics
     ///
     /// If it is not whole blocks, or a part of it is missing, or a checkpoint of it is under way.
-    pub fn share(
+    ///
+    /// # Safety
+    ///
+    /// Stage 2 lets nobody write [what counts as changed](Self::changed_blocks) any more, and no core has a copy of an entry that does.
+    #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
+    pub unsafe fn share(
         &mut self,
         frames: &'static dyn Frames,
         pause: &mut dyn FnMut(),
@@ -262,14 +267,26 @@ impl<M: Machine> GuestRam<M> {
         Ok(())
     }
 
-    /// Notes that stage 2 has the page at `offset` where it is, or that it has not and there is no memory for that. What the page has left goes back, if stage 2 has all others where they are.
-    pub fn seen(&mut self, offset: usize, is_seen: bool) {
-        let Some(sharing) = &mut self.sharing else { return };
-        if !is_seen {
+    /// Notes that stage 2 has the page that has moved last where it is. What the page has left goes back, if stage 2 has all others where they are.
+    ///
+    /// # Safety
+    ///
+    /// Stage 2 leads to that page where it is now, or to nothing, and no core has a copy of an entry that leads to where it was. Of each other page that has moved, this holds, too, or it
+    /// is [unseen](Self::unseen_pages).
+    #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
+    pub unsafe fn seen(&mut self) {
+        if let Some(sharing) = &mut self.sharing
+            && !sharing.is_any_unseen
+        {
+            sharing.left.clear();
+        }
+    }
+
+    /// Notes that stage 2 does not have the page at `offset` where it is, as there is no memory for that. What it has left is kept.
+    pub fn unseen(&mut self, offset: usize) {
+        if let Some(sharing) = &mut self.sharing {
             sharing.unseen.insert(offset);
             sharing.is_any_unseen = true;
-        } else if !sharing.is_any_unseen {
-            sharing.left.clear();
         }
     }
 
@@ -290,8 +307,13 @@ impl<M: Machine> GuestRam<M> {
         unseen.flat_map(|set| set.runs(0..set.memory_len())).flat_map(|run| run.step_by(PAGE_SIZE))
     }
 
-    /// Notes that stage 2 has all pages where they are.
-    pub fn all_seen(&mut self) {
+    /// Notes that stage 2 has all pages where they are. What they have left goes back.
+    ///
+    /// # Safety
+    ///
+    /// Stage 2 leads to each page that has moved where it is now, or to nothing, and no core has a copy of an entry that leads to where it was.
+    #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
+    pub unsafe fn all_seen(&mut self) {
         if let Some(sharing) = &mut self.sharing {
             sharing.unseen.clear();
             sharing.is_any_unseen = sharing.lacks_frame;

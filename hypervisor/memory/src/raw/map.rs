@@ -67,8 +67,8 @@ pub struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now, and whoever has this has made stage 2 lead there; a snapshot that has found the old
-        // one before reads memory that has another user, and looks again.
+        // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now. `GuestRam` keeps this until it is dropped itself, when no guest has it, or until the caller of `seen`
+        // or `all_seen` has promised that stage 2 leads elsewhere. A snapshot that has found the old frame before reads memory that has another user, and looks again.
         unsafe { self.frames.give_back(self.frame) };
     }
 }

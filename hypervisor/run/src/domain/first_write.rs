@@ -46,7 +46,9 @@ pub(super) fn map(
         let tables = &mut GuestTables::OfPool(Ok(()));
         stage2.map_scattered(tables, input, output, attributes, pages)?;
     }
-    ram.all_seen();
+    // SAFETY: `map` and `map_scattered` refuse what is mapped already, so stage 2 led to none of the pages before, and leads to where they are now. Who unmaps in a `Translation` drops all cores'
+    // copies. A block that is not there has no page that has moved.
+    unsafe { ram.all_seen() };
     Ok(())
 }
 
@@ -117,7 +119,9 @@ impl Resident {
                 return false;
             }
         }
-        ram.all_seen();
+        // SAFETY: `move_page` has made stage 2 lead to each unseen page where it is, and `forget` has dropped all cores' copies of what was there. Whatever else has moved was shown when it did, or
+        // would be unseen: `Forbidden::allow` sees to that.
+        unsafe { ram.all_seen() };
         true
     }
 }
@@ -193,10 +197,13 @@ impl Forbidden<'_> {
             let tables = &mut GuestTables::OfPool(Ok(()));
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
             let moved = unsafe { stage2.move_page(tables, ipa, physical, true, &mut forget) };
-            ram.seen(offset, moved.is_ok());
             if moved.is_err() {
+                ram.unseen(offset);
                 return Answer::NoMemory;
             }
+            // SAFETY: stage 2 leads to the page where it is, by `move_page`, and `forget` has dropped all cores' copies of what was there. Each other page that has moved came by here, or EL2 has
+            // written it, which makes it unseen.
+            unsafe { ram.seen() };
         }
         if reach == Reach::Page {
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.

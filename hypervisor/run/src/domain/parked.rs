@@ -128,7 +128,9 @@ impl Parked<'_> {
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };
-        ram.share(&mut || task.yield_now())
+        // SAFETY: `forbid_writes` has made all of that read-only in the guest's stage 2, and `forget` has dropped all cores' copies. The guest is parked, so nothing is allowed again
+        // before the memory is shared.
+        unsafe { ram.share(&mut || task.yield_now()) }
     }
 
     /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM of the same size in the place of its own, which it shares with others.

@@ -46,14 +46,20 @@ impl Ram {
         Ok(Self(pool::take_uncleared(lowest, len)?))
     }
 
-    /// Returns memory for a clone, with the same content: both share it until one of them writes. The guest is parked, nothing of its memory is missing, and no
-    /// checkpoint of it is under way. Stage 2 lets nobody write it any more before a guest runs again. Calls `pause` between pieces.
+    /// Returns memory for a clone, with the same content: both share it until one of them writes. Nothing of the memory is missing, and no checkpoint of it is under way. Calls `pause` between
+    /// pieces.
     ///
     /// # Errors
     ///
     /// [`NoRam`] if there is no memory for notes.
-    pub(super) fn share(&mut self, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
-        self.0.share(&PoolFrames, pause).map(Self).map_err(|NoFrame| NoRam::Unnoted)
+    ///
+    /// # Safety
+    ///
+    /// Stage 2 lets nobody write what counts as changed any more, and no core has a copy of an entry that does.
+    pub(super) unsafe fn share(&mut self, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
+        // SAFETY: the caller promises what `share` asks for.
+        let shared = unsafe { self.0.share(&PoolFrames, pause) };
+        shared.map(Self).map_err(|NoFrame| NoRam::Unnoted)
     }
 
     /// Returns `len` bytes of zeros, which take frames of the pool as they are written.

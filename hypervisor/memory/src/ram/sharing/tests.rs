@@ -158,7 +158,8 @@ impl Guest {
                     // Another core may still read it there: nobody may write it yet.
                     assert!(before == address || !is_frame || heap.is_shared(before), "it is gone");
                     self.stage2[page] = (address, true);
-                    self.ram.seen(page * PAGE_SIZE, true);
+                    // SAFETY: that is all of this stage 2.
+                    unsafe { self.ram.seen() };
                 }
                 Ok(Reach::Block) => {
                     let first = page - page % BLOCK_PAGES;
@@ -179,7 +180,8 @@ impl Guest {
         for offset in self.ram.unseen_pages() {
             self.stage2[offset / PAGE_SIZE] = (self.ram.address_of(offset), false);
         }
-        self.ram.all_seen();
+        // SAFETY: this stage 2 has all pages where they are.
+        unsafe { self.ram.all_seen() };
         assert!(!self.ram.has_unseen());
     }
 
@@ -213,7 +215,8 @@ impl Guest {
             return None;
         }
         self.forbid_writes();
-        let ram = self.ram.share(heap, &mut || ()).ok()?;
+        // SAFETY: this stage 2 lets nobody write anything.
+        let ram = unsafe { self.ram.share(heap, &mut || ()) }.ok()?;
         let clone = Self::new(ram, self.is.clone());
         assert!(clone.stage2.iter().all(|page| !page.1), "the clone may write what is shared");
         Some(clone)
@@ -369,12 +372,14 @@ fn the_hypervisor_waits_for_the_frame_that_a_write_lacks() {
         ram.write(0, &[1; 8]).is_ok() && !ram.lacks_frame(),
         "two frames: a table, and the page"
     );
-    ram.all_seen();
+    // SAFETY: no stage 2 has the memory.
+    unsafe { ram.all_seen() };
     assert!(ram.write(PAGE_SIZE, &[2; 8]).is_err());
     assert!(ram.lacks_frame() && ram.has_unseen());
     assert!(ram.write(LEN, &[2; 8]).is_err(), "that is no RAM at all");
     // Whoever shows the pages that have moved does not forget it.
-    ram.all_seen();
+    // SAFETY: no stage 2 has the memory.
+    unsafe { ram.all_seen() };
     assert!(ram.has_unseen() && ram.take_lack());
     assert!(!ram.lacks_frame() && !ram.take_lack());
     *heap.left.lock().unwrap() += 1;
