@@ -5,7 +5,7 @@
 //! makes a checkpoint [reserves](reserve) all that its guest can need before that stands still. The pages that a clone writes come from the same stock, one by one, as
 //! the clone writes them ([`PoolFrames`]).
 
-use crate::pool;
+use crate::pool::{self, Taken};
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
@@ -16,7 +16,7 @@ use stasis_devices::machine::RAM_UNIT;
 use stasis_hw::paging::{Spares, Table, TableSource};
 use stasis_memory::frames::Frames;
 use stasis_memory::range::{NoRam, Range};
-use stasis_memory::stock::{GivenBack, NotShared, Stock};
+use stasis_memory::stock::{GivenBack, NoNote, NotShared, Stock};
 
 /// Source of page tables: the heap, which is mapped one to one.
 pub struct HeapTables;
@@ -60,7 +60,11 @@ static MAY_BE_FETCHED: AtomicBool = AtomicBool::new(false);
 pub struct PoolFrames;
 
 /// Gives a page back, which is a table or a frame.
-fn give_back_page(page: u64) -> GivenBack {
+///
+/// # Safety
+///
+/// The caller is a user of the page, and uses it no more; or it is no page of the stock's.
+unsafe fn give_back_page(page: u64) -> GivenBack {
     let mut stock = STOCK.lock();
     let given_back = stock.give_back(page);
     if given_back != GivenBack::Used {
@@ -69,7 +73,8 @@ fn give_back_page(page: u64) -> GivenBack {
     // Before the block goes back: the pool has a lock of its own.
     drop(stock);
     if let GivenBack::Whole(block) = given_back {
-        pool::give_back_range(block);
+        // SAFETY: `take_from` alone adds blocks to the stock, of what it keeps. No page of this one has a user any more, by the callers of this, and the stock has forgotten it.
+        drop(unsafe { Taken::back(block) });
     }
     given_back
 }
@@ -97,19 +102,22 @@ unsafe impl Frames for PoolFrames {
     }
 
     unsafe fn give_back(&self, frame: u64) {
-        let given_back = give_back_page(frame);
+        // SAFETY: the caller promises that it was a user.
+        let given_back = unsafe { give_back_page(frame) };
         debug_assert!(given_back != GivenBack::Unknown, "{frame:#x} is no frame");
     }
 
     unsafe fn give_back_block(&self, start: u64) {
-        pool::give_back_range(Range::new(start, RAM_UNIT));
+        // SAFETY: the caller promises that nobody uses the block any more, which is one of a memory that `pool` has made of what it keeps.
+        drop(unsafe { Taken::back(Range::new(start, RAM_UNIT)) });
     }
 }
 
 /// Returns whether there is memory for a frame.
 pub fn is_any_free() -> bool {
     let page = take_page(KEPT);
-    page.inspect(|page| _ = give_back_page(*page)).is_ok()
+    // SAFETY: the page was taken here, and nobody was told of it.
+    page.inspect(|page| _ = unsafe { give_back_page(*page) }).is_ok()
 }
 
 /// Bytes of the pool that are not for frames: checkpoints, of any guest, need some.
@@ -127,10 +135,8 @@ fn take_from(stock: &mut Stock, kept: u64) -> Result<u64, NoRam> {
     }
     let block = pool::take_block(kept)?;
     MAY_BE_FETCHED.store(true, Ordering::Relaxed);
-    if stock.add(block.start).is_err() {
-        pool::give_back_range(block);
-        return Err(NoRam::Unnoted);
-    }
+    stock.add(block.range().start).map_err(|NoNote| NoRam::Unnoted)?;
+    block.keep();
     stock.take().ok_or(NoRam::Unknown)
 }
 
@@ -148,7 +154,9 @@ unsafe impl TableSource for GuestTables {
     }
 
     unsafe fn release(&mut self, table: NonNull<Table>) {
-        if give_back_page(table.addr().get() as u64) == GivenBack::Unknown {
+        // SAFETY: the caller promises that the table came from `allocate`, which took a page for it or none of the stock's, and that nobody uses it.
+        let given_back = unsafe { give_back_page(table.addr().get() as u64) };
+        if given_back == GivenBack::Unknown {
             // SAFETY: 1. The table is not the stock's, so it came from `HeapTables`, and was not released since, by the caller. 2. Nobody uses it, by
             // the caller.
             unsafe { HeapTables.release(table) };
