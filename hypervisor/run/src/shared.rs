@@ -25,8 +25,8 @@ pub struct Region {
     config: &'static SharedRegion,
     /// Physical addresses of the memory.
     range: Range,
-    /// Memory of the region. Guests write it at any moment. Locked while it is overwritten, and for the first write of a page while it is stored.
-    memory: SpinMutex<Ram>,
+    /// Memory of the region; `None` while somebody [overwrites](Connected::overwrite) it. Guests write it at any moment. Locked for the first write of a page while it is stored.
+    memory: SpinMutex<Option<Ram>>,
     /// For each guest, the peers that have rung it since it was told last.
     rung: [Bits; MAX_PEERS],
     /// Guests that share the region and are on this machine, each by its number in the region.
@@ -62,7 +62,7 @@ impl Region {
         Ok(Self {
             config,
             range: memory.range(),
-            memory: SpinMutex::new(memory),
+            memory: SpinMutex::new(Some(memory)),
             rung: core::array::from_fn(|_| Bits::new()),
             guests: [const { SpinMutex::new(None) }; MAX_PEERS],
         })
@@ -105,9 +105,15 @@ impl Connected {
         self.region.range
     }
 
-    /// Returns the region's memory, locked, for overwriting. No guest that shares it may run until that is finished.
+    /// Returns the region's memory, for overwriting. A guest that shares it waits with what stage 2 forbids it to write, until the result is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If somebody overwrites it already, or stores it.
     pub fn overwrite(&self) -> Overwritten {
-        Overwritten { region: self.region, memory: self.region.memory.lock() }
+        let memory = self.region.memory.lock().take().filter(|memory| memory.snapshot().is_none());
+        let memory = memory.expect("one task at a time loads a region, or stores it");
+        Overwritten { region: self.region, memory }
     }
 
     /// Registers the guest in `domain` with the region: it can be rung from now on.
@@ -151,8 +157,8 @@ impl Connected {
         stasis_guest::shared::keeper(self.region.config, |name| resumed.contains(&name), alive)
     }
 
-    /// Returns the region's memory, locked.
-    pub(crate) fn memory(&self) -> SpinMutexGuard<'static, Ram> {
+    /// Returns the region's memory, locked; `None` stands there while somebody overwrites it.
+    pub(crate) fn memory(&self) -> SpinMutexGuard<'static, Option<Ram>> {
         self.region.memory.lock()
     }
 
@@ -162,25 +168,32 @@ impl Connected {
     }
 }
 
-/// Memory of a region, locked, into which a checkpoint's content is loaded.
+/// Memory of a region, into which a checkpoint's content is loaded. The region has it again when this is dropped.
 pub struct Overwritten {
     region: &'static Region,
-    memory: SpinMutexGuard<'static, Ram>,
+    memory: Ram,
 }
 
 impl Overwritten {
     /// Returns the memory, for writing.
     pub fn as_writable(&mut self) -> &mut dyn WriteRam {
-        &mut **self.memory
+        &mut *self.memory
     }
 
-    /// Makes guests see what was written, and drops the bells that were rung before. No guest that shares the region has run since
-    /// [`Connected::overwrite`]. Calls `pause` between pieces of the cache maintenance.
+    /// Makes guests see what was written, and drops the bells that were rung before. Calls `pause` between pieces of the cache maintenance.
     pub fn finish(mut self, pause: &mut dyn FnMut()) {
         self.memory.finish_writing(pause);
         for rung in &self.region.rung {
             rung.take();
         }
+    }
+}
+
+/// Puts the memory back, and kicks the vCPUs that wait for it.
+impl Drop for Overwritten {
+    fn drop(&mut self) {
+        *self.region.memory.lock() = Some(core::mem::replace(&mut self.memory, Ram::none()));
+        self.region.guests().iter().for_each(|domain| domain.kick_all());
     }
 }
 

@@ -162,9 +162,10 @@ impl Domain {
             |n: usize, one: &Connected| Range::new(address(n), one.range().len()).contains(ipa);
         let mut shared = (0..).zip(self.shared());
         match shared.find(|(n, one)| is_there(*n, one)) {
-            Some((n, one)) => {
-                Forbidden { stage2, base: address(n), ipa }.allow(&mut one.memory(), loaded)
-            }
+            Some((n, one)) => match &mut *one.memory() {
+                Some(ram) => Forbidden { stage2, base: address(n), ipa }.allow(ram, loaded),
+                None => Answer::Later,
+            },
             None => Answer::Other,
         }
     }

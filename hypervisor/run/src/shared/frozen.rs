@@ -17,6 +17,9 @@ use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::Snapshot;
 use stasis_memory::{OutOfRange, ReadRam};
 
+/// Why a region has its memory: [`Connected::overwrite`] refuses one that is stored, and the task that stores it does not load meanwhile.
+const NOT_OVERWRITTEN: &str = "one task at a time loads a region, or stores it";
+
 /// What snapshots of regions need. It goes back to the pool if it is not used.
 #[derive(Default)]
 pub struct PreparedRegions(Vec<PreparedRegion>);
@@ -53,6 +56,10 @@ impl PreparedRegions {
     }
 
     /// Returns the regions as they are now. All guests that share them are among those that will be `stored`, and `others`.
+    ///
+    /// # Panics
+    ///
+    /// If somebody overwrites one.
     pub fn freeze(
         mut self,
         stored: &mut [Parked],
@@ -63,11 +70,12 @@ impl PreparedRegions {
         for PreparedRegion { region, members, room } in &mut self.0 {
             let Some(room) = room.take() else { continue };
             let mut memory = region.memory.lock();
+            let memory = memory.as_mut().expect(NOT_OVERWRITTEN);
             for parked in &mut *stored {
-                parked.forbid_shared_writes(region, &memory, task);
+                parked.forbid_shared_writes(region, memory, task);
             }
             for parked in &mut *others {
-                parked.forbid_shared_writes(region, &memory, task);
+                parked.forbid_shared_writes(region, memory, task);
             }
             let snapshot = Some(memory.begin_snapshot(room, Since::Ever));
             frozen.push(FrozenRegion { region, snapshot, readers: *members });
@@ -128,7 +136,8 @@ impl FrozenRegions {
 /// All guests may write the region again.
 impl Drop for FrozenRegion {
     fn drop(&mut self) {
-        let mut memory = self.region.memory.lock();
+        let mut guard = self.region.memory.lock();
+        let memory = guard.as_mut().expect(NOT_OVERWRITTEN);
         memory.end_snapshot();
         // Nobody has it any more, for vCPUs look at it under that lock.
         if let Some(snapshot) = self.snapshot.take().and_then(Arc::into_inner) {
@@ -137,7 +146,7 @@ impl Drop for FrozenRegion {
             memory.put_back(&taken);
             pool::give_back(frames);
         }
-        drop(memory);
+        drop(guard);
         self.region.guests().iter().for_each(|domain| domain.kick_all());
     }
 }
