@@ -117,7 +117,7 @@ pub fn check_kept(store: &Store<Disk>, virtio: &Virtio) -> Result<(), NotKept> {
     Ok(())
 }
 
-/// Returns the guest that has a volume; `None` if none has. No guest may be parked by the caller.
+/// Returns the guest that has a volume; `None` if none has. Panics if the caller has a guest parked.
 pub fn user_of(volume: &str) -> Option<String> {
     let mut guests = registry::all().into_iter();
     guests.find(|domain| domain.has_volume(volume)).map(|domain| domain.name.clone())
@@ -259,8 +259,8 @@ pub enum Unflushed {
     },
 }
 
-/// Flushes what guests have written to their disks and not flushed. For when nobody else will: a guest was stopped, or the machine ends. Without disks, it does nothing. No guest may be
-/// parked by the caller.
+/// Flushes what guests have written to their disks and not flushed. For when nobody else will: a guest was stopped, or the machine ends. Without disks, it does nothing. Panics if the caller
+/// has a guest parked.
 ///
 /// # Errors
 ///

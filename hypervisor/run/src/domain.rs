@@ -41,6 +41,7 @@ pub use debugged::{Debugged, note_limits};
 pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
 pub use loading::{Lacking, NoTable};
+use lock::ResidentLock;
 pub use look::Look;
 pub use parked::Parked;
 pub use ram::Ram;
@@ -64,7 +65,6 @@ use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
 use stasis_cores::news::{Bits, News, Notice};
 use stasis_cores::sgis::Mailbox;
-use stasis_cores::sync::Lock;
 use stasis_devices::machine::{GICC_BASE, GICC_MAPPED};
 use stasis_devices::pl011::Character;
 use stasis_guest::given::Given;
@@ -162,7 +162,7 @@ pub struct Domain {
     vcpus: Vec<VcpuPlace>,
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
-    resident: Lock<Resident>,
+    resident: ResidentLock,
     /// Index of the guest's vCPU that each core has run last, and whose translations it may still have. Accessed by that core, and by the
     /// core that has the guest parked; relaxed, for the vCPUs' locks order the two.
     last_on: [AtomicU8; MAX_CORES],
@@ -270,7 +270,7 @@ impl Domain {
             name,
             vcpus,
             gate: Gate::new(state == RunState::Running),
-            resident: Lock::new(Resident {
+            resident: ResidentLock::new(Resident {
                 guest,
                 state,
                 ram,

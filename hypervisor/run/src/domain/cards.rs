@@ -56,14 +56,13 @@ impl Domain {
         network::plug(self, &self.resident.lock().guest);
     }
 
-    /// Sets the links of the guest's network cards up or down, and tells the guest. A caller that has the guest parked must not call this: it has the
-    /// lock that this takes.
+    /// Sets the links of the guest's network cards up or down, and tells the guest. Panics if the caller has the guest parked.
     pub fn set_links(&self, up: bool) {
         let kick = self.resident.lock().guest.set_links(up);
         self.kick(kick);
     }
 
-    /// Returns the guest's network cards. What was missed counts for the first one. A caller that has the guest parked must not call this.
+    /// Returns the guest's network cards. What was missed counts for the first one. Panics if the caller has the guest parked.
     pub fn cards(&self) -> Vec<Card> {
         let mut missed = self.missed.0.load(Ordering::Relaxed);
         let resident = self.resident.lock();

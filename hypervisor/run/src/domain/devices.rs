@@ -162,8 +162,8 @@ impl Domain {
         Step::Done
     }
 
-    /// Takes the first request of the guest's disks that is not completed; `None` if there is none, or the guest does not run. A caller that has the
-    /// guest parked must not call this: it has the lock that this takes.
+    /// Takes the first request of the guest's disks that is not completed; `None` if there is none, or the guest does not run. Panics if the caller
+    /// has the guest parked.
     pub fn take_disk_request(&self) -> Option<Request> {
         loop {
             let mut resident = self.resident.lock();
@@ -180,7 +180,7 @@ impl Domain {
         }
     }
 
-    /// Completes a request. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// Completes a request. Panics if the caller has the guest parked.
     pub fn complete_disk_request(&self, request: &Request, outcome: Outcome) {
         let mut resident = self.resident.lock();
         let mut kick = VcpuMask::NONE;
@@ -203,12 +203,12 @@ impl Domain {
         }
     }
 
-    /// Returns the names of the volumes behind the guest's disks. A caller that has the guest parked must not call this.
+    /// Returns the names of the volumes behind the guest's disks. Panics if the caller has the guest parked.
     pub fn volumes(&self) -> Vec<String> {
         self.resident.lock().guest.volumes().map(String::from).collect()
     }
 
-    /// Returns whether the guest has a volume behind a disk. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// Returns whether the guest has a volume behind a disk. Panics if the caller has the guest parked.
     pub fn has_volume(&self, volume: &str) -> bool {
         self.resident.lock().guest.volumes().any(|name| name == volume)
     }

@@ -64,8 +64,7 @@ impl Resident {
 }
 
 impl Domain {
-    /// Returns what the guest's RAM lacks; `None` if all of it is there. A caller that has the guest parked must not call this: it has the lock that
-    /// this takes.
+    /// Returns what the guest's RAM lacks; `None` if all of it is there. Panics if the caller has the guest parked.
     pub fn missing(&self) -> Option<Arc<Lacking>> {
         self.resident.lock().ram.missing().cloned()
     }
@@ -76,7 +75,7 @@ impl Domain {
     }
 
     /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were missing of a block of which nothing is there. `has_content` is false
-    /// if they are zeros. Wakes the vCPUs that wait. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// if they are zeros. Wakes the vCPUs that wait. Panics if the caller has the guest parked.
     ///
     /// # Errors
     ///

@@ -30,13 +30,12 @@ pub struct Look {
 }
 
 impl Domain {
-    /// Returns whether parts of its RAM are, or were, shared with other guests, or take memory as they are written. A caller that has the guest parked must not call this: it has the
-    /// lock that this takes.
+    /// Returns whether parts of its RAM are, or were, shared with other guests, or take memory as they are written. Panics if the caller has the guest parked.
     pub fn shares_ram(&self) -> bool {
         self.resident.lock().ram.is_mapped()
     }
 
-    /// Returns what the guest is doing, and where its RAM is. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// Returns what the guest is doing, and where its RAM is. Panics if the caller has the guest parked.
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
@@ -46,7 +45,7 @@ impl Domain {
     }
 
     /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then
-    /// the copy says so. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// the copy says so. Panics if the caller has the guest parked.
     pub fn gic(&self) -> Vgic {
         let mut resident = self.resident.lock();
         // Whoever was sent something has been kicked for it.
@@ -54,7 +53,7 @@ impl Domain {
         resident.guest.vgic.clone()
     }
 
-    /// Returns the counters of each of its vCPUs. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// Returns the counters of each of its vCPUs. Panics if the caller has the guest parked.
     pub fn counters(&self) -> Vec<Snapshot> {
         let mut taken = [0; MAX_VCPUS];
         for (taken, cpu) in taken.iter_mut().zip(self.resident.lock().guest.vgic.cpus()) {

@@ -37,6 +37,13 @@ pub struct Parked<'a> {
     _wakes: Wakes<'a>,
 }
 
+/// Nobody has the guest parked any more.
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.domain.resident.set_parked(false);
+    }
+}
+
 /// Opens the guest's gate and kicks its vCPUs when it is dropped, after the locks.
 struct Wakes<'a>(&'a Domain);
 
@@ -250,11 +257,17 @@ impl Parked<'_> {
 impl Domain {
     /// Parks the guest for as long as the result lives: all of its state is in its records. Waits until each core has left it. The caller holds none
     /// of its locks.
+    ///
+    /// # Panics
+    ///
+    /// If the calling core has the guest parked already.
     pub fn park(&self) -> Parked<'_> {
+        self.resident.check_not_parked_here();
         self.gate.keep_out();
         self.tasks().for_each(|(roster, task)| roster.call(task));
         let vcpus = self.vcpus.iter().map(|place| place.vcpu.lock()).collect();
         let mut resident = self.resident.lock();
+        self.resident.set_parked(true);
         // All vCPUs are kicked afterwards.
         self.receive_all(&mut resident.guest);
         Parked { vcpus, resident, domain: self, _wakes: Wakes(self) }
