@@ -23,7 +23,7 @@ pub const MAX_PEERS: usize = 8;
 
 record! {
     /// A PL011 UART (ARM DDI 0183G). There is no transmit FIFO: what the guest has written is sent.
-    pub struct Pl011 in pl011: DevicePl011 {
+    pub struct Pl011 in pl011: DevicePl011, home (record "EL2 emulates the device") {
         /// The receive FIFO, oldest first; bits [11:8] are the error flags of UARTDR.
         rx_fifo: [u16; PL011_FIFO] = 0x01;
         /// Number of entries of `rx_fifo` that are in use.
@@ -63,7 +63,7 @@ impl DeviceRecord for Pl011 {
 
 record! {
     /// A generic watchdog (Arm Base System Architecture, appendix A). Only some guests have one.
-    pub struct Watchdog in watchdog: DeviceWatchdog {
+    pub struct Watchdog in watchdog: DeviceWatchdog, home (record "EL2 emulates the device") {
         /// WCS: bit 0 is set while the watchdog runs, bit 1 is WS0, bit 2 is WS1.
         wcs: u32 = 0x01;
         /// WOR, in ticks: the time from a refresh to WS0, and from WS0 to WS1.
@@ -82,7 +82,7 @@ impl DeviceRecord for Watchdog {
 
 record! {
     /// A PL031 real-time clock (ARM DDI 0224B).
-    pub struct Pl031 in pl031: DevicePl031 {
+    pub struct Pl031 in pl031: DevicePl031, home (record "EL2 emulates the device") {
         /// RTCDR minus the host's wall time, in seconds: how far ahead the guest has set its clock.
         offset: u32 = 0x01;
         /// RTCMR.
@@ -105,7 +105,7 @@ impl DeviceRecord for Pl031 {
 
 record! {
     /// A PL061 GPIO controller (ARM DDI 0190B) with a power key at line 3.
-    pub struct Pl061 in pl061: DevicePl061 {
+    pub struct Pl061 in pl061: DevicePl061, home (record "EL2 emulates the device") {
         /// GPIODATA of the lines that are outputs.
         data: u8 = 0x01;
         /// GPIODIR.
@@ -136,7 +136,7 @@ impl DeviceRecord for Pl061 {
 
 record! {
     /// The regions of memory that a guest shares with others, each with a doorbell. MEMORY records hold their content.
-    pub struct SharedMemory in shared_memory: DeviceSharedMemory {
+    pub struct SharedMemory in shared_memory: DeviceSharedMemory, home (record "EL2 emulates the device") {
         /// The regions' names, 32 bytes each. The rule is that of a guest's name.
         name: [u8; MAX_SHARED * NAME_LEN] = 0x01;
         /// Guest-physical address of each region.

@@ -9,7 +9,7 @@ pub use crate::name::NAME_LEN;
 
 record! {
     /// The guest's configuration: what a host must have to resume it.
-    pub struct Guest in guest_regs: Guest {
+    pub struct Guest in guest_regs: Guest, home (record "EL2 made the guest by it") {
         /// The guest's name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not `all`.
         name: [u8; NAME_LEN] = 0x01;
         /// Guest-physical address of the RAM.
@@ -51,7 +51,7 @@ impl Guest {
 
 record! {
     /// The power state of a machine that may not be on: after SYSTEM_OFF or SYSTEM_RESET of PSCI (DEN 0022).
-    pub struct GuestPower in guest_power: GuestPower {
+    pub struct GuestPower in guest_power: GuestPower, home (record "EL2 answers PSCI") {
         /// The machine's [`GuestPowerState`].
         state: u8 = 0x01;
     }
@@ -80,7 +80,7 @@ impl GuestPower {
 
 record! {
     /// What a checkpoint is called by for ever, whatever its number and its name, and which it was made after.
-    pub struct Lineage in lineage: Checkpoint {
+    pub struct Lineage in lineage: Checkpoint, home (record "it is of the checkpoint") {
         /// The identity of the checkpoint: 128 bits that no other one has.
         identity: [u8; 16] = 0x01;
         /// The identity of the checkpoint that the guest was resumed from, or that was made of it last; 0 if there is none.
@@ -110,10 +110,10 @@ record! {
     /// The guest's time at the instant of the checkpoint. CNTVOFF is not here, because it belongs to the host.
     pub struct Clock in clock: Clock {
         /// CNTVCT_EL0, in ticks of `cntfrq`.
-        cntvct: u64 = 0x01;
+        cntvct: u64 = 0x01, home el2("CNTVOFF_EL2");
         /// CNTFRQ_EL0, in Hz.
-        cntfrq: u64 = 0x02;
+        cntfrq: u64 = 0x02, home kept("its reads find the machine's");
         /// The host's wall time, in seconds since 1970; 0 where the host has no clock.
-        wall_time: u64 = 0x03;
+        wall_time: u64 = 0x03, home record("it is of the checkpoint");
     }
 }

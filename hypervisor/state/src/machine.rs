@@ -15,7 +15,7 @@ pub const MAX_ENTRIES: usize = 64;
 
 record! {
     /// The devices of the guest's machine. Entry `n` consists of element `n` of each register; those behind the last one are 0.
-    pub struct Machine in machine_regs: Machine {
+    pub struct Machine in machine_regs: Machine, home (record "it says which devices there are") {
         /// What the device is: a [`DeviceKind`]; 0 behind the last entry.
         kind: [u16; MAX_ENTRIES] = 0x01;
         /// Guest-physical address of the device's first window; 0 if it has none.

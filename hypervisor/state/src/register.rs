@@ -90,8 +90,8 @@ pub struct Descriptor {
 /// The place of a guest's register while its vCPU is loaded on a core. While the vCPU is not loaded, the register is in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// The register is in its record: EL2 emulates it, or works on the record.
-    Record,
+    /// The register is in its record, for this reason: no CPU has it.
+    Record(&'static str),
     /// The register is in its record for this reason, although the CPU has a register of that name.
     Kept(&'static str),
     /// The register is in a general register, SPSR_EL2 or ELR_EL2 while the guest runs. Each exit saves it, and each entry loads it.
@@ -106,6 +106,10 @@ pub enum Home {
     Fp,
     /// The register is in the debug registers while these are lent to the guest, otherwise in its record.
     Lent,
+    /// The register is in this register of EL2's own, or in a bit of one, which acts on the loaded guest. Loading the vCPU writes it.
+    El2(&'static str),
+    /// The register is in its record, on which the virtual GIC works. What list registers, GICH_VMCR and GICH_APR have of it is there, until the vGIC folds it into the record.
+    Gic,
 }
 
 impl Descriptor {
@@ -146,8 +150,8 @@ pub const fn padding(len: usize) -> usize {
 
 /// Declares a record: a `#[repr(C)]` struct of its registers, and the table of them.
 ///
-/// Each line is `name: type = id` with an optional `, reset value` and an optional `, home where`, a [`Home`](crate::register::Home) in
-/// lower case. Code reads and writes the registers of a `Foo` as `*foo.name` (or `foo.name[i]`). Assembly finds the value
+/// Each line is `name: type = id` with an optional `, reset value` and a `, home where`, a [`Home`](crate::register::Home) in
+/// lower case. Where all registers of a record are in one place, the record's first line says so instead: `, home (where)`. Code reads and writes the registers of a `Foo` as `*foo.name` (or `foo.name[i]`). Assembly finds the value
 /// [`VALUE_OFFSET`](crate::register::VALUE_OFFSET) bytes behind the field's own offset.
 #[macro_export]
 macro_rules! record {
@@ -155,7 +159,35 @@ macro_rules! record {
         $(#[$meta:meta])*
         pub struct $Record:ident in $module:ident: $TYPE:ident {
             $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
-                $(, reset $reset:expr)? $(, home $home:ident $(($why:literal))?)?; )*
+                $(, reset $reset:expr)?, home $home:ident $(($why:literal))?; )*
+        }
+    ) => {
+        $crate::record! { @
+            $(#[$meta])*
+            pub struct $Record in $module: $TYPE {
+                $( $(#[$doc])* $name: $ty = $id
+                    $(, reset $reset)?, [$crate::home!($home $($why)?)]; )*
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        pub struct $Record:ident in $module:ident: $TYPE:ident, home $home:tt {
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr $(, reset $reset:expr)?; )*
+        }
+    ) => {
+        $crate::record! { @
+            $(#[$meta])*
+            pub struct $Record in $module: $TYPE {
+                $( $(#[$doc])* $name: $ty = $id $(, reset $reset)?, [$crate::home! $home]; )*
+            }
+        }
+    };
+    (@
+        $(#[$meta:meta])*
+        pub struct $Record:ident in $module:ident: $TYPE:ident {
+            $( $(#[$doc:meta])* $name:ident: $ty:ty = $id:expr
+                $(, reset $reset:expr)?, [$home:expr]; )*
         }
     ) => {
         #[doc = concat!("The registers of [`", stringify!($Record), "`], one type each.")]
@@ -218,7 +250,7 @@ macro_rules! record {
                     name: stringify!($name),
                     shape: <$ty as $crate::register::Value>::SHAPE,
                     offset: core::mem::offset_of!($Record, $name),
-                    home: $crate::home!($($home $($why)?)?),
+                    home: $home,
                 },
             )* ];
 
@@ -254,8 +286,8 @@ macro_rules! record {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! home {
-    () => {
-        $crate::register::Home::Record
+    (record $why:literal) => {
+        $crate::register::Home::Record($why)
     };
     (kept $why:literal) => {
         $crate::register::Home::Kept($why)
@@ -277,6 +309,12 @@ macro_rules! home {
     };
     (lent) => {
         $crate::register::Home::Lent
+    };
+    (el2 $register:literal) => {
+        $crate::register::Home::El2($register)
+    };
+    (gic) => {
+        $crate::register::Home::Gic
     };
 }
 

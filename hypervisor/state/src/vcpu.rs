@@ -6,7 +6,7 @@
 //! The four records that a world switch moves ([`Core`], [`FpSimd`], [`SystemRegisters`], [`Debug`]) are tables that exist once, as macros:
 //! `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and `vcpu_debug!` each pass their lines to the macro that they are given. In this module that
 //! macro is [`record!`](crate::record); in `stasis-arch` it generates the world switch; in the tests' guests it generates what tries the
-//! switch. So each register has a [`Home`](crate::register::Home), or nothing builds.
+//! switch. So each register has a [`Home`](crate::register::Home), or nothing builds. Of [`Power`] and [`Identity`] the CPU has some, too, in registers of EL2's.
 
 use crate::{record, register::Vector};
 
@@ -185,15 +185,15 @@ record! {
     /// The power state of the vCPU in the words of PSCI (DEN 0022, AFFINITY_INFO), and its pending virtual SError.
     pub struct Power in power_regs: VcpuPower {
         /// The vCPU's [`PowerState`].
-        state: u8 = 0x01;
+        state: u8 = 0x01, home record("EL2 answers PSCI");
         /// Address at which the vCPU will be entered, in [`PowerState::OnPending`] and [`PowerState::Suspended`].
-        entry: u64 = 0x02;
+        entry: u64 = 0x02, home record("EL2 answers PSCI");
         /// Value of X0 at that entry.
-        context_id: u64 = 0x03;
+        context_id: u64 = 0x03, home record("EL2 answers PSCI");
         /// HCR_EL2.VSE: 1 while a virtual SError is pending.
-        serror_pending: u8 = 0x04;
+        serror_pending: u8 = 0x04, home el2("HCR_EL2.VSE");
         /// VSESR_EL2: the syndrome of the pending virtual SError.
-        serror_syndrome: u64 = 0x05;
+        serror_syndrome: u64 = 0x05, home kept("no guest is shown RAS, so VSESR_EL2 stays 0");
     }
 }
 
@@ -215,30 +215,30 @@ record! {
     /// The ID registers as the guest sees them. A host that cannot show the guest the same values refuses the checkpoint.
     pub struct Identity in identity: VcpuIdentity {
         /// MIDR_EL1.
-        midr_el1: u64 = sysreg(3, 0, 0, 0, 0);
+        midr_el1: u64 = sysreg(3, 0, 0, 0, 0), home el2("VPIDR_EL2");
         /// MPIDR_EL1.
-        mpidr_el1: u64 = sysreg(3, 0, 0, 0, 5);
+        mpidr_el1: u64 = sysreg(3, 0, 0, 0, 5), home el2("VMPIDR_EL2");
         /// REVIDR_EL1.
-        revidr_el1: u64 = sysreg(3, 0, 0, 0, 6);
+        revidr_el1: u64 = sysreg(3, 0, 0, 0, 6), home kept("its reads trap");
         /// CTR_EL0.
-        ctr_el0: u64 = sysreg(3, 3, 0, 0, 1);
+        ctr_el0: u64 = sysreg(3, 3, 0, 0, 1), home kept("its reads trap where the machine's is another");
         /// DCZID_EL0.
-        dczid_el0: u64 = sysreg(3, 3, 0, 0, 7);
+        dczid_el0: u64 = sysreg(3, 3, 0, 0, 7), home kept("its reads find the machine's, which must be the same");
         /// ID_AA64PFR0_EL1.
-        id_aa64pfr0_el1: u64 = sysreg(3, 0, 0, 4, 0);
+        id_aa64pfr0_el1: u64 = sysreg(3, 0, 0, 4, 0), home kept("its reads trap");
         /// ID_AA64PFR1_EL1.
-        id_aa64pfr1_el1: u64 = sysreg(3, 0, 0, 4, 1);
+        id_aa64pfr1_el1: u64 = sysreg(3, 0, 0, 4, 1), home kept("its reads trap");
         /// ID_AA64DFR0_EL1.
-        id_aa64dfr0_el1: u64 = sysreg(3, 0, 0, 5, 0);
+        id_aa64dfr0_el1: u64 = sysreg(3, 0, 0, 5, 0), home kept("its reads trap");
         /// ID_AA64ISAR0_EL1.
-        id_aa64isar0_el1: u64 = sysreg(3, 0, 0, 6, 0);
+        id_aa64isar0_el1: u64 = sysreg(3, 0, 0, 6, 0), home kept("its reads trap");
         /// ID_AA64ISAR1_EL1.
-        id_aa64isar1_el1: u64 = sysreg(3, 0, 0, 6, 1);
+        id_aa64isar1_el1: u64 = sysreg(3, 0, 0, 6, 1), home kept("its reads trap");
         /// ID_AA64MMFR0_EL1.
-        id_aa64mmfr0_el1: u64 = sysreg(3, 0, 0, 7, 0);
+        id_aa64mmfr0_el1: u64 = sysreg(3, 0, 0, 7, 0), home kept("its reads trap");
         /// ID_AA64MMFR1_EL1.
-        id_aa64mmfr1_el1: u64 = sysreg(3, 0, 0, 7, 1);
+        id_aa64mmfr1_el1: u64 = sysreg(3, 0, 0, 7, 1), home kept("its reads trap");
         /// ID_AA64MMFR2_EL1.
-        id_aa64mmfr2_el1: u64 = sysreg(3, 0, 0, 7, 2);
+        id_aa64mmfr2_el1: u64 = sysreg(3, 0, 0, 7, 2), home kept("its reads trap");
     }
 }

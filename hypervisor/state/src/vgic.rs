@@ -21,7 +21,7 @@ pub const NO_CPU: u8 = 0xff;
 
 record! {
     /// The distributor's registers that the guest has once. Index 0 of an SPI array is INTID 32.
-    pub struct Distributor in distributor: VgicDistributor {
+    pub struct Distributor in distributor: VgicDistributor, home (gic) {
         /// Number of INTIDs, 64 to 1020: a multiple of 32, or 1020.
         nr_irqs: u16 = 0x01;
         /// Number of CPU interfaces, 1 to 8.
@@ -59,7 +59,7 @@ record! {
 
 record! {
     /// The registers that each vCPU has: the banked part of the distributor, and the CPU interface.
-    pub struct CpuInterface in cpu_interface: VgicCpu {
+    pub struct CpuInterface in cpu_interface: VgicCpu, home (gic) {
         /// GICD_IGROUPR0, 4.3.4.
         priv_group: u32 = 0x01;
         /// GICD_ISENABLER0, 4.3.5. SGIs are always enabled.

@@ -46,7 +46,7 @@ pub mod device_id {
 
 record! {
     /// The virtio devices of a guest, behind virtio-mmio transports of version 2. VIRTIO 1.2, 4.2.2.
-    pub struct Virtio in virtio: DeviceVirtio {
+    pub struct Virtio in virtio: DeviceVirtio, home (record "EL2 emulates the device") {
         /// DeviceID of each slot; 0 if the slot is empty.
         device_id: [u32; MAX_VIRTIO] = 0x01;
         /// Name of what is behind each device, 32 bytes each: the volume of a disk, the network of a card, the terminal of a console.
@@ -187,7 +187,7 @@ impl Virtio {
 
 record! {
     /// A generation ID (binding `microsoft,vmgenid`): 128 bits that no two guests that were resumed from one checkpoint have in common.
-    pub struct GenerationId in generation_id: DeviceGenerationId {
+    pub struct GenerationId in generation_id: DeviceGenerationId, home (record "EL2 emulates the device") {
         /// The ID.
         id: [u8; 16] = 0x01;
         /// 1 from the moment when the ID is new to the moment when the guest reads it; then the interrupt's line is high.

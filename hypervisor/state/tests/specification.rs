@@ -207,13 +207,16 @@ fn the_specification_names_the_version_that_is_written() {
     assert!(specification().starts_with(&title));
 }
 
-/// Returns each home of the registers that a world switch moves, and what is there, in the order of the tables.
+/// Returns each home of a vCPU's registers, and what is there, in the order of the tables.
 fn homes() -> Vec<(Home, Vec<String>)> {
     let tables = [
         vcpu::Core::REGISTERS,
         vcpu::FpSimd::REGISTERS,
         vcpu::SystemRegisters::REGISTERS,
         vcpu::Debug::REGISTERS,
+        vcpu::Power::REGISTERS,
+        vcpu::Identity::REGISTERS,
+        vgic::CpuInterface::REGISTERS,
     ];
     let mut homes: Vec<(Home, Vec<String>)> = Vec::new();
     for register in tables.concat() {
@@ -233,6 +236,8 @@ fn the_architecture_says_where_each_register_of_a_loaded_vcpu_is() {
     for (home, names) in homes() {
         let home = match home {
             Home::Kept(why) => format!("`Kept`: {why}"),
+            Home::Record(why) => format!("`Record`: {why}"),
+            Home::El2(register) => format!("`El2`: {register}"),
             other => format!("`{other:?}`"),
         };
         let row = format!("| {home} | {} |", names.join(", "));
