@@ -322,7 +322,6 @@ impl<M: Machine> GuestRam<M> {
     }
 }
 
-// Miri would take minutes for memory of some blocks.
-#[cfg(all(test, not(miri)))]
+#[cfg(test)]
 #[allow(unsafe_code, reason = "tests own the memory that they hand over")]
 mod tests;

@@ -1,6 +1,8 @@
 //! Histories of guests that are cloned, write, are stored and removed: each finds in its memory what it wrote, and nothing that another one wrote, and nobody
 //! keeps memory that he does not need.
 
+mod short;
+
 use super::*;
 use crate::ReadRam;
 use crate::access::GuestMemory;
@@ -324,6 +326,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "it looks at more memory than Miri does in a minute: see short")]
     fn each_guest_finds_what_it_wrote_and_nobody_keeps_what_he_does_not_need(
         steps in proptest::collection::vec(step(), 0..80),
         frames in prop_oneof![Just(8usize), Just(512)],
@@ -347,6 +350,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it looks at more memory than Miri does in a minute: see short")]
 fn who_is_left_alone_with_a_block_writes_it_where_it_is() {
     let heap = Heap::new(0);
     let mut first = Guest::new(heap.first_guest(), vec![0; PAGES]);
@@ -364,6 +368,7 @@ fn who_is_left_alone_with_a_block_writes_it_where_it_is() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it looks at more memory than Miri does in a minute: see short")]
 fn the_hypervisor_waits_for_the_frame_that_a_write_lacks() {
     let heap = Heap::new(2);
     // SAFETY: the block is zeros, and nobody makes anything else of it before the heap's end.
@@ -389,6 +394,7 @@ fn the_hypervisor_waits_for_the_frame_that_a_write_lacks() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it looks at more memory than Miri does in a minute: see short")]
 fn memory_of_zeros_takes_a_frame_for_each_page_that_is_written() {
     let heap = Heap::new(3);
     // SAFETY: the block is zeros, and nobody makes anything else of it before the heap's end.
