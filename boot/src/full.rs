@@ -1,5 +1,5 @@
-//! The whole image: what a machine has with a console, a channel for programs, and a store of checkpoints and disks. [`crate::lean`](../lean) is what there is instead of it in an image
-//! without the feature `full`.
+//! The whole image: what a machine has with a console, a channel for programs, and a store of checkpoints and disks. In an image without the feature
+//! `full`, the module `lean` stands in its place.
 //!
 //! The rest of the crate uses [`aid`], [`chores`], [`disks`], [`storage`] and [`terminal`], which both have, and nothing else of it.
 

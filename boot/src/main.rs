@@ -36,6 +36,7 @@ mod uplinks;
 mod work;
 
 use alloc::vec::Vec;
+// One of the two: the rest of the crate does not know which.
 #[cfg(feature = "full")]
 use full::*;
 #[cfg(not(feature = "full"))]
