@@ -72,9 +72,8 @@ global_asm!(
     b       interrupt_look
     .endm
 
-    // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors need then. The guest's x0 and
-    // x1 are on the stack, and behind them the frame of stasis_enter_guest. x0 and x19: *mut Core.
-    .macro save_for_look
+    // Saves X2 to X19, of a guest whose x0 and x1 are on the stack, and behind them the frame of stasis_enter_guest. x0: *mut Core.
+    .macro save_x2_to_x19
     ldr     x0, [sp, #{frame_core} + 16]
     stp     x2, x3, [x0, #{x} + 16 * 1]
     stp     x4, x5, [x0, #{x} + 16 * 2]
@@ -85,6 +84,12 @@ global_asm!(
     stp     x14, x15, [x0, #{x} + 16 * 7]
     stp     x16, x17, [x0, #{x} + 16 * 8]
     stp     x18, x19, [x0, #{x} + 16 * 9]
+    .endm
+
+    // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors need then. The guest's x0 and
+    // x1 are on the stack, and behind them the frame of stasis_enter_guest. x0 and x19: *mut Core.
+    .macro save_for_look
+    save_x2_to_x19
     stp     x29, x30, [x0, #{x} + 8 * 29]
     ldp     x4, x5, [sp], #16
     stp     x4, x5, [x0, #{x}]
@@ -303,16 +308,7 @@ look_again:
 
     // x1: kind; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack.
 guest_exit:
-    ldr     x0, [sp, #{frame_core} + 16]
-    stp     x2, x3, [x0, #{x} + 16 * 1]
-    stp     x4, x5, [x0, #{x} + 16 * 2]
-    stp     x6, x7, [x0, #{x} + 16 * 3]
-    stp     x8, x9, [x0, #{x} + 16 * 4]
-    stp     x10, x11, [x0, #{x} + 16 * 5]
-    stp     x12, x13, [x0, #{x} + 16 * 6]
-    stp     x14, x15, [x0, #{x} + 16 * 7]
-    stp     x16, x17, [x0, #{x} + 16 * 8]
-    stp     x18, x19, [x0, #{x} + 16 * 9]
+    save_x2_to_x19
     stp     x20, x21, [x0, #{x} + 16 * 10]
     stp     x22, x23, [x0, #{x} + 16 * 11]
     stp     x24, x25, [x0, #{x} + 16 * 12]
