@@ -49,3 +49,5 @@ pub mod timer;
 #[cfg(target_os = "none")]
 #[macro_use]
 pub mod uart;
+#[cfg(target_os = "none")]
+pub mod vector;

@@ -39,7 +39,7 @@ use accesses::Accesses;
 use meter::{Meter, Results};
 use pages::{Page, Pages};
 use runs::{Run, Runs};
-use switch::{Pair, Switch};
+use switch::{Switch, Switches};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
@@ -138,6 +138,9 @@ pub struct Arguments {
     /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in this file as SVG
     #[arg(long, value_name = "FILE", num_args = 0..=1, exclusive = true)]
     pauses: Option<Option<PathBuf>>,
+    /// Measure what a world switch takes, and nothing else
+    #[arg(long, exclusive = true)]
+    switches: bool,
     /// Measure what Linux's boot takes, and two processes that play ping-pong, and nothing else
     #[arg(long, exclusive = true)]
     linux: bool,
@@ -149,7 +152,7 @@ pub struct Arguments {
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
-    let Arguments { runs, profile, pages, pauses, linux, writes, .. } = arguments;
+    let Arguments { runs, profile, pages, pauses, switches, linux, writes, .. } = arguments;
     if let Some(file) = runs {
         return look_back(&file, with.as_deref(), plot.as_deref(), plot_history.as_deref());
     }
@@ -167,6 +170,12 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         let pauses = pauses::measure(workspace, &built.image, &built.guests)?;
         report::print(|out| write!(out, "{}", table::pauses(&pauses)))?;
         return plot.map_or(Ok(()), |file| draw(&file, &pauses::draw(&pauses)));
+    }
+    if switches {
+        let (_, built) = prepare(workspace)?;
+        report::step("counting world switches");
+        let switches = built.switches(workspace)?.measure()?;
+        return report::print(|out| write!(out, "{}", table::switches(&switches)));
     }
     if linux {
         let (_, built) = prepare(workspace)?;
@@ -256,8 +265,8 @@ struct Built {
 }
 
 impl Built {
-    fn pair(&self, workspace: &Workspace) -> Result<Pair> {
-        Pair::new(workspace, &self.image, &self.elf, &self.guests)
+    fn switches(&self, workspace: &Workspace) -> Result<Switches> {
+        Switches::new(workspace, &self.image, &self.elf, &self.guests)
     }
 
     /// Measures what a page costs in a checkpoint and a resume.
@@ -272,7 +281,7 @@ fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     let svg = workspace.folder("stasis")?.join(format!("{operation}.svg"));
     report::step(format_args!("tracing {operation}"));
     if operation == switch::NAME {
-        built.pair(workspace)?.profile()?.show(1, operation, &svg)?;
+        built.switches(workspace)?.profile()?.show(1, operation, &svg)?;
     } else {
         profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;
     }
@@ -290,8 +299,7 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
 
     let operations = operations(alone.results, stasis.results, stasis.accesses)?;
     report::step("counting world switches");
-    let pair = built.pair(workspace)?;
-    let switches = pair.measure()?;
+    let switches = built.switches(workspace)?.measure()?;
     let pages = built.pages(workspace)?;
     let elf = read(&built.elf)?;
     let lean = read(&build::measured_hypervisor(workspace, Edition::Lean)?.elf)?;

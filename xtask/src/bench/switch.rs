@@ -1,7 +1,7 @@
 //! Counts world switches: the instructions from the last one of a guest to the first one of the next guest on the same core.
 //!
-//! The guests `switch` and `rival` have core 1 in turns, by windows. QEMU logs every instruction of Stasis there, and its
-//! accesses to GICH. What Stasis executes from an exit to the next entry is a switch if it loads FP registers.
+//! The guests `switch` and `rival` have core 1 in turns, by windows; and `sharer` and `rival`s, by weights. QEMU logs every instruction of Stasis there,
+//! and its accesses to GICH. What Stasis executes from an exit to the next entry is a switch if it loads FP registers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,10 +32,13 @@ const WINDOW_US: u64 = 100;
 /// The numbers of interrupts that are pending in the guest `switch`, one after the other. The guest has the same constant.
 const PENDING: [u32; 6] = [0, 1, 2, 3, 4, 8];
 
+/// Numbers of guests that share the core by weights.
+const SHARERS: [usize; 3] = [2, 4, 8];
+
 /// The parts of a switch, with names of functions that are in them. The first part that fits counts.
 const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
-    ("registers", &["stasis_arch::world::", "guest_exit", "stasis_enter_guest"]),
+    ("registers", &["stasis_arch::world::", "interrupt_look", "stasis_enter_guest"]),
     ("vGIC", &["stasis_vgic::", "stasis_hw::gic::"]),
     ("decision", &["stasis_run::roster::", "stasis_host::sched::"]),
     ("rest", &[""]),
@@ -59,24 +62,47 @@ pub fn part_names() -> impl Iterator<Item = &'static str> {
     PARTS.iter().map(|(name, _)| *name)
 }
 
-/// The measurement with the pair of guests.
-pub struct Pair {
+/// The measurement of all switches.
+pub struct Switches {
+    elf: Vec<u8>,
+    windows: Machines,
+    /// The machines whose guests share the core by weights, each with the number of guests.
+    weights: Vec<(usize, Machines)>,
+}
+
+/// Machines with one archive.
+struct Machines {
     image: PathBuf,
     archive: PathBuf,
-    elf: Vec<u8>,
-    /// The address at which the guest `switch` reports that it is ready.
+    /// The address at which the guest that is watched reports that it is ready.
     mark: u64,
 }
 
-impl Pair {
-    /// Packs the guests in `folder` for the hypervisor.
-    pub fn new(workspace: &Workspace, image: &Path, elf: &Path, folder: &Path) -> Result<Self> {
+/// Returns the configuration of a guest on [`CORE`].
+fn guest(name: &str, image: &str) -> GuestConfig {
+    GuestConfig { cores: vec![CORE as u32], ..GuestConfig::new(name, image, 32 << 20) }
+}
+
+impl Machines {
+    /// Packs the guests in `folder` for the hypervisor: `watched` and `rival`.
+    fn new(
+        workspace: &Workspace,
+        (image, folder): (&Path, &Path),
+        watched: &str,
+        configuration: &Configuration,
+    ) -> Result<Self> {
+        let name = format!("{watched}-{}.cpio", configuration.guests.len());
+        let archive = workspace.folder("stasis")?.join(name);
+        let images = [read(&folder.join(watched))?, read(&folder.join("rival"))?];
+        let files = [(watched, &images[0][..]), ("rival", &images[1][..])];
+        write(&archive, &archive::pack(configuration, &files)?)?;
+        let mark = functions::address_of(&images[0], "bench_mark")?;
+        Ok(Self { image: image.to_owned(), archive, mark })
+    }
+
+    /// Returns the machines whose guests share the core by windows.
+    fn by_windows(workspace: &Workspace, files: (&Path, &Path)) -> Result<Self> {
         let guests = ["switch", "rival"];
-        let images = [read(&folder.join(guests[0]))?, read(&folder.join(guests[1]))?];
-        let config = |name| GuestConfig {
-            cores: vec![CORE as u32],
-            ..GuestConfig::new(name, name, 32 << 20)
-        };
         let window = |(number, guest): (usize, &str)| WindowConfig {
             guest: guest.to_owned(),
             at_us: number as u64 * WINDOW_US,
@@ -88,15 +114,31 @@ impl Pair {
             windows: guests.into_iter().enumerate().map(window).collect(),
         };
         let configuration = Configuration {
-            guests: guests.map(config).into(),
+            guests: guests.map(|name| guest(name, name)).into(),
             cores: vec![plan],
             ..Default::default()
         };
-        let archive = workspace.folder("stasis")?.join("switch.cpio");
-        let files = [(guests[0], &images[0][..]), (guests[1], &images[1][..])];
-        write(&archive, &archive::pack(&configuration, &files)?)?;
-        let mark = functions::address_of(&images[0], "bench_mark")?;
-        Ok(Self { image: image.to_owned(), archive, elf: read(elf)?, mark })
+        Self::new(workspace, files, guests[0], &configuration)
+    }
+
+    /// Returns the machines with `count` guests that share the core by weights.
+    fn by_weights(workspace: &Workspace, files: (&Path, &Path), count: usize) -> Result<Self> {
+        let rivals = (1..count).map(|number| guest(&format!("rival-{number}"), "rival"));
+        let guests = std::iter::once(guest("sharer", "sharer")).chain(rivals).collect();
+        let configuration = Configuration { guests, ..Default::default() };
+        Self::new(workspace, files, "sharer", &configuration)
+    }
+}
+
+impl Switches {
+    /// Packs the guests in `folder` for the hypervisor.
+    pub fn new(workspace: &Workspace, image: &Path, elf: &Path, folder: &Path) -> Result<Self> {
+        let files = (image, folder);
+        let windows = Machines::by_windows(workspace, files)?;
+        let weights = SHARERS.map(|count| -> Result<_> {
+            Ok((count, Machines::by_weights(workspace, files, count)?))
+        });
+        Ok(Self { elf: read(elf)?, windows, weights: weights.into_iter().collect::<Result<_>>()? })
     }
 
     /// Measures twice, and returns the result, which must be the same both times.
@@ -108,7 +150,7 @@ impl Pair {
     /// Returns the profile of the fastest switch from the guest `switch`, with nothing pending in it.
     pub fn profile(&self) -> Result<Profile> {
         let functions = Functions::new(&self.elf)?;
-        let phases = self.phases(&functions)?;
+        let phases = self.windows.phases(&self.elf, &functions, PENDING.len())?;
         let stays = phases.first().into_iter().flatten().step_by(2);
         let fastest = stays.min_by_key(|stay: &&Stay| stay.instructions.len());
         Ok(fastest.context("there was no switch")?.profile(&functions))
@@ -116,7 +158,8 @@ impl Pair {
 
     fn run(&self, functions: &Functions) -> Result<Vec<Switch>> {
         let mut switches = Vec::new();
-        for (pending, phase) in PENDING.iter().zip(&self.phases(functions)?) {
+        let phases = self.windows.phases(&self.elf, functions, PENDING.len())?;
+        for (pending, phase) in PENDING.iter().zip(&phases) {
             // The guest was running when it reported that it was ready, so the first switch is one from it.
             for (first, direction) in ["from", "to"].into_iter().enumerate() {
                 let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
@@ -124,11 +167,18 @@ impl Pair {
                 switches.push(summary(name, &stays, functions)?);
             }
         }
+        for (count, machines) in &self.weights {
+            let phases = machines.phases(&self.elf, functions, 1)?;
+            let stays: Vec<&Stay> = phases.iter().flatten().collect();
+            switches.push(summary(format!("by weights of {count} guests"), &stays, functions)?);
+        }
         Ok(switches)
     }
+}
 
-    /// Returns the switches in each phase, by the number of pending interrupts.
-    fn phases(&self, functions: &Functions) -> Result<Vec<Vec<Stay>>> {
+impl Machines {
+    /// Returns the switches in each of the `count` phases of the guest that is watched.
+    fn phases(&self, elf: &[u8], functions: &Functions, count: usize) -> Result<Vec<Vec<Stay>>> {
         let text = functions.range();
         // Of the guests, only the mark is logged.
         let ranges = format!("{:#x}..{:#x},{:#x}+4", text.start, text.end - 1, self.mark);
@@ -136,14 +186,14 @@ impl Pair {
         let machine = machine.arg("-dfilter").arg(ranges);
         let mut splitter = Splitter {
             mark: self.mark,
-            exits: LOADED_AT + functions::address_of(&self.elf, "stasis_vectors")? + 0x400,
-            load: LOADED_AT + functions::address_of(&self.elf, "stasis_fp_load")?,
+            exits: LOADED_AT + functions::address_of(elf, "stasis_vectors")? + 0x400,
+            load: LOADED_AT + functions::address_of(elf, "stasis_fp_load")?,
             phases: Vec::new(),
             stay: None,
         };
-        debugger::trace(machine, self.mark, 0, PENDING.len(), |event| splitter.step(event))?;
+        debugger::trace(machine, self.mark, 0, count, |event| splitter.step(event))?;
         ensure!(
-            splitter.phases.len() == PENDING.len(),
+            splitter.phases.len() == count,
             "the guest has called itself ready {} times",
             splitter.phases.len()
         );

@@ -48,7 +48,7 @@ pub fn all(numbers: &Numbers) -> String {
             [&alone, &stasis, &added.to_string(), &reads, &writes, &bao],
         );
     }
-    switches(&mut text, &numbers.switches);
+    text += &switches(&numbers.switches);
     text += &pages(&numbers.pages);
     boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
@@ -76,14 +76,16 @@ fn line(text: &mut String, name: &str, columns: [&str; 6]) {
     text.push('\n');
 }
 
-fn switches(text: &mut String, switches: &[Switch]) {
-    *text += "\nInstructions of a world switch, and the parts of the fastest\n\n";
+/// Returns the table of what world switches cost.
+pub fn switches(switches: &[Switch]) -> String {
+    let mut text = "\nInstructions of a world switch, and the parts of the fastest\n\n".to_owned();
     let heads = ["in all", "GICH reads", "writes"].into_iter().chain(switch::part_names());
-    columns(text, "switch", heads);
+    columns(&mut text, "switch", heads);
     for Switch { name, cost, gich, parts } in switches {
         let costs = [*cost, gich.reads, gich.writes].map(show);
-        columns(text, name, costs.into_iter().chain(parts.iter().map(u64::to_string)));
+        columns(&mut text, name, costs.into_iter().chain(parts.iter().map(u64::to_string)));
     }
+    text
 }
 
 /// Returns the table of what pages cost.

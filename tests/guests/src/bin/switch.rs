@@ -10,7 +10,7 @@
 use core::arch::asm;
 use stasis_guests::mmio::{read32, write32};
 use stasis_guests::sysreg::mask_irqs;
-use stasis_guests::timer::now;
+use stasis_guests::vector::hold;
 use stasis_guests::{gic, println, runtime};
 
 stasis_guests::entry!(main, runtime::no_irq);
@@ -27,18 +27,6 @@ const TIME: u64 = 2_000_000;
 extern "C" fn bench_mark() {
     // SAFETY: it does nothing, and keeps the function from being left out.
     unsafe { asm!("nop", options(nomem, nostack)) }
-}
-
-/// Keeps `value` in a vector register for `ticks`, and returns what is there then.
-fn hold(value: u64, ticks: u64) -> u64 {
-    let kept;
-    // SAFETY: It names what it changes.
-    unsafe {
-        asm!("dup v31.2d, {value}", "0: isb", "mrs {now}, cntvct_el0", "cmp {now}, {end}", "b.lo 0b",
-            "mov {kept}, v31.d[1]", value = in(reg) value, now = out(reg) _, end = in(reg) now() + ticks,
-            kept = lateout(reg) kept, out("v31") _, options(nomem, nostack));
-    }
-    kept
 }
 
 fn main() {
