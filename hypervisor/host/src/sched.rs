@@ -6,6 +6,9 @@
 //! [`SLICE_MS`]. A task that is woken begins where the others are, with a small credit, so that it runs soon
 //! if it has slept, and gains nothing by sleeping often.
 //!
+//! Each group knows the task that goes on when the group's time comes. Its other tasks that want the core stand in a [`Queue`], in the order of what they
+//! have had. So a decision looks at the first of these, and not at all: it takes the same time whatever their number.
+//!
 //! Weights and the frame can be changed while the tasks run ([`change`]), and windows that begin late are counted.
 //!
 //! This decides; the crate `run` carries out. A task is a vCPU, or the console's commands. Times are ticks of the counter.
@@ -14,6 +17,7 @@ mod change;
 mod decide;
 mod frame;
 mod place;
+mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +28,7 @@ pub use self::change::Missed;
 pub use self::decide::Turn;
 pub use self::place::{NoSuchCore, choose_cores};
 use frame::Frame;
+use queue::Queue;
 use stasis_guest::clock::NEVER;
 
 /// How long a task runs if another one waits, in milliseconds.
@@ -60,18 +65,16 @@ struct Task {
     credit: u128,
 }
 
-impl Task {
-    fn runs_in(&self, group: GroupId) -> bool {
-        self.group == group && self.state == State::Runnable
-    }
-}
-
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Group {
     /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
     name: String,
-    /// The group's tasks that are not gone.
-    tasks: Vec<TaskId>,
+    /// The task that goes on in the group's time, if one is runnable. After a decision for the group, it has the core.
+    current: Option<TaskId>,
+    /// The other runnable tasks of the group.
+    ready: Queue,
+    /// No task of the group wakes up by itself before that.
+    quiet_until: u64,
     /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
     least: u128,
     /// Windows of the group that were missed: of which more than a tenth was over before a task that wanted to run could. And the ticks of the last one.
@@ -80,10 +83,16 @@ struct Group {
 }
 
 impl Group {
+    /// Returns a group without a task.
+    fn new(name: &str) -> Self {
+        let (name, ready) = (name.to_string(), Queue::default());
+        Self { name, current: None, ready, quiet_until: NEVER, least: 0, missed: 0, late: 0 }
+    }
+
     /// Notes that so many windows of the group have begun late, the first of them by `ticks`, if one of its tasks wants to run.
     #[cold]
-    fn note_late(&mut self, tasks: &[Task], ticks: u64, count: u64) {
-        if self.tasks.iter().any(|id| tasks[*id].state == State::Runnable) {
+    fn note_late(&mut self, ticks: u64, count: u64) {
+        if self.current.is_some() || self.ready.first().is_some() {
             (self.missed, self.late) = (self.missed + count, ticks);
         }
     }
@@ -109,8 +118,9 @@ pub struct Scheduler {
     names: Vec<String>,
     /// How many of them are not gone.
     count: usize,
-    /// No task wakes up by itself before that.
+    /// No task of any group wakes up by itself before that.
     quiet_until: u64,
+    /// The task that has the core. It is runnable, and the current one of its group.
     current: Option<TaskId>,
     /// The current task was woken since it was given the core.
     called: bool,
@@ -133,7 +143,7 @@ impl Scheduler {
         Self {
             slice: frequency * SLICE_MS / 1000,
             frame: None,
-            groups: Vec::from([Group::default()]),
+            groups: Vec::from([Group::new("")]),
             tasks: Vec::new(),
             names: Vec::new(),
             count: 0,
@@ -161,7 +171,7 @@ impl Scheduler {
     ) {
         let windows = windows.into_iter().map(|(guest, at_us, window_us)| {
             let group = self.group_of(guest).unwrap_or_else(|| {
-                self.groups.push(Group { name: guest.to_string(), ..Group::default() });
+                self.groups.push(Group::new(guest));
                 self.groups.len() - 1
             });
             (group, at_us, window_us)
@@ -186,7 +196,7 @@ impl Scheduler {
             had: self.catch_up(group),
             credit: (self.slice / 2 * SCALE / weight).into(),
         };
-        let id = match self.tasks.iter().position(|task| task.state == State::Gone) {
+        match self.tasks.iter().position(|task| task.state == State::Gone) {
             Some(free) => {
                 (self.tasks[free], self.names[free]) = (task, guest.to_string());
                 free
@@ -196,9 +206,7 @@ impl Scheduler {
                 self.names.push(guest.to_string());
                 self.tasks.len() - 1
             }
-        };
-        self.groups[group].tasks.push(id);
-        id
+        }
     }
 
     /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
@@ -209,7 +217,9 @@ impl Scheduler {
         let group = self.tasks[task].group;
         self.catch_up(group);
         self.tasks[task].state = State::Gone;
-        self.groups[group].tasks.retain(|other| *other != task);
+        let group = &mut self.groups[group];
+        group.current.take_if(|current| *current == task);
+        group.ready.remove(task);
         // It may have been the one.
         self.roused = Roused::Several;
         self.count -= 1;
@@ -242,10 +252,18 @@ impl Scheduler {
     #[inline]
     fn catch_up(&mut self, group: GroupId) -> u128 {
         let group = &mut self.groups[group];
-        let tasks = group.tasks.iter().map(|id| &self.tasks[*id]);
-        let runnable = tasks.filter(|task| task.state == State::Runnable);
-        let least = runnable.map(|task| task.had).min();
+        let current = group.current.map(|current| self.tasks[current].had);
+        let ready = group.ready.first().map(|first| first.had);
+        let least = current.into_iter().chain(ready).min();
         group.least = group.least.max(least.unwrap_or(0));
         group.least
+    }
+
+    /// Notes that a task wakes up by itself at `until`.
+    #[inline]
+    fn note_wake(&mut self, group: GroupId, until: u64) {
+        self.quiet_until = self.quiet_until.min(until);
+        let group = &mut self.groups[group];
+        group.quiet_until = group.quiet_until.min(until);
     }
 }

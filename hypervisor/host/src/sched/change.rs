@@ -41,7 +41,7 @@ impl Scheduler {
         let least = |group: usize| self.groups[group].least;
         let leads: Vec<u128> =
             self.tasks.iter().map(|task| task.had.saturating_sub(least(task.group))).collect();
-        self.groups = Vec::from([Group::default()]);
+        self.groups = Vec::from([Group::new("")]);
         self.frame = None;
         if let Some(plan) = plan {
             let windows = plan.windows.iter();
@@ -52,8 +52,13 @@ impl Scheduler {
         for (id, lead) in leads.into_iter().enumerate() {
             let group = self.group_of(&self.names[id]).unwrap_or(SHARED);
             (self.tasks[id].group, self.tasks[id].had) = (group, lead);
-            if self.tasks[id].state != State::Gone {
-                self.groups[group].tasks.push(id);
+            match self.tasks[id].state {
+                State::Runnable if self.current == Some(id) => {
+                    self.groups[group].current = Some(id);
+                }
+                State::Runnable => self.groups[group].ready.insert(id, lead),
+                State::Asleep(until) => self.note_wake(group, until),
+                State::Gone => {}
             }
         }
         (self.group, self.slice_end, self.turn_end) = (SHARED, 0, now);

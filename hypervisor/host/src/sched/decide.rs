@@ -1,6 +1,6 @@
 //! Whose turn it is, and what wakes and sleeps on the way there.
 
-use super::{Roused, SHARED, Scheduler, State, TaskId};
+use super::{Group, Roused, SHARED, Scheduler, State, Task, TaskId};
 use stasis_guest::clock::NEVER;
 
 /// The task that runs on a core, and until when.
@@ -14,14 +14,17 @@ pub struct Turn {
     pub is_contended: bool,
 }
 
-/// The tasks that may have the core, of those whose time it is.
-struct Candidates {
-    /// The runnable one that has had the least; of several the first.
-    best: Option<TaskId>,
-    /// Whether more than one of them is runnable.
-    several: bool,
-    /// When the first of the others wakes up by itself.
-    wakes: u64,
+impl Group {
+    /// Makes the task the group's current one that has had the least, of its runnable ones among `tasks`.
+    #[inline]
+    fn choose(&mut self, tasks: &[Task]) {
+        let Some(first) = self.ready.first() else { return };
+        self.current = match self.current {
+            None => self.ready.pop(),
+            Some(current) if tasks[current].had < first.had => Some(current),
+            Some(current) => Some(self.ready.exchange(current, tasks[current].had)),
+        };
+    }
 }
 
 impl Scheduler {
@@ -32,13 +35,18 @@ impl Scheduler {
         match self.tasks[task].state {
             State::Runnable => {
                 self.called |= self.current == Some(task);
-                return false;
+                false
             }
             // Who wakes it has not heard yet.
-            State::Gone => return false,
-            State::Asleep(_) => {}
+            State::Gone => false,
+            State::Asleep(_) => self.wake_sleeping(task, now()),
         }
-        self.charge(now());
+    }
+
+    /// Does as [`Self::wake`] says for a task that sleeps, at `now`. Not inlined: mostly a task is awake that is sent an interrupt.
+    #[inline(never)]
+    fn wake_sleeping(&mut self, task: TaskId, now: u64) -> bool {
+        self.charge(now);
         let preempts = self.rouse(task);
         if self.tasks[task].group != self.group {
             return false;
@@ -56,7 +64,9 @@ impl Scheduler {
         self.charge(now);
         self.catch_up(self.tasks[task].group);
         self.tasks[task].state = State::Asleep(until);
-        self.quiet_until = self.quiet_until.min(until);
+        let group = self.tasks[task].group;
+        self.note_wake(group, until);
+        self.groups[group].current = None;
         self.current = None;
         self.roused = Roused::Several;
         true
@@ -71,7 +81,10 @@ impl Scheduler {
             return None;
         }
         self.charge(now);
-        self.current = Some(task);
+        // Nobody else of its group is in the queue.
+        let group = &mut self.groups[self.group];
+        group.current = group.ready.pop();
+        self.current = group.current;
         (self.called, self.contended) = (false, false);
         self.roused = Roused::Several;
         self.slice_end = now + self.slice;
@@ -93,64 +106,39 @@ impl Scheduler {
         }
         let mut until = NEVER;
         if let Some(frame) = &mut self.frame {
-            let (groups, tasks) = (&mut self.groups, &self.tasks);
-            let is_late = |group: usize, ticks, count| groups[group].note_late(tasks, ticks, count);
-            let stretch = frame.at(now, is_late);
+            let groups = &mut self.groups;
+            let stretch =
+                frame.at(now, |group, ticks, count| groups[group].note_late(ticks, count));
             (self.group, until) = (stretch.group.unwrap_or(SHARED), stretch.end);
         }
-        let Candidates { best, several, wakes } = self.candidates();
-        let keeps =
-            |current: TaskId| now < self.slice_end && self.tasks[current].runs_in(self.group);
-        let next = match self.current {
-            Some(current) if keeps(current) => Some(current),
-            _ => {
-                self.slice_end = now + self.slice;
-                best
+        let group = &mut self.groups[self.group];
+        if now >= self.slice_end || group.current != self.current || group.current.is_none() {
+            self.slice_end = now + self.slice;
+            group.choose(&self.tasks);
+            if group.current != self.current {
+                (self.current, self.called) = (group.current, false);
             }
-        };
-        if next != self.current {
-            self.called = false;
         }
-        self.current = next;
-        self.contended = several;
-        until = until.min(wakes);
-        if several {
+        until = until.min(group.quiet_until);
+        self.contended = group.ready.first().is_some();
+        if self.contended {
             until = until.min(self.slice_end);
         }
         (self.turn_end, self.roused) = (until, Roused::Nobody);
-        Turn { task: next, until, is_contended: several }
+        Turn { task: self.current, until, is_contended: self.contended }
     }
 
-    /// Looks once at all whose time it is.
-    #[inline]
-    fn candidates(&self) -> Candidates {
-        let mut found = Candidates { best: None, several: false, wakes: NEVER };
-        let mut least = u128::MAX;
-        for &id in &self.groups[self.group].tasks {
-            let task = &self.tasks[id];
-            match task.state {
-                State::Runnable => {
-                    found.several |= found.best.is_some();
-                    if found.best.is_none() || task.had < least {
-                        (found.best, least) = (Some(id), task.had);
-                    }
-                }
-                State::Asleep(wakes) => found.wakes = found.wakes.min(wakes),
-                State::Gone => {}
-            }
-        }
-        found
-    }
-
-    /// Rouses who wakes up by itself.
+    /// Rouses who wakes up by itself, and finds out when the next ones do.
+    #[inline(never)]
     fn rouse_due(&mut self, now: u64) {
         self.quiet_until = NEVER;
+        self.groups.iter_mut().for_each(|group| group.quiet_until = NEVER);
         for id in 0..self.tasks.len() {
             match self.tasks[id].state {
                 State::Asleep(until) if until <= now => {
                     self.rouse(id);
                 }
-                State::Asleep(until) => self.quiet_until = self.quiet_until.min(until),
+                State::Asleep(until) => self.note_wake(self.tasks[id].group, until),
                 State::Runnable | State::Gone => {}
             }
         }
@@ -161,16 +149,12 @@ impl Scheduler {
     #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
         let group = self.tasks[id].group;
-        // On an idle core nobody is runnable whose time it is.
-        let is_idle = self.current.is_none() && self.roused == Roused::Nobody;
-        let least = match is_idle && group == self.group {
-            true => self.groups[group].least,
-            false => self.catch_up(group),
-        };
+        let least = self.catch_up(group);
         let task = &mut self.tasks[id];
         task.had = task.had.max(least.saturating_sub(task.credit));
         task.state = State::Runnable;
         let had = task.had;
+        self.groups[group].ready.insert(id, had);
         if group == self.group {
             self.roused = match self.roused {
                 Roused::Nobody => Roused::Only(id),

@@ -112,7 +112,39 @@ impl Frame {
     /// Calls `is_late` for each window of which more than a tenth was over before anybody has asked, with its group and the ticks that were over; for several
     /// that have passed as a whole, once with their number.
     #[inline]
-    pub(super) fn at(&mut self, now: u64, mut is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
+    pub(super) fn at(&mut self, now: u64, is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
+        if now >= self.stretch.end && !self.goes_on(now) {
+            self.look(now, is_late);
+        }
+        self.stretch
+    }
+
+    /// Goes on to the section that follows, if `now` is in that, and no window begins late. Returns `false` if not: then nothing was done.
+    #[inline]
+    fn goes_on(&mut self, now: u64) -> bool {
+        // Before the first look no section has begun.
+        let (mut begin, mut rest, mut next) = (self.begin, self.rest, self.next);
+        if next == self.sections.len() {
+            (begin, rest) = self.next_frame();
+            next = 0;
+        } else if next == 0 {
+            return false;
+        }
+        let Some(&Section { group, end, tolerance }) = self.sections.get(next) else {
+            return false;
+        };
+        let end = tick(begin, rest, end);
+        if now >= end || now - self.stretch.end > tolerance {
+            return false;
+        }
+        (self.begin, self.rest, self.next) = (begin, rest, next + 1);
+        self.stretch = Stretch { group, end };
+        true
+    }
+
+    /// Does what [`Self::at`] says, whatever `now` is.
+    #[inline(never)]
+    fn look(&mut self, now: u64, mut is_late: impl FnMut(GroupId, u64, u64)) {
         while now >= self.stretch.end {
             // The counter runs long before a core decides for the first time.
             if self.told_from == NEVER_ASKED {
@@ -138,23 +170,25 @@ impl Frame {
             self.stretch = Stretch { group, end: self.tick(end) };
             self.next += 1;
         }
-        self.stretch
     }
 
     /// The tick in which a place of the frame lies.
-    #[inline]
     fn tick(&self, place: Offset) -> u64 {
-        self.begin + place.ticks + u64::from(place.parts + self.rest >= PARTS)
+        tick(self.begin, self.rest, place)
+    }
+
+    /// Returns the tick in which the next frame begins, and the parts of it that are over then.
+    #[inline]
+    fn next_frame(&self) -> (u64, u64) {
+        let rest = self.length.parts + self.rest;
+        let begin = tick(self.begin, self.rest, self.length);
+        (begin, if rest >= PARTS { rest - PARTS } else { rest })
     }
 
     /// Goes to the frame that `now` lies in, which is a later one. Returns the number of frames between the two.
-    #[inline]
     fn advance(&mut self, now: u64) -> u64 {
+        (self.begin, self.rest) = self.next_frame();
         // Mostly it is the next one.
-        let end = self.tick(self.length);
-        let rest = self.length.parts + self.rest;
-        self.rest = if rest >= PARTS { rest - PARTS } else { rest };
-        self.begin = end;
         if now >= self.tick(self.length) { self.find(now) } else { 0 }
     }
 
@@ -170,6 +204,12 @@ impl Frame {
         self.rest = (parts % u128::from(PARTS)) as u64;
         frames as u64
     }
+}
+
+/// Returns the tick in which a place of the frame lies that has begun in tick `begin`, of which `rest` parts were over then.
+#[inline]
+fn tick(begin: u64, rest: u64, place: Offset) -> u64 {
+    begin + place.ticks + u64::from(place.parts + rest >= PARTS)
 }
 
 #[cfg(test)]

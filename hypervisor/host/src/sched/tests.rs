@@ -1,5 +1,7 @@
 //! The scheduler on a simulated core.
 
+mod all_tasks;
+
 use proptest::prelude::*;
 
 use super::*;
