@@ -41,13 +41,28 @@ impl Vgic {
     }
 
     /// Fills the list registers, before every entry into the guest. Touches no hardware if nothing has changed since the last one.
-    #[inline]
+    #[inline(always)]
     pub fn enter(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
-        match self.cpus[vcpu].changed {
+        let changed = self.cpus[vcpu].changed;
+        match changed {
             Changed::Nothing => Effects::default(),
             Changed::One(intid) => self.enter_with(vcpu, intid, hw),
+            Changed::Anything if self.enter_idle(vcpu, hw) => Effects::default(),
             Changed::Anything => self.enter_anew(vcpu, hw),
         }
+    }
+
+    /// Leaves the list registers empty, if nothing waits for the vCPU, nor did at its last entry: then there is nothing to fold, either. Returns whether
+    /// that is so.
+    #[inline(always)]
+    fn enter_idle(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> bool {
+        let cpu = &mut self.cpus[vcpu];
+        let is_idle = cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu);
+        if is_idle {
+            cpu.hold_as(Control::on(false, false), hw.list_registers().min(MAX_LIST_REGISTERS));
+            cpu.arm(hw);
+        }
+        is_idle
     }
 
     /// Fills the list register of the interrupt that alone has changed, or all of them.
@@ -57,24 +72,20 @@ impl Vgic {
             Ok(()) => Effects::default(),
             Err(read) => {
                 self.cpus[vcpu].read = read;
-                self.enter_anew(vcpu, hw)
+                match self.enter_idle(vcpu, hw) {
+                    true => Effects::default(),
+                    false => self.enter_anew(vcpu, hw),
+                }
             }
         }
     }
 
     /// Folds and fills all list registers.
-    #[inline(always)]
+    #[inline(never)]
     fn enter_anew(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
-        let cpu = &mut self.cpus[vcpu];
-        let count = hw.list_registers().min(MAX_LIST_REGISTERS);
-        // Where nothing waits for a vCPU, nor did at its last entry, there is nothing to fold, either.
-        if cpu.used == 0 && !cpu.waiting.is_any() && self.links.is_idle(vcpu) {
-            cpu.filled(count);
-            cpu.arm(hw);
-            return Effects::default();
-        }
-        let effects = if cpu.synced { Effects::default() } else { self.sync(vcpu, hw) };
-        self.fill(vcpu, count, hw);
+        let is_synced = self.cpus[vcpu].synced;
+        let effects = if is_synced { Effects::default() } else { self.sync(vcpu, hw) };
+        self.fill(vcpu, hw.list_registers().min(MAX_LIST_REGISTERS), hw);
         effects
     }
 
@@ -198,7 +209,13 @@ impl VirtualCpu {
     /// Notes that the `count` list registers hold what they must from the next entry on. If more waits, maintenance interrupts are asked for.
     #[inline]
     fn filled(&mut self, count: usize) {
-        self.filled_control = Control::on(self.waiting.has_pending(), self.waiting.has_active());
+        self.hold_as(Control::on(self.waiting.has_pending(), self.waiting.has_active()), count);
+    }
+
+    /// Notes that the `count` list registers hold what they must from the next entry on, with this control.
+    #[inline(always)]
+    fn hold_as(&mut self, control: Control, count: usize) {
+        self.filled_control = control;
         self.count = count;
         self.synced = false;
         self.changed = Changed::Nothing;

@@ -44,11 +44,11 @@ impl Vgic {
     /// [`Self::enter`] would together. Returns `false` if it takes these: then nothing was done.
     #[inline(always)]
     pub fn send_again(&mut self, vcpu: usize, sgi: u16, hw: &mut impl VirtualInterface) -> bool {
-        self.come_again(vcpu, sgi, vcpu as u8, hw)
+        self.come_again(vcpu, sgi, vcpu as u8, hw).is_some()
     }
 
     /// Offers an SGI from vCPU `source` once more to `vcpu`, which is loaded on this core, if the one before is or was in a list register, and nothing else
-    /// has changed. Returns `false` if that is not so: then nothing was done.
+    /// has changed. Returns whether that is all, and [`Vgic::enter`] has nothing left to do; `None` if nothing was done.
     #[inline(always)]
     pub(crate) fn come_again(
         &mut self,
@@ -56,31 +56,33 @@ impl Vgic {
         sgi: u16,
         source: u8,
         hw: &mut impl VirtualInterface,
-    ) -> bool {
-        let Some(n) = self.sent_before(vcpu, sgi, source) else { return false };
+    ) -> Option<bool> {
+        let n = self.sent_before(vcpu, sgi, source)?;
         let cpu = &mut self.cpus[vcpu];
         let found = hw.read_state(n);
         cpu.found[n] = found;
         match found {
             // Two of one source that are pending are one.
-            State::Pending => true,
+            State::Pending => Some(true),
             State::Inactive => {
                 cpu.taken += 1;
                 hw.write_packed(n, cpu.offered[n]);
-                true
+                Some(true)
             }
-            State::Active | State::PendingAndActive => self.send_while_active(vcpu, n, hw),
+            State::Active | State::PendingAndActive => {
+                self.send_while_active(vcpu, n, hw);
+                Some(!self.cpus[vcpu].is_dirty())
+            }
         }
     }
 
     /// Notes the SGI in list register `n`, which is active, as pending once more, and fills the list register.
     #[inline(never)]
-    fn send_while_active(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) -> bool {
+    fn send_while_active(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) {
         if let Resident { intid, cause: Cause::Source(source), .. } = self.cpus[vcpu].residents[n] {
             let _ = self.add_sources(vcpu, intid, 1 << source);
             self.refill_found(vcpu, n, hw);
         }
-        true
     }
 
     /// Raises the line of a vCPU's PPI while `vcpu` is loaded on this core, if the interrupt was in a list register before: as [`Self::set_ppi_level`] and
@@ -135,11 +137,17 @@ impl Vgic {
             debug_assert!(self.is_orderly(vcpu));
             return Some(n);
         }
+        // One alone is in order, and there is no line to be looked at.
+        if cpu.residents.len() == 1 && self.links.is_idle(vcpu) {
+            self.cpus[vcpu].order.orderly_at = self.links.generation;
+            return Some(n);
+        }
         self.needs_no_other(vcpu, n, intid).then_some(n)
     }
 
     /// Returns whether no other list register than number `n` must be looked at if its interrupt comes again. When that was asked before, looks at all of
     /// them, once: mostly nothing must be asked any more.
+    #[cold]
     #[inline(never)]
     fn needs_no_other(&mut self, vcpu: usize, n: usize, intid: u16) -> bool {
         let now = self.links.generation;

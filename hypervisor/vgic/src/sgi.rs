@@ -109,15 +109,12 @@ impl Vgic {
         sgis: Sgis,
         hw: &mut impl VirtualInterface,
     ) -> bool {
-        match sgis.single() {
-            Some((sgi, source)) if self.come_again(vcpu, sgi, source, hw) => {
-                !self.cpus[vcpu].is_dirty()
-            }
-            _ => {
-                self.receive(vcpu, sgis);
-                false
-            }
-        }
+        let single = sgis.single();
+        let is_done = single.and_then(|(sgi, source)| self.come_again(vcpu, sgi, source, hw));
+        is_done.unwrap_or_else(|| {
+            self.receive(vcpu, sgis);
+            false
+        })
     }
 
     /// Makes an SGI pending for `target` from each vCPU of the mask `sources`.
