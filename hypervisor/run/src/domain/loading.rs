@@ -99,7 +99,7 @@ impl Domain {
             }
         }
         resident.map_arrived(&bytes)?;
-        let (mut is_waited_for, mut is_whole, mut announced) = (false, false, VcpuMask::NONE);
+        let (mut is_waited_for, mut waited_units, mut announced) = (false, None, VcpuMask::NONE);
         for unit in missing.units(bytes.clone()) {
             let arrived = missing.arrived(unit.start);
             is_waited_for |= arrived.is_waited_for;
@@ -107,15 +107,14 @@ impl Domain {
                 resident.settle(bytes.start, self.number);
             }
             if arrived.left == 0 {
-                let waited = resident.ram.end_loading();
-                log::debug!("guest \"{}\": loaded; it has waited for {waited} units", self.name);
-                is_whole = true;
+                waited_units = Some(resident.ram.end_loading());
                 // Not before: Linux spins until its card has taken the acknowledgment.
                 announced = resident.guest.announce();
             }
         }
         drop(resident);
-        if is_whole {
+        if let Some(units) = waited_units {
+            log::debug!("guest \"{}\": loaded; it has waited for {units} units", self.name);
             // Devices have waited for all of it.
             self.kick(announced);
             self.tell();
