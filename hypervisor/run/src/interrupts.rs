@@ -23,6 +23,9 @@ pub enum Taken {
     Own,
     /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. The interrupt is ended.
     Timer,
+    /// EL2's timer has fired, and is off, and the turn is over: the core must decide. If a deadline of the guest's is over, too, the timer fires again as
+    /// soon as it is set. The interrupt is ended.
+    TurnOver,
     /// Another interrupt, which is active, and whose priority was dropped.
     Other(Acknowledged),
 }
@@ -44,7 +47,10 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
 pub fn sort(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
     match interrupt.intid() {
         gic::KICK => end_kick(interrupt, this_core),
-        gic::EL2_TIMER => end_timer(interrupt, this_core),
+        gic::EL2_TIMER => {
+            end_timer(interrupt, this_core);
+            Taken::Timer
+        }
         _ => Taken::Other(interrupt),
     }
 }
@@ -60,10 +66,9 @@ pub fn end_kick(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
 
 /// Ends an interrupt of EL2's timer that was taken, and switches the timer off.
 #[inline(always)]
-pub fn end_timer(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
+pub fn end_timer(interrupt: Acknowledged, this_core: &ThisCore) {
     timer::stop_deadline();
     this_core.end(interrupt);
-    Taken::Timer
 }
 
 /// Handles an interrupt that [`take`] has returned, and that is not for the guest that is loaded, if any is. The caller holds no lock but a vCPU's.

@@ -44,6 +44,14 @@ pub struct Turn {
     pub who: Who,
     /// Terms on which the owner has the core.
     pub stay: Stay,
+    /// The counter's value when that was decided.
+    pub from: u64,
+}
+
+impl Turn {
+    /// The turn of nobody, before a decision.
+    pub const NOBODYS: Self =
+        Self { who: Who::Nobody, stay: Stay { until: 0, gives_way: false }, from: 0 };
 }
 
 /// Terms on which a task has its core, up to the next decision.
@@ -54,16 +62,6 @@ pub struct Stay {
     /// Whether the task gives the core away when it waits: another task wants the core, or another vCPU may want it. Otherwise the vCPU waits in its guest. The
     /// console's task alone does not count while it sleeps: it is woken by an interrupt, which ends the wait.
     pub gives_way: bool,
-}
-
-/// Decision whether a task keeps its core.
-pub enum Kept {
-    /// The task goes on, on these terms.
-    On(Stay),
-    /// Nobody has the core until the counter reads this, at the latest.
-    IdleUntil(u64),
-    /// Another task has the core.
-    Lost,
 }
 
 /// Tasks of a core, and the decisions whose turn it is.
@@ -230,36 +228,33 @@ impl Roster {
         self.agenda.must_decide()
     }
 
-    /// Decides, and returns who has the core from now on.
+    /// Decides, and writes to `next` who has the core from now on.
     // Not inlined: the loop of turns would load the constants of a decision in each of its rounds.
     #[inline(never)]
-    pub fn decide(&self) -> Turn {
-        let (tasks, turn) = self.begin_turn();
-        tasks.turn(turn)
+    pub fn decide(&self, next: &mut Turn) {
+        let (tasks, turn, now) = self.begin_turn();
+        tasks.write(turn, now, next);
     }
 
-    /// Decides, and returns what that means for the task that has the core, or has slept there.
-    pub fn keep(&self, task: TaskId) -> Kept {
-        let (tasks, turn) = self.begin_turn();
-        match turn.task {
-            Some(next) if next == task => Kept::On(tasks.stay(turn)),
-            Some(_) => Kept::Lost,
-            None => Kept::IdleUntil(turn.until),
-        }
-    }
-
-    /// Returns who has the core, and for how long, as was decided last.
+    /// Decides. Returns the terms on which the task goes on that has the core, or has slept there; `None` if another task has the core, or nobody: then
+    /// `next` says who.
+    // The turn is written where it is wanted: it is large, and would be moved from function to function.
     #[inline(never)]
-    pub fn decided(&self) -> Turn {
-        let tasks = self.agenda.lock();
-        tasks.turn(tasks.scheduler.turn())
+    pub fn keep(&self, task: TaskId, next: &mut Turn) -> Option<Stay> {
+        let (tasks, turn, now) = self.begin_turn();
+        if turn.task == Some(task) {
+            return Some(tasks.stay(turn));
+        }
+        tasks.write(turn, now, next);
+        None
     }
 
     #[inline(always)]
-    fn begin_turn(&self) -> (LockGuard<'_, Tasks>, sched::Turn) {
+    fn begin_turn(&self) -> (LockGuard<'_, Tasks>, sched::Turn, u64) {
         let mut tasks = self.agenda.begin();
-        let turn = tasks.scheduler.decide(timer::counter());
-        (tasks, turn)
+        let now = timer::counter();
+        let turn = tasks.scheduler.decide(now);
+        (tasks, turn, now)
     }
 
     /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns the terms on which it does; `None` if the core must
@@ -291,10 +286,11 @@ impl Schedule for Tasks {
 }
 
 impl Tasks {
+    /// Writes a turn that was decided when the counter read `from`.
     #[inline]
-    fn turn(&self, turn: sched::Turn) -> Turn {
-        let who = turn.task.map_or(Who::Nobody, |task| self.who[task].clone());
-        Turn { who, stay: self.stay(turn) }
+    fn write(&self, turn: sched::Turn, from: u64, to: &mut Turn) {
+        to.who = turn.task.map_or(Who::Nobody, |task| self.who[task].clone());
+        (to.stay, to.from) = (self.stay(turn), from);
     }
 
     /// Returns the terms of a turn.

@@ -170,22 +170,22 @@ pub fn serve_console(
 /// 2. No vCPU is loaded on it.
 unsafe fn run_vcpus(roster: &Roster) -> u64 {
     let this_core = ThisCore::here();
+    let mut next = Turn::NOBODYS;
     // Whether the core has decided already, while the vCPU before was leaving.
     let mut is_decided = false;
     loop {
-        let Turn { who, stay } = if core::mem::take(&mut is_decided) {
-            roster.decided()
-        } else {
+        if !core::mem::take(&mut is_decided) {
             if let Taken::Other(interrupt) = interrupts::take(roster, &this_core) {
                 interrupts::pass(&this_core, interrupt);
             }
-            roster.decide()
-        };
-        match who {
+            roster.decide(&mut next);
+        }
+        let (stay, from) = (next.stay, next.from);
+        match core::mem::replace(&mut next.who, Who::Nobody) {
             Who::Vcpu { domain, index } => {
                 // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
                 // loaded.
-                match unsafe { domain.run(index, stay, &this_core) } {
+                match unsafe { domain.run(index, (stay, from), &this_core, &mut next) } {
                     After::Decided => is_decided = true,
                     After::Anything => {}
                     After::Stopped(how) => above::get().stopped(domain, how),

@@ -60,21 +60,28 @@ impl AtExit<'_, '_> {
         Looked::Interrupt
     }
 
-    /// Raises the line of the guest's physical timer, if EL2's timer has fired for that, and it is all that changes.
-    #[inline(never)]
+    /// Ends the interrupt of EL2's timer. The vCPU leaves if its turn is over.
+    #[inline(always)]
     fn take_timer(&mut self, interrupt: Acknowledged) -> Looked {
-        let taken = interrupts::end_timer(interrupt, &self.gic);
-        let Some(now) = self.times.note_fired(self.place.roster) else {
-            return self.leave_for(taken);
-        };
+        interrupts::end_timer(interrupt, &self.gic);
+        match self.times.note_fired(self.place.roster) {
+            Ok(now) => self.raise_timer(now),
+            Err(taken) => self.leave_for(taken),
+        }
+    }
+
+    /// Raises the line of the guest's physical timer, if EL2's timer has fired for that when the counter reads `now`, and it is all that changes. Else the
+    /// vCPU leaves.
+    #[inline(never)]
+    fn raise_timer(&mut self, now: u64) -> Looked {
         let index = self.place.index;
         let Some(mut resident) = self.domain.try_lock(self.unlocked) else {
-            return self.leave_for(taken);
+            return self.leave_for(Taken::Timer);
         };
         let guest = &mut resident.guest;
         let due = guest.timer_comes_again(index, &mut self.timer, now, &mut self.gic);
         drop(resident);
-        let Some(due) = due else { return self.leave_for(taken) };
+        let Some(due) = due else { return self.leave_for(Taken::Timer) };
         self.times.tick_by(due);
         self.times.set_timer(self.unlocked);
         Looked::GoOn

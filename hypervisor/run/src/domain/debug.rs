@@ -123,7 +123,8 @@ impl Domain {
             None => host.loaded.enter(&mut vcpu.core, &mut NoLook),
             // The instruction was answered here, at EL2.
             Some(from) if from != *vcpu.core.pc => {
-                return Left::Debugged(Stop::Stepped { vcpu: vcpu_index }, self.lock(unlocked));
+                host.debugged = Some(Stop::Stepped { vcpu: vcpu_index });
+                return Left::Debugged(self.lock(unlocked));
             }
             Some(_) => step(vcpu, host),
         };
@@ -172,7 +173,8 @@ impl Domain {
                 return Left::Answered(resident);
             }
         };
-        Left::Debugged(stop, resident)
+        host.debugged = Some(stop);
+        Left::Debugged(resident)
     }
 }
 

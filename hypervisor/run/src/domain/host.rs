@@ -7,13 +7,15 @@ use super::times::Times;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
-use crate::roster::{Kept, Stay};
+use crate::roster::{Stay, Turn};
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
+use stasis_debug::plan::Stop;
 use stasis_guest::clock::NEVER;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::inject::El1Registers;
 use stasis_guest::outbox::Outbox;
+use stasis_guest::stop::Stopped;
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
@@ -32,6 +34,12 @@ pub struct RunningOn<'a> {
     watched: Option<u64>,
     /// When EL2 must have the core back.
     pub times: Times,
+    /// The turn behind this one, if this one has lost the core.
+    pub next: &'a mut Turn,
+    /// The way in which the guest stops, if the vCPU leaves for that.
+    pub stopped: Option<Stopped>,
+    /// Why the guest stops for its debugger, if the vCPU leaves for that.
+    pub debugged: Option<Stop>,
     /// What a debugger outside of the guest wants of the vCPU, if it has the debug registers.
     pub debugger: Option<Wanted>,
     /// Whether devices were served since the vCPU entered its guest last.
@@ -42,14 +50,14 @@ pub struct RunningOn<'a> {
 
 impl<'a> RunningOn<'a> {
     /// Returns the calling core for a turn of the vCPU in `place` of the guest in `domain`, which is loaded. The turn ends when the counter reads
-    /// `turn_ends`.
+    /// `turn_ends`, and the decision about the turn behind it goes to `next`.
     #[inline]
     pub fn new(
-        domain: &'a Domain,
-        place: &'a VcpuPlace,
+        (domain, place): (&'a Domain, &'a VcpuPlace),
         loaded: Loaded,
         gic: ThisCore,
         turn_ends: u64,
+        next: &'a mut Turn,
     ) -> Self {
         Self {
             index: place.index,
@@ -59,6 +67,9 @@ impl<'a> RunningOn<'a> {
             offset: 0,
             watched: None,
             times: Times::of_turn(turn_ends),
+            next,
+            stopped: None,
+            debugged: None,
             debugger: None,
             was_served: false,
             errands: Errands::none(domain),
@@ -106,14 +117,14 @@ impl<'a> RunningOn<'a> {
         self.offset
     }
 
-    /// Makes the core decide, and returns whether the vCPU keeps it.
+    /// Makes the core decide, and returns whether the vCPU keeps it. If not, [`Self::next`] says who has it.
     #[inline]
-    pub fn keep_core(&mut self) -> Kept {
-        let kept = self.place.roster.keep(self.place.task);
-        if let Kept::On(stay) = kept {
+    pub fn keep_core(&mut self) -> bool {
+        let stay = self.place.roster.keep(self.place.task, self.next);
+        if let Some(stay) = stay {
             self.extend_turn(stay);
         }
-        kept
+        stay.is_some()
     }
 
     /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has happened since it got the core. The core decides next.

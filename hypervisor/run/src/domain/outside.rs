@@ -21,7 +21,7 @@ impl Domain {
         let VcpuPlace { takes_over, .. } = host.place;
         host.note_exit();
         match taken {
-            Taken::Own => {}
+            Taken::Own | Taken::TurnOver => {}
             // If the timer has fired because the turn is over, the decision that follows sets it again.
             Taken::Timer if !host.tick_is_due() => {}
             Taken::Timer => host.tick(guest, vcpu),

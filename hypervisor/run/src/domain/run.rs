@@ -7,11 +7,9 @@ use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::turn::Leaves;
 use crate::interrupts::Taken;
-use crate::roster::Kept;
 use stasis_arch::cpu;
 use stasis_arch::world::ExitKind;
 use stasis_cores::hold::Held;
-use stasis_debug::plan::Stop;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::stats::Reason;
 use stasis_guest::stop::Stopped;
@@ -25,8 +23,15 @@ pub(super) enum Left<'a> {
     Interrupt(Taken, Unlocked),
     /// The exit was answered, and this core must decide anew, or has more to do.
     Answered(Locked<'a>),
-    /// The guest stops for its debugger.
-    Debugged(Stop, Locked<'a>),
+    /// The guest stops for its debugger: [`RunningOn::debugged`] says why.
+    Debugged(Locked<'a>),
+}
+
+/// Notes how the guest stops, and returns that the vCPU leaves for that.
+#[inline(never)]
+fn stops(host: &mut RunningOn, how: Stopped) -> Leaves {
+    host.stopped = Some(how);
+    Leaves::Stopped
 }
 
 impl Domain {
@@ -41,7 +46,7 @@ impl Domain {
         loop {
             let roster = host.place.roster;
             // Decide first: a vCPU that is about to leave needs no list registers.
-            if roster.must_decide() && !matches!(host.keep_core(), Kept::On(_)) {
+            if roster.must_decide() && !host.keep_core() {
                 return (Leaves::ForOthers, resident);
             }
             if resident.ram.has_unseen() && !resident.show_moved(&mut host.loaded) {
@@ -74,7 +79,7 @@ impl Domain {
                             (waited, resident) = self.wait(resident, vcpu, host);
                             match (waited, resident.guest.crash()) {
                                 (Ok(()), None) => continue,
-                                (Ok(()), Some(crash)) => Leaves::Stopped(Stopped::Crash(crash)),
+                                (Ok(()), Some(crash)) => stops(host, Stopped::Crash(crash)),
                                 (Err(leaves), _) => leaves,
                             }
                         }
@@ -84,24 +89,29 @@ impl Domain {
                         }
                         Next::Starved => Leaves::Starved,
                         Next::VcpuOff => Leaves::VcpuOff,
-                        Next::Off => Leaves::Stopped(Stopped::Off),
-                        Next::Reset => Leaves::Stopped(Stopped::Reset),
-                        Next::Crashed(crash) => Leaves::Stopped(Stopped::Crash(crash)),
+                        Next::Off => stops(host, Stopped::Off),
+                        Next::Reset => stops(host, Stopped::Reset),
+                        Next::Crashed(crash) => stops(host, Stopped::Crash(crash)),
                     }
                 }
-                Left::Debugged(stop, locked) => {
+                Left::Debugged(locked) => {
                     resident = locked;
-                    Leaves::Debugged(stop)
+                    Leaves::Debugged
                 }
                 Left::Answered(locked) => {
                     resident = locked;
+                    continue;
+                }
+                Left::Interrupt(Taken::TurnOver, unlocked) => {
+                    host.note_exit();
+                    resident = self.lock(unlocked);
                     continue;
                 }
                 Left::Interrupt(taken, unlocked) => {
                     resident = self.step_clock(unlocked, host);
                     self.pass_taken(taken, &mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
-                        Leaves::Stopped(Stopped::Crash(crash))
+                        stops(host, Stopped::Crash(crash))
                     } else if self.must_leave() {
                         Leaves::Unwanted
                     } else {

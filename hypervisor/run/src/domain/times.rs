@@ -2,6 +2,7 @@
 
 use super::lock::Unlocked;
 use crate::clock;
+use crate::interrupts::Taken;
 use crate::roster::Roster;
 use stasis_arch::timer;
 use stasis_guest::clock::NEVER;
@@ -24,16 +25,17 @@ impl Times {
         Self { deadline: NEVER, look_at: NEVER, turn_ends, is_stale: true }
     }
 
-    /// Notes that EL2's timer has fired, and is off: it is set again, or the core of `roster` decides if the vCPU's turn is over. Returns the counter, if
-    /// the turn is not over, and EL2 need not look at the guest's virtual timer.
+    /// Notes that EL2's timer has fired, and is off: it is set again, or the core of `roster` decides if the vCPU's turn is over. Returns the counter; or an
+    /// error, which says for what the vCPU leaves, if the turn is over, or EL2 must look at the guest's virtual timer.
     #[inline]
-    pub fn note_fired(&mut self, roster: &Roster) -> Option<u64> {
+    pub fn note_fired(&mut self, roster: &Roster) -> Result<u64, Taken> {
         self.is_stale = true;
         let now = timer::counter();
         if now >= self.turn_ends {
             roster.timer_fired();
+            return Err(Taken::TurnOver);
         }
-        (now < self.turn_ends.min(self.look_at)).then_some(now)
+        if now >= self.look_at { Err(Taken::Timer) } else { Ok(now) }
     }
 
     /// Notes that the guest must be told the time when the counter reads `deadline`.

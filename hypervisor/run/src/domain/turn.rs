@@ -5,11 +5,10 @@ use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
 use crate::gic::ThisCore;
-use crate::roster::{self, Stay};
+use crate::roster::{self, Stay, Turn};
 use core::sync::atomic::Ordering;
 use stasis_arch::world::{Loaded, Registers, Surroundings};
 use stasis_arch::{mmu, timer};
-use stasis_debug::plan::Stop;
 use stasis_guest::Vcpu;
 use stasis_guest::clock::NEVER;
 use stasis_guest::stop::Stopped;
@@ -17,7 +16,7 @@ use stasis_host::run_state::RunState;
 
 /// What a core does after a vCPU's turn.
 pub enum After {
-    /// The core begins the turn that was [decided](crate::roster::Roster::decided).
+    /// The core begins the turn that was decided.
     Decided,
     /// The core decides.
     Anything,
@@ -28,6 +27,7 @@ pub enum After {
 }
 
 /// Reason why a vCPU leaves its core.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaves {
     /// The core has decided: it is another task's, or nobody's.
     ForOthers,
@@ -37,12 +37,12 @@ pub(super) enum Leaves {
     Asleep,
     /// The vCPU is off.
     VcpuOff,
-    /// The guest has stopped.
-    Stopped(Stopped),
+    /// The guest has stopped: [`RunningOn::stopped`] says how.
+    Stopped,
     /// The guest waits for memory.
     Starved,
-    /// The guest stops for its debugger.
-    Debugged(Stop),
+    /// The guest stops for its debugger: [`RunningOn::debugged`] says why.
+    Debugged,
 }
 
 impl Domain {
@@ -52,34 +52,50 @@ impl Domain {
     }
 
     /// Runs vCPU `index` on this core until its turn is over: when the counter reads `stay.until`, or when somebody wants the guest, or the vCPU waits and
-    /// gives way, or stops. Returns what the core does then. A vCPU that can't run sleeps until it is kicked.
+    /// gives way, or stops. The counter has just read `from`. Returns what the core does then, and writes to `next` what was decided about that. A vCPU that
+    /// can't run sleeps until it is kicked.
     ///
     /// # Safety
     ///
     /// 1. This core was [set up](stasis_arch::cpu::init) for guests.
     /// 2. No vCPU is loaded on this core: nothing that `run` itself calls calls it.
     #[inline(always)]
-    pub(crate) unsafe fn run(&self, index: usize, stay: Stay, this_core: &ThisCore) -> After {
+    pub(crate) unsafe fn run(
+        &self,
+        index: usize,
+        (stay, now): (Stay, u64),
+        this_core: &ThisCore,
+        next: &mut Turn,
+    ) -> After {
         let place = &self.vcpus[index];
+        let mut stopped = None;
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
-                let now = timer::counter();
                 // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it, by condition 2.
                 match unsafe { self.load(place, &mut vcpu, stay.gives_way, now) } {
                     Some((loaded, offset, mut resident)) => {
                         let gic = this_core.clone();
-                        let mut host = RunningOn::new(self, place, loaded, gic, stay.until);
+                        let of = (self, place);
+                        let mut host = RunningOn::new(of, loaded, gic, stay.until, next);
                         host.note_offset(offset, &resident.guest, now);
                         host.begin(&mut resident.guest, &mut vcpu, now);
                         host.debugger = resident.watch(index, &mut host.loaded, &mut vcpu.debug);
                         place.stats.begin(now);
                         let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        let unlocked = self.unload_gic(resident, &mut host, &leaves);
+                        let unlocked = self.unload_gic(resident, &mut host, leaves);
                         // Unload here, not in a function: an argument is moved, and `host` is large.
                         let Vcpu { system, fp, debug, .. } = &mut *vcpu;
                         host.loaded.unload(system, fp, debug);
-                        self.end_turn(unlocked, place, &mut host.errands, &leaves);
+                        // After a decision, the counter is not read again.
+                        let now = match leaves {
+                            Leaves::ForOthers => host.next.from,
+                            _ => timer::counter(),
+                        };
+                        self.end_turn(unlocked, (place, now), &mut host.errands, leaves);
+                        if leaves == Leaves::Stopped {
+                            stopped = host.stopped;
+                        }
                         leaves
                     }
                     None => Leaves::VcpuOff,
@@ -91,8 +107,8 @@ impl Domain {
         let after = match leaves {
             Leaves::ForOthers => return After::Decided,
             Leaves::Asleep => return After::Anything,
-            Leaves::Unwanted | Leaves::VcpuOff | Leaves::Debugged(_) => After::Anything,
-            Leaves::Stopped(how) => After::Stopped(how),
+            Leaves::Unwanted | Leaves::VcpuOff | Leaves::Debugged => After::Anything,
+            Leaves::Stopped => stopped.map_or(After::Anything, After::Stopped),
             Leaves::Starved => After::Starved,
         };
         place.roster.sleep(place.task, NEVER);
@@ -149,52 +165,65 @@ impl Domain {
     /// Unloads the vCPU's GIC, notes a pending virtual SError and that the guest has stopped, and gives the lock back. All else of the vCPU is still
     /// loaded. So whoever parks the guest waits for its lock.
     #[inline]
-    fn unload_gic(&self, mut resident: Locked, host: &mut RunningOn, leaves: &Leaves) -> Unlocked {
+    fn unload_gic(&self, mut resident: Locked, host: &mut RunningOn, leaves: Leaves) -> Unlocked {
         let guest = &mut resident.guest;
         let effects = guest.vgic.save(host.index, &mut host.gic);
         host.errands.outbox.kick(effects.kick);
         if host.loaded.virtual_serror() {
             *guest.powers[host.index].serror_pending = 1;
         }
-        match *leaves {
-            Leaves::Stopped(how) => {
-                self.set_state(&mut resident, RunState::stopped_by_itself(how));
-            }
-            Leaves::Debugged(stop) if resident.state == RunState::Running => {
-                resident.note_stop(stop);
-                self.set_state(&mut resident, RunState::Debugged);
-            }
-            // Another vCPU may have stopped the guest meanwhile.
-            Leaves::Starved if resident.state == RunState::Running => {
-                self.set_state(&mut resident, RunState::Starved);
-            }
-            _ => {}
+        if leaves != Leaves::ForOthers {
+            self.note_end(&mut resident, host, leaves);
         }
         resident.unlock()
     }
 
-    /// Notes that the vCPU is unloaded, and carries out its errands.
-    #[inline]
+    /// Notes that the guest has stopped, if the vCPU leaves for that. Another vCPU may have stopped the guest meanwhile.
+    #[inline(never)]
+    fn note_end(&self, resident: &mut Resident, host: &RunningOn, leaves: Leaves) {
+        let runs = resident.state == RunState::Running;
+        match leaves {
+            Leaves::Stopped => {
+                if let Some(how) = host.stopped {
+                    self.set_state(resident, RunState::stopped_by_itself(how));
+                }
+            }
+            Leaves::Debugged if runs => {
+                host.debugged.into_iter().for_each(|stop| resident.note_stop(stop));
+                self.set_state(resident, RunState::Debugged);
+            }
+            Leaves::Starved if runs => self.set_state(resident, RunState::Starved),
+            _ => {}
+        }
+    }
+
+    /// Notes that the vCPU in `place` is unloaded when the counter reads `now`, and carries out its errands.
+    #[inline(always)]
     fn end_turn(
         &self,
         unlocked: Unlocked,
-        place: &VcpuPlace,
+        (place, now): (&VcpuPlace, u64),
         errands: &mut Errands,
-        leaves: &Leaves,
+        leaves: Leaves,
     ) {
-        place.stats.end(timer::counter());
+        place.stats.end(now);
         place.hold.end_running();
-        errands.carry_out(&unlocked);
-        if errands.outbox.has_work {
+        if errands.carry_out(&unlocked) && errands.outbox.has_work {
             self.news.announce();
         }
-        if matches!(leaves, Leaves::Debugged(_)) {
+        if leaves != Leaves::ForOthers {
+            self.tell_others(leaves);
+        }
+    }
+
+    /// Tells the debugger and the other vCPUs that the vCPU has left its core, as far as they have something to do then.
+    #[inline(never)]
+    fn tell_others(&self, leaves: Leaves) {
+        if leaves == Leaves::Debugged {
             roster::wake_console();
         }
-        if matches!(
-            leaves,
-            Leaves::Stopped(_) | Leaves::Starved | Leaves::VcpuOff | Leaves::Debugged(_)
-        ) {
+        if matches!(leaves, Leaves::Stopped | Leaves::Starved | Leaves::VcpuOff | Leaves::Debugged)
+        {
             // The other vCPUs see that the guest is off, or take over the devices' deadlines.
             self.kick_all();
         }

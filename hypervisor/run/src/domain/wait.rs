@@ -7,7 +7,7 @@ use super::host::RunningOn;
 use super::lock::Locked;
 use super::turn::Leaves;
 use crate::interrupts;
-use crate::roster::Kept;
+use crate::roster::{Turn, Who};
 use stasis_arch::{cpu, timer};
 use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
@@ -54,10 +54,12 @@ impl Domain {
         place.hold.end_running();
         place.stats.end(timer::counter());
         loop {
-            let idle_until = match host.keep_core() {
-                Kept::On(_) => break,
-                Kept::IdleUntil(until) => until,
-                Kept::Lost => return (Err(Leaves::ForOthers), resident),
+            if host.keep_core() {
+                break;
+            }
+            let idle_until = match &*host.next {
+                Turn { who: Who::Nobody, stay, .. } => stay.until,
+                _ => return (Err(Leaves::ForOthers), resident),
             };
             let unlocked = resident.unlock();
             if host.carry_out(&unlocked) {
