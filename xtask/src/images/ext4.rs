@@ -39,6 +39,17 @@ pub fn make(image: &Path, size: u64, folder: Option<&Path>) -> Result<()> {
     output(command.arg(image)).map(drop)
 }
 
+/// Returns a size that suffices for an image of the files that lie in these folders.
+pub(super) fn size_for(folders: &[&Path]) -> Result<u64> {
+    let mut bytes = 32 << 20;
+    for folder in folders {
+        for entry in std::fs::read_dir(folder)? {
+            bytes += entry?.metadata()?.len();
+        }
+    }
+    Ok(bytes.next_multiple_of(1 << 20))
+}
+
 /// Does what a system does before it mounts the file system of an image: replays its journal, and removes files that were deleted while they were open.
 ///
 /// # Errors

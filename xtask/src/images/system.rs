@@ -123,7 +123,7 @@ fn make(workspace: &Workspace, folder: &Path, system: &System) -> Result<()> {
     let scratch = workspace.folder("setup/debian-image")?;
     let (root, disk) = (scratch.join("root.img"), scratch.join("packages.img"));
     ext4::make(&root, SIZE, None)?;
-    ext4::make(&disk, size_for(&downloaded)?, Some(&downloaded))?;
+    ext4::make(&disk, ext4::size_for(&[&downloaded])?, Some(&downloaded))?;
     let init = scratch.join("initramfs");
     write(&init, &initramfs::make_with_virtio_and(workspace, INIT)?)?;
     let mut machine = Machine::plain(kernel, Some(&init))
@@ -169,15 +169,6 @@ fn gather(packages: &Packages, folder: &Path) -> Result<usize> {
     write(&folder.join("install"), INSTALL.as_bytes())?;
     write(&folder.join("loop"), LOOP.as_bytes())?;
     Ok(files.len())
-}
-
-/// Returns a size that suffices for an ext4 image of the files of a folder.
-fn size_for(folder: &Path) -> Result<u64> {
-    let mut bytes = 32 << 20;
-    for entry in std::fs::read_dir(folder)? {
-        bytes += entry?.metadata()?.len();
-    }
-    Ok(bytes.next_multiple_of(1 << 20))
 }
 
 /// What the machine that installs has said.

@@ -4,16 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::debian::{Debian, take};
+use super::debian::Debian;
 use super::guests::ARCHITECTURE;
+use super::programs;
 use super::qemu::{PACKAGE, PROGRAM};
-use crate::workspace::{Workspace, read};
-use crate::{elf, report};
-
-/// The program that loads all others, by the path that is in each.
-const LOADER: &str = "ld-linux-aarch64.so.1";
-/// Where packages have libraries.
-const LIBRARIES: [&str; 3] = ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib"];
+use crate::report;
+use crate::workspace::Workspace;
 
 /// QEMU's files.
 #[derive(Clone, Debug)]
@@ -50,25 +46,7 @@ fn fetch(workspace: &Workspace, folder: &Path) -> Result<()> {
     report::step(format_args!("fetching {PACKAGE} of Debian {backports} for {ARCHITECTURE}"));
     let packages = debian.packages_of(workspace, &[&debian.codename, &backports], ARCHITECTURE)?;
     let unpacked = workspace.folder("setup/arm-qemu")?;
-    packages.unpack_with_dependencies(PACKAGE, &unpacked)?;
-    let program = unpacked.join("usr/bin").join(PROGRAM);
-    let (mut wanted, mut seen) = (elf::needed(&read(&program)?)?, vec![LOADER.to_owned()]);
-    take(&library(&unpacked, LOADER)?, &folder.join(LOADER))?;
-    while let Some(name) = wanted.pop() {
-        if seen.contains(&name) {
-            continue;
-        }
-        let path = library(&unpacked, &name)?;
-        wanted.extend(elf::needed(&read(&path)?)?);
-        take(&path, &folder.join(&name))?;
-        seen.push(name);
-    }
-    take(&program, &folder.join(PROGRAM))?;
+    packages.unpack_with_dependencies(&[PACKAGE], &unpacked)?;
+    programs::gather(&unpacked, &[&format!("usr/bin/{PROGRAM}")], folder, folder)?;
     std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")
-}
-
-/// Returns the path of a library in the unpacked packages.
-fn library(unpacked: &Path, name: &str) -> Result<PathBuf> {
-    let mut paths = LIBRARIES.iter().map(|folder| unpacked.join(folder).join(name));
-    paths.find(|path| path.exists()).with_context(|| format!("no package has the library {name}"))
 }

@@ -182,18 +182,19 @@ impl Packages {
         Ok(std::fs::remove_dir_all(&download)?)
     }
 
-    /// Downloads a package and all on which it depends, and unpacks them into `into`.
-    pub fn unpack_with_dependencies(&self, package: &str, into: &Path) -> Result<()> {
+    /// Downloads these packages and all on which they depend, and unpacks them into `into`.
+    pub fn unpack_with_dependencies(&self, packages: &[&str], into: &Path) -> Result<()> {
         let status = self
             .apt("apt-get")
             .args(["-o", "APT::Sandbox::User=", "--quiet", "--yes", "--download-only"])
             .args(["--no-install-recommends", "--target-release", &self.preferred])
-            .args(["install", package])
+            .arg("install")
+            .args(packages)
             .stdin(Stdio::null())
             .stdout(Stdio::from(std::io::stderr()))
             .status()
             .context("cannot start apt-get")?;
-        ensure!(status.success(), "apt-get could not download {package}");
+        ensure!(status.success(), "apt-get could not download {}", packages.join(", "));
         let archives = self.folder.join("cache/archives");
         for entry in std::fs::read_dir(&archives)? {
             let package = entry?.path();

@@ -2,6 +2,7 @@
 //!
 //! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux guest's packages.
 //! - [`arm_qemu`]: a QEMU that runs in a Linux on arm64, which only tests want.
+//! - [`programs`]: programs of Debian's for arm64, with their libraries.
 //! - [`tools`]: programs that only tests run.
 //! - [`debian`]: Debian's packages, without a change to the system's own package lists.
 
@@ -9,6 +10,7 @@ pub mod arm_qemu;
 pub mod boards;
 pub mod debian;
 pub mod guests;
+pub mod programs;
 pub mod qemu;
 pub mod rust;
 pub mod tools;
