@@ -20,6 +20,7 @@ mod devices;
 mod disks;
 mod examples;
 mod fidelity_long;
+mod fidelity_tools_long;
 mod firmware;
 mod golden;
 mod handlers;
@@ -160,6 +161,9 @@ fn main() -> ExitCode {
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         fidelity_long:
             an_ext4_and_resets_amid_requests_are_as_on_plain_qemu;
+        fidelity_tools_long:
+            a_whole_disk_is_copied_as_on_plain_qemu,
+            fio_with_checksums_is_as_on_plain_qemu;
         debian_long:
             debian_and_its_neighbour_go_on_after_a_loss_of_power;
         firmware:
