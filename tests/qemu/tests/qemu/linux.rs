@@ -38,7 +38,7 @@ pub fn shell(stasis: &mut impl Conversation, command: &str) -> Result<Vec<String
 }
 
 /// Types a command for the shell at `console`: what it prints.
-pub fn shell_at(console: &mut Console, command: &str) -> Result<Vec<String>> {
+fn shell_at(console: &mut Console, command: &str) -> Result<Vec<String>> {
     shell_within(console, command, SHELL_TIME)
 }
 

@@ -1,21 +1,18 @@
 //! Virtio devices of guests, driven by an unmodified Linux.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use stasis_guest::image::Kind;
 use stasis_host::config::DiskConfig;
-use stasis_qemu_tests::guests::{SILENCE, same};
+use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
-use xtask::console::Console;
 use xtask::initramfs;
-use xtask::qemu::Machine;
 use xtask::setup;
 use xtask::workspace::{read, write};
 
-use crate::linux::{BOOT_TIME, dmesg_is_silent, look_at_dmesg, shell, shell_at};
+use crate::linux::{BOOT_TIME, dmesg_is_silent, look_at_dmesg, shell};
 use crate::others::u_boot;
+use crate::twins::Twins;
 
 /// Bytes of the guest's disk.
 const DISK: u64 = 64 << 20;
@@ -167,52 +164,10 @@ const WORKLOAD: &[&str] = &[
     "sleep 1; md5sum /dev/vda; dmesg | grep -c -i 'i/o error'",
 ];
 
-/// Returns the lines that [`WORKLOAD`] prints, without the kernel's log, times and speeds, and without the echo of long commands.
-fn workload(console: &mut Console) -> Result<Vec<String>> {
-    let mut lines = Vec::new();
-    for command in WORKLOAD {
-        lines.push((*command).to_owned());
-        let printed = shell_at(console, command)?;
-        let is_told = |line: &String| {
-            !line.starts_with('[') && !line.contains("copied") && !line.contains("guest# ")
-        };
-        lines.extend(printed.into_iter().filter(is_told));
-    }
-    Ok(lines)
-}
-
 pub fn linux_sees_what_it_sees_on_plain_qemu(lab: &Lab) -> Result<()> {
-    let workspace = &Built::get()?.workspace;
-    let initramfs = lab.path("initramfs");
-    write(&initramfs, &initramfs::make_with_virtio(workspace)?)?;
-    let disk = lab.path("root.img");
-    write(&disk, &vec![0; DISK as usize])?;
-    let kernel = setup::guests::ensure(workspace)?.kernel;
-    let drive = format!("if=none,id=root,format=raw,file={}", disk.display());
-    let mut plain = Machine::plain(kernel, Some(&initramfs))
-        .cpu("cortex-a72")
-        .cpus(2)
-        .memory("256M")
-        .cmdline("console=ttyAMA0")
-        .arg("-global")
-        .arg("virtio-mmio.force-legacy=false")
-        .arg("-drive")
-        .arg(drive)
-        .arg("-device")
-        .arg("virtio-blk-device,drive=root,serial=root,bus=virtio-mmio-bus.0")
-        .arg("-device")
-        .arg("virtio-rng-device,bus=virtio-mmio-bus.1")
-        .time_limit(Duration::from_secs(600))
-        .start()?;
-    plain.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
-    let expected = workload(&mut plain.console)?;
-    drop(plain);
-    let mut stasis = machine(lab, true, &["root"])?.disk(&lab.disk()?).boot()?;
-    log_in(&mut stasis)?;
-    let found = workload(&mut stasis.qemu.console)?;
-    same(&expected, &found)?;
-    stasis.detach()?;
-    stasis.quit()
+    let image = lab.path("made.img");
+    write(&image, &vec![0; DISK as usize])?;
+    Twins::new(lab, 256)?.disk("root", &image).compare(WORKLOAD).map(drop)
 }
 
 pub fn u_boot_reads_what_it_has_written_to_a_disk(lab: &Lab) -> Result<()> {
