@@ -17,11 +17,10 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
 use stasis_devices::virtio::net;
-use stasis_guest::given::Unstorable;
 use stasis_host::admission::{Refusal, Terms};
+use stasis_host::cloning::{self, NotCloned, Original};
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::{Misfit, RunState};
-use stasis_host::sets::{self, CopyError};
 use stasis_memory::range::NoRam;
 use stasis_run::clock;
 use stasis_run::domain::{Domain, Placement, Ram};
@@ -34,22 +33,9 @@ use stasis_store::{Error, Store};
 /// Why a guest was not cloned.
 #[derive(Debug, thiserror::Error)]
 pub enum CloneError {
-    /// The clone can't be called so.
+    /// A rule of [`cloning`] forbids it.
     #[error(transparent)]
-    Name(#[from] CopyError),
-    /// The guest has a device of the machine, of which there is one.
-    #[error(transparent)]
-    Unstorable(#[from] Unstorable),
-    /// The guest shares memory with others, and each place there is taken.
-    #[error(
-        "guest \"{0}\" shares memory with others, which a clone can't: checkpoint it, and resume it as another guest"
-    )]
-    Shares(String),
-    /// A guest has a window on a core, which must not wait for memory.
-    #[error(
-        "guest \"{0}\" has a window on a core: what it writes after a clone would take memory and time, which it must not wait for"
-    )]
-    Window(String),
+    NotCloned(#[from] NotCloned),
     /// The guest is in a state in which none is cloned.
     #[error(transparent)]
     Misfit(#[from] Misfit),
@@ -140,17 +126,19 @@ pub fn clone(
 }
 
 /// Checks what is known of a guest and its clone before the instant.
-fn check(domain: &Domain, name: &str) -> Result<(), CloneError> {
+fn check(domain: &Domain, name: &str) -> Result<(), NotCloned> {
     let guests = registry::all();
-    sets::check_copy("", name, guests.iter().map(|domain| domain.name.as_str()))?;
-    domain.given().check_storable(&domain.name)?;
-    if !domain.shared().is_empty() {
-        return Err(CloneError::Shares(domain.name.clone()));
-    }
-    match [&*domain.name, name].into_iter().find(|name| plans::has_window(name)) {
-        Some(guest) => Err(CloneError::Window(guest.into())),
-        None => Ok(()),
-    }
+    let original = Original {
+        name: &domain.name,
+        given: domain.given(),
+        shares_memory: !domain.shared().is_empty(),
+    };
+    cloning::check(
+        original,
+        name,
+        guests.iter().map(|domain| domain.name.as_str()),
+        plans::has_window,
+    )
 }
 
 /// Takes a guest as it is now, and copies of its disks as they are at that instant, for a clone called `name`. Returns the names of the copies, too.
@@ -218,11 +206,7 @@ fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<()
     guests::renew(&mut admitted.guest, false);
     let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
-    let then = match did {
-        RunState::Running | RunState::Starved => admitted.then,
-        // What a person has stopped, or could not go on, does not go on by being cloned.
-        other => other.of_clone(),
-    };
+    let then = did.of_clone(admitted.then);
     let (guest, vcpus) = (admitted.guest, admitted.vcpus);
     let new = NewGuest { guest, vcpus, ram, granted: Granted::none() };
     let domain = guests::add(task, placement, new, then)?;

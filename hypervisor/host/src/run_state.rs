@@ -177,9 +177,14 @@ impl RunState {
         }
     }
 
-    /// Returns the state of a clone of a guest in this one. Its debugger, if it has one, does not have the clone.
-    pub fn of_clone(self) -> Self {
-        if self == Self::Debugged { Self::Paused } else { self }
+    /// Returns the state of a clone of a guest in this one. The clone of a guest that goes on is in the state `restored`, which its registers say. What a person has stopped, or could not go on, does not go on by
+    /// being cloned, and a debugger that has the guest does not have the clone.
+    pub fn of_clone(self, restored: Self) -> Self {
+        match self {
+            Self::Running | Self::Starved => restored,
+            Self::Debugged => Self::Paused,
+            other => other,
+        }
     }
 
     /// Returns the state after `unpause`.

@@ -6,6 +6,7 @@
 
 use crate::storage::{Disk, DiskError};
 use crate::stream::{self, StreamError, routines};
+use stasis_host::baseline::{self, Listed, Unfit};
 use stasis_run::domain::Domain;
 use stasis_state::{Baseline, Index, LoadError};
 use stasis_store::{Error, Store};
@@ -36,11 +37,9 @@ impl Origin {
 
 /// Why nothing can be shared with a checkpoint.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
-    #[error("the store is of version {0}, which shares nothing")]
-    OldStore(u32),
-    #[error("checkpoint {0} is not there any more")]
-    Gone(u64),
+enum NotFound {
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
     #[error(transparent)]
     Store(#[from] Error<DiskError>),
     #[error("checkpoint {0} can't be shared with: {1}")]
@@ -63,21 +62,18 @@ impl Base {
 }
 
 /// Returns the index of a checkpoint whose blocks can be shared.
-fn find(store: &mut Store<Disk>, baseline: Baseline) -> Result<Index, Unfit> {
-    let Baseline { number, identity } = baseline;
-    if !store.has_maps() {
-        return Err(Unfit::OldStore(store.version()));
-    }
+fn find(store: &mut Store<Disk>, baseline: Baseline) -> Result<Index, NotFound> {
+    let number = baseline.number;
     let found = store.list().iter().find(|one| one.number == number);
-    if found.is_none_or(|one| u128::from_le_bytes(one.identity) != identity) {
-        return Err(Unfit::Gone(number));
-    }
+    let listed = match store.has_maps() {
+        true => found.map_or(Listed::Nothing, |one| Listed::Checkpoint(one.identity)),
+        false => Listed::OldStore(store.version()),
+    };
+    baseline::check_listed(baseline, listed)?;
     store.check_map(number)?;
     let mut file = stream::open(store, number)?;
     let (checkpoint, index) =
-        Index::open(&mut file, routines()).map_err(|error| Unfit::Damaged(number, error))?;
-    match checkpoint.state.lineage {
-        Some(lineage) if lineage.identity() == identity => Ok(index),
-        _ => Err(Unfit::Gone(number)),
-    }
+        Index::open(&mut file, routines()).map_err(|error| NotFound::Damaged(number, error))?;
+    baseline::check_read(baseline, checkpoint.state.lineage.as_ref())?;
+    Ok(index)
 }

@@ -196,8 +196,15 @@ fn a_guest_goes_on_as_it_was_when_its_debugger_leaves() {
 
 #[test]
 fn a_clone_of_a_guest_that_a_debugger_holds_can_be_let_go_on() {
-    assert_eq!(Debugged.of_clone().unpaused("twin"), Ok(Running));
-    for state in ALL.into_iter().filter(|state| *state != Debugged) {
-        assert_eq!(state.of_clone(), state);
+    assert_eq!(Debugged.of_clone(Running).unpaused("twin"), Ok(Running));
+}
+
+#[test]
+fn a_clone_goes_on_as_its_registers_say_only_if_its_original_does() {
+    for state in [Running, Starved] {
+        assert_eq!((state.of_clone(Running), state.of_clone(Off)), (Running, Off));
+    }
+    for state in ALL.into_iter().filter(|state| ![Running, Starved, Debugged].contains(state)) {
+        assert_eq!(state.of_clone(Running), state);
     }
 }
