@@ -72,10 +72,14 @@ impl PageSet {
         let bits = &mut self.bits[index];
         self.count += usize::from(!bits.contains(page));
         bits.insert(page);
-        if *bits == PageBits::of(0..pages_in(self.len, index)) {
+        let is_all = match pages_in(self.len, index) {
+            BLOCK_PAGES => bits.is_all(page),
+            pages => *bits == PageBits::of(0..pages),
+        };
+        if is_all {
             self.set_all(index);
         }
-        self.blocks[index] == Block::All
+        is_all
     }
 
     /// Adds all pages in which `bytes` lie.

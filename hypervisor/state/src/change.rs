@@ -53,11 +53,13 @@ impl PageBits {
     }
 
     /// Returns whether the page with this number is one of them.
+    #[inline]
     pub fn contains(&self, page: usize) -> bool {
         self.0.get(page / WORD).is_some_and(|word| word >> (page % WORD) & 1 != 0)
     }
 
     /// Adds the page with this number, below [`BLOCK_PAGES`].
+    #[inline]
     pub fn insert(&mut self, page: usize) {
         if let Some(word) = self.0.get_mut(page / WORD) {
             *word |= 1 << (page % WORD);
@@ -69,6 +71,12 @@ impl PageBits {
         if let Some(word) = self.0.get_mut(page / WORD) {
             *word &= !(1 << (page % WORD));
         }
+    }
+
+    /// Returns whether they are all pages of a block. Looks first at the neighbours of the page with this number, below [`BLOCK_PAGES`], so that it takes a few instructions mostly.
+    #[inline]
+    pub fn is_all(&self, page: usize) -> bool {
+        self.0.get(page / WORD) == Some(&u64::MAX) && *self == Self::ALL
     }
 
     /// Returns how many pages they are.
