@@ -12,7 +12,7 @@ fn line() -> usize {
 #[inline]
 fn maintain(start: usize, len: usize, line_at: impl Fn(usize)) {
     /// Lines between two branches: a checkpoint maintains each line of a guest's memory.
-    const UNROLLED: usize = 8;
+    const UNROLLED: usize = 32;
     let line = line();
     let mut address = start & !(line - 1);
     let mut lines = (start + len - address).div_ceil(line);

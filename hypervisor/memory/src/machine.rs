@@ -6,7 +6,7 @@
 use core::fmt::Debug;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use stasis_state::{PAGE_SIZE, routines};
+use stasis_state::{PAGE_SIZE, block::Content, routines};
 
 /// Bytes of a word, by which memory is accessed where it is aligned.
 const WORD: usize = 8;
@@ -97,6 +97,53 @@ pub unsafe trait Machine: Debug {
             let first = *first.get_or_insert(words[0]);
             words.iter().all(|word| *word == first)
         })
+    }
+
+    /// Finds out what pages of `shared` memory are, from the first one on: as many as there are `contents`, at most 64. They begin at a multiple of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn look(shared: *const u8, contents: &mut [Content]) {
+        // SAFETY: 1. All of these pages are mapped, by the caller. 2. Nobody has a reference to them, by the caller. 3. No other bytes are accessed.
+        let with_content = unsafe { Self::pages_with_content(shared, contents.len()) };
+        for (page, content) in contents.iter_mut().enumerate() {
+            let page_at = shared.wrapping_add(page * PAGE_SIZE);
+            *content = match with_content >> page & 1 {
+                0 => Content::Zero,
+                // SAFETY: 1. The page is one of these, which are mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. No other bytes are
+                // accessed.
+                _ => unsafe { Self::content(page_at) },
+            };
+        }
+    }
+
+    /// Returns what a page of `shared` memory is that is not all zeros. The page begins at a multiple of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn content(shared: *const u8) -> Content {
+        // SAFETY: 1. All of the page is mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. No other bytes are accessed.
+        unsafe {
+            if Self::is_repeated(shared) {
+                Content::Word(Self::first_word(shared))
+            } else {
+                Content::Raw(Self::crc32c(0, shared, PAGE_SIZE))
+            }
+        }
+    }
+
+    /// Returns the first word of `shared` memory, which begins at a multiple of 8.
+    ///
+    /// # Safety
+    ///
+    /// See [`Machine`].
+    unsafe fn first_word(shared: *const u8) -> u64 {
+        let mut word = [0; WORD];
+        // SAFETY: 1. The word is mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. The other bytes are this function's own, and as long.
+        unsafe { Self::load(shared, word.as_mut_ptr(), WORD) };
+        u64::from_le_bytes(word)
     }
 
     /// Writes these addresses back to the point of coherency and drops them from the data caches.

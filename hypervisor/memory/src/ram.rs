@@ -41,6 +41,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 use core::ptr::NonNull;
+use stasis_state::block::Content;
 use stasis_state::directory::Touched;
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{Baseline, OutOfRange, PAGE_SIZE, ReadRam, WriteRam};
@@ -386,6 +387,11 @@ impl<M: Machine> ReadRam for GuestRam<M> {
         let start = offset - offset % PAGE_SIZE;
         self.check_there(start..start.saturating_add(PAGE_SIZE))?;
         self.raw.word(offset)
+    }
+
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        self.check_there(offset..offset.saturating_add(contents.len() * PAGE_SIZE))?;
+        self.raw.look(offset, contents)
     }
 }
 

@@ -15,6 +15,7 @@ use crate::frames::{Frames, NoFrame};
 use crate::machine::Machine;
 use crate::pages::NoMemory;
 use map::{Map, Own};
+use stasis_state::block::Content;
 use stasis_state::written::BLOCK_SIZE;
 
 /// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
@@ -279,18 +280,27 @@ impl<M: Machine> Raw<M> {
     pub fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
         let start = offset - offset % PAGE_SIZE;
         OutOfRange::check_len(start, PAGE_SIZE, self.len)?;
-        let mut is_repeated = false;
+        let mut word = None;
         self.each(start..start + PAGE_SIZE, |at, _| {
             // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. A page is in
             // one piece, and begins at a multiple of 8. 2. They promised that nobody has a reference to it. 3. No other bytes are accessed.
-            is_repeated = unsafe { M::is_repeated(at) };
+            word = unsafe { M::is_repeated(at).then(|| M::first_word(at)) };
         });
-        if !is_repeated {
-            return Ok(None);
-        }
-        let mut word = [0; 8];
-        self.read(start, &mut word)?;
-        Ok(Some(u64::from_le_bytes(word)))
+        Ok(word)
+    }
+
+    /// Finds out what the pages from the one on that begins at `offset` or before it are: as many as there are `contents`, at most 64.
+    pub fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        let start = offset - offset % PAGE_SIZE;
+        let len = contents.len() * PAGE_SIZE;
+        OutOfRange::check_len(start, len, self.len)?;
+        self.each(start..start + len, |at, part| {
+            let pages = (part.start - start) / PAGE_SIZE..(part.end - start) / PAGE_SIZE;
+            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They
+            // begin at a page, so at a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other bytes are accessed.
+            unsafe { M::look(at, &mut contents[pages]) };
+        });
+        Ok(())
     }
 
     /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.

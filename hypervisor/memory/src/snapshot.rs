@@ -18,6 +18,7 @@ use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Acquire, Release};
 pub use stasis_cores::copies::NoFrame;
 use stasis_cores::copies::{Copies, Notes, Refused};
+use stasis_state::block::Content;
 use stasis_state::directory::Touched;
 use stasis_state::written::{BLOCK_SIZE, Written};
 use stasis_state::{Baseline, BlockChange, OutOfRange, PAGE_SIZE, PageBits, ReadRam};
@@ -363,6 +364,20 @@ impl<M: Machine> ReadRam for Snapshot<M> {
                 Ok(())
             })?;
             Ok(word)
+        })
+    }
+
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        let (first, count) = (offset / PAGE_SIZE, contents.len());
+        let pages = first * PAGE_SIZE..(first + count) * PAGE_SIZE;
+        OutOfRange::check(&pages, self.ram.len())?;
+        // One look at what was copied before and one behind are for all pages, and not two for each.
+        let whole = self.copies.unwritten(first..first + count, || self.ram.look(offset, contents));
+        whole.unwrap_or_else(|| {
+            self.by_page(pages, &mut |ram, at, part| {
+                let page = part.start / PAGE_SIZE - first;
+                ram.look(at, &mut contents[page..=page])
+            })
         })
     }
 

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Debug};
 use core::ops::Range;
 
+use crate::block::Content;
 use crate::change::{Baseline, BlockChange, PageBits};
 use crate::directory::Touched;
 use crate::routines::{PAGE_SIZE, Page, crc32c, with_content};
@@ -120,6 +121,26 @@ pub trait ReadRam {
             }
         }
         Ok(first.map(u64::from_le_bytes))
+    }
+
+    /// Finds out what the pages from the one at `offset` on are: as many as there are `contents`, at most 64.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfRange`] if the memory does not have them all.
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        let with_content = self.pages_with_content(offset, contents.len())?;
+        for (page, content) in contents.iter_mut().enumerate() {
+            let at = offset + page * PAGE_SIZE;
+            *content = match with_content >> page & 1 {
+                0 => Content::Zero,
+                _ => match self.word(at)? {
+                    Some(word) => Content::Word(word),
+                    None => Content::Raw(self.crc32c(0, at..at + PAGE_SIZE)?),
+                },
+            };
+        }
+        Ok(())
     }
 
     /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if there is none, and all content counts as changed.

@@ -8,7 +8,8 @@ use std::ops::Range;
 
 use common::{save, state};
 use stasis_state::{
-    Capture, OutOfRange, PAGE_SIZE, ReadRam, Routines, Sink, Source, Target, WriteRam, routines,
+    Capture, OutOfRange, PAGE_SIZE, ReadRam, Routines, Sink, Source, Target, WriteRam,
+    block::Content, routines,
 };
 
 const MIB: usize = 1 << 20;
@@ -71,6 +72,11 @@ impl ReadRam for Counting {
     fn pages_with_content(&self, offset: usize, pages: usize) -> Result<u64, OutOfRange> {
         count(&READ, pages * PAGE_SIZE);
         self.0.pages_with_content(offset, pages)
+    }
+
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        count(&READ, contents.len() * PAGE_SIZE);
+        self.0.look(offset, contents)
     }
 }
 

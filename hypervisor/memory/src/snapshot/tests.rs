@@ -44,6 +44,13 @@ fn room(len: usize, frames: usize) -> Room<Portable> {
     Room::new(Marks::new(len).unwrap(), ram, &mut || ())
 }
 
+/// Returns what a look at pages of a memory finds.
+fn contents(ram: &dyn ReadRam, pages: Range<usize>) -> Vec<Content> {
+    let mut contents = vec![Content::Raw(0); pages.len()];
+    ram.look(pages.start * PAGE_SIZE, &mut contents).unwrap();
+    contents
+}
+
 /// Checks that all ways to read the snapshot find these bytes.
 fn assert_is(snapshot: &Snapshot<Portable>, expected: &[u8]) {
     assert!(bytes(snapshot) == expected, "other bytes");
@@ -62,6 +69,9 @@ fn assert_is(snapshot: &Snapshot<Portable>, expected: &[u8]) {
     );
     for page in 0..PAGES {
         assert_eq!(snapshot.word(page * PAGE_SIZE), expected.word(page * PAGE_SIZE), "{page}");
+    }
+    for pages in [0..PAGES, 1..PAGES, 1..2] {
+        assert_eq!(contents(snapshot, pages.clone()), contents(&expected, pages));
     }
 }
 
@@ -143,6 +153,7 @@ fn what_is_not_in_memory_is_not_read() {
     assert!(snapshot.read(SIZE - 1, &mut [0; 2]).is_err());
     assert!(snapshot.crc32c(0, 0..SIZE + 1).is_err());
     assert!(snapshot.pages_with_content(SIZE - PAGE_SIZE, 2).is_err());
+    assert!(snapshot.look(SIZE - PAGE_SIZE, &mut [Content::Zero; 2]).is_err());
 }
 
 /// A guest writes each page of its memory as soon as it may, and the reader reads all of them meanwhile.
@@ -171,6 +182,8 @@ fn a_guest_that_writes_as_fast_as_it_can_changes_nothing_that_is_read() {
                 assert_eq!(snapshot.pages_with_content(range.start, 1), Ok(content.into()));
                 let crc = routines::crc32c(0, &then[range.clone()]);
                 assert_eq!(snapshot.crc32c(0, range.clone()), Ok(crc));
+                let found = contents(&*snapshot, page..page + 1);
+                assert_eq!(found, contents(&then, page..page + 1));
                 let mut part = vec![0; PAGE_SIZE];
                 snapshot.read(range.start, &mut part).unwrap();
                 assert!(part == then[range.clone()], "page {page}, {frames} frames");

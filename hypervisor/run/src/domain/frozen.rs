@@ -20,6 +20,7 @@ use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::{MAX_FRAMES, Marks, Room, Snapshot};
 use stasis_memory::{OutOfRange, PAGE_SIZE, ReadRam};
+use stasis_state::block::Content;
 use stasis_state::directory::Touched;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Baseline, BlockChange, PageBits};
@@ -223,8 +224,8 @@ impl ReadRam for Frozen<'_> {
         self.snapshot().pages_with_content(offset, count)
     }
 
-    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
-        self.snapshot().word(offset)
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        self.snapshot().look(offset, contents)
     }
 
     /// Releases the bytes, and kicks the vCPUs if one of them waits for that.

@@ -16,6 +16,7 @@ use stasis_memory::ram::Since;
 use stasis_memory::range::NoRam;
 use stasis_memory::snapshot::Snapshot;
 use stasis_memory::{OutOfRange, ReadRam};
+use stasis_state::block::Content;
 
 /// Why a region has its memory: [`Connected::overwrite`] refuses one that is stored, and the task that stores it does not load meanwhile.
 const NOT_OVERWRITTEN: &str = "one task at a time loads a region, or stores it";
@@ -186,8 +187,8 @@ impl ReadRam for Reading<'_> {
         self.snapshot.pages_with_content(offset, count)
     }
 
-    fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
-        self.snapshot.word(offset)
+    fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
+        self.snapshot.look(offset, contents)
     }
 
     /// Releases the bytes, if no other checkpoint reads them, and kicks all vCPUs if one of them waits for that.

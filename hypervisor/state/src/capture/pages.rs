@@ -118,7 +118,7 @@ fn pieces(count: usize, changed: &PageBits) -> impl Iterator<Item = (usize, usiz
     })
 }
 
-/// Finds out what the pages of `ram` from `offset` on are: as many as there are `contents`, 64 at most. Calls `pause` after each look at them.
+/// Finds out what the pages of `ram` from `offset` on are: as many as there are `contents`, 64 at most. Calls `pause` then.
 // This is not inlined: `cargo xtask bench` finds it in the image by its name.
 #[inline(never)]
 fn look(
@@ -127,21 +127,7 @@ fn look(
     contents: &mut [Content],
     pause: &mut dyn FnMut(),
 ) -> Result<(), OutOfRange> {
-    contents.fill(Content::Zero);
-    let mut with_content = ram.pages_with_content(offset, contents.len())?;
-    pause();
-    if with_content == 0 {
-        return Ok(());
-    }
-    while with_content != 0 {
-        let page = with_content.trailing_zeros() as usize;
-        with_content &= with_content - 1;
-        let at = offset + page * PAGE_SIZE;
-        contents[page] = match ram.word(at)? {
-            Some(word) => Content::Word(word),
-            None => Content::Raw(ram.crc32c(0, at..at + PAGE_SIZE)?),
-        };
-    }
+    ram.look(offset, contents)?;
     pause();
     Ok(())
 }
