@@ -214,7 +214,16 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Makes the page at `offset` one that no other memory uses. It moves if others do.
+    #[inline]
     pub(super) fn make_own(&mut self, offset: usize) -> Result<Alone, NoFrame> {
+        match self.sharing {
+            None => Ok(Alone::Block),
+            Some(_) => self.make_mapped_own(offset),
+        }
+    }
+
+    /// Makes the page at `offset` of memory that has a map one that no other memory uses.
+    fn make_mapped_own(&mut self, offset: usize) -> Result<Alone, NoFrame> {
         let Some(sharing) = &mut self.sharing else { return Ok(Alone::Block) };
         let is_together = sharing.moved.is_block_without(offset);
         if !sharing.own.contains(offset) {
