@@ -101,6 +101,8 @@ impl<E: Display> Display for NotLoaded<E> {
 /// # Errors
 ///
 /// [`NotLoaded`]: the unit is not what it should be, and must not be mapped.
+// This is not inlined: `cargo xtask bench` finds it in the image by its name.
+#[inline(never)]
 pub fn fill<S: PageSource, M: Machine>(
     source: &mut S,
     mut filling: Filling<'_, M>,

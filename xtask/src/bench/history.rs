@@ -49,8 +49,8 @@ fn flat(numbers: &Numbers) -> BTreeMap<String, u64> {
         add_cost(&mut flat, name, &switch.cost);
     }
     for page in &numbers.pages {
-        for (step, instructions) in pages::step_names().zip(page.mib) {
-            flat.insert(format!("{step} a MiB, {}", page.name), instructions);
+        for (step, instructions) in pages::step_names().zip(&page.mib) {
+            flat.insert(format!("{step} a MiB, {}", page.name), *instructions);
         }
     }
     flat.insert("boot, alone".to_owned(), numbers.boot.alone);
@@ -123,7 +123,7 @@ pub mod tests {
         let mut old = numbers(100);
         old.switches =
             vec![Switch { name: "there".into(), cost, gich, parts: vec![1, 2, 3, 4, 5] }];
-        old.pages = vec![Page { name: "zeros".into(), mib: [1, 2, 3, 4] }];
+        old.pages = vec![Page { name: "zeros".into(), mib: vec![1, 2, 3, 4] }];
         old.boot.steps = vec![("the start".into(), 7)];
         type Change = fn(&mut Numbers);
         let cases: [(Change, &str); 7] = [

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: what everything costs, in instructions, which are the same on every host.
 //!
 //! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
-//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what they pay for them, and [`image`] the
+//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what they pay for them, [`idle`] what a Linux with nothing to do pays, and [`image`] the
 //! bytes of the image. [`linux`] has Linux boot and its processes talk. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
 //! all runs. [`profile`] shows where instructions are spent.
 //! `docs/bench.md` has the results and what they mean.
@@ -9,6 +9,7 @@
 mod accesses;
 mod boot;
 mod history;
+mod idle;
 pub mod image;
 mod lines;
 mod linux;
@@ -147,47 +148,35 @@ pub struct Arguments {
     /// Measure what a guest's writes take behind a checkpoint, and the time that periodic ones leave it, and nothing else
     #[arg(long, exclusive = true)]
     writes: bool,
+    /// Measure the time that periodic checkpoints leave to an idle Linux, and their bytes, and nothing else
+    #[arg(long, exclusive = true)]
+    idle: bool,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
-    let Arguments { runs, profile, pages, pauses, switches, linux, writes, .. } = arguments;
+    let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, .. } = arguments;
     if let Some(file) = runs {
         return look_back(&file, with.as_deref(), plot.as_deref(), plot_history.as_deref());
     }
     if let Some(operation) = profile {
         return self::profile(workspace, &operation);
     }
-    if pages {
+    if pages || switches || linux || writes || idle || pauses.is_some() {
         let (_, built) = prepare(workspace)?;
-        let pages = built.pages(workspace)?;
-        return report::print(|out| write!(out, "{}", table::pages(&pages)));
-    }
-    if let Some(plot) = pauses {
-        let (_, built) = prepare(workspace)?;
-        report::step("letting guests stand still");
-        let pauses = pauses::measure(workspace, &built.image, &built.guests)?;
-        report::print(|out| write!(out, "{}", table::pauses(&pauses)))?;
-        return plot.map_or(Ok(()), |file| draw(&file, &pauses::draw(&pauses)));
-    }
-    if switches {
-        let (_, built) = prepare(workspace)?;
-        report::step("counting world switches");
-        let switches = built.switches(workspace)?.measure()?;
-        return report::print(|out| write!(out, "{}", table::switches(&switches)));
-    }
-    if linux {
-        let (_, built) = prepare(workspace)?;
-        report::step("having Linux boot and its processes talk");
-        let linux = linux::measure(workspace, &built.image)?;
-        return report::print(|out| write!(out, "{}", table::linux(&linux)));
-    }
-    if writes {
-        let (_, built) = prepare(workspace)?;
-        report::step("letting a guest write");
-        let writes = writes::measure(workspace, &built.image, &built.guests)?;
-        return report::print(|out| write!(out, "{}", table::writes(&writes)));
+        let text = match pauses {
+            Some(plot) => built.pauses(workspace, plot.as_deref())?,
+            None if pages => table::pages(&built.pages(workspace)?),
+            None if switches => {
+                report::step("counting world switches");
+                table::switches(&built.switches(workspace)?.measure()?)
+            }
+            None if linux => built.linux(workspace)?,
+            None if writes => built.writes(workspace)?,
+            None => built.idle(workspace)?,
+        };
+        return report::print(|out| write!(out, "{text}"));
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
@@ -273,6 +262,34 @@ impl Built {
     fn pages(&self, workspace: &Workspace) -> Result<Vec<Page>> {
         report::step("counting checkpoints");
         Pages::new(workspace, &self.image, &read(&self.elf)?, &self.guests)?.measure()
+    }
+
+    /// Returns the table of how long guests stand still, and draws that in a file.
+    fn pauses(&self, workspace: &Workspace, plot: Option<&Path>) -> Result<String> {
+        report::step("letting guests stand still");
+        let pauses = pauses::measure(workspace, &self.image, &self.guests)?;
+        if let Some(file) = plot {
+            draw(file, &pauses::draw(&pauses))?;
+        }
+        Ok(table::pauses(&pauses))
+    }
+
+    /// Returns the table of what Linux takes.
+    fn linux(&self, workspace: &Workspace) -> Result<String> {
+        report::step("having Linux boot and its processes talk");
+        Ok(table::linux(&linux::measure(workspace, &self.image)?))
+    }
+
+    /// Returns the table of what a guest's writes take.
+    fn writes(&self, workspace: &Workspace) -> Result<String> {
+        report::step("letting a guest write");
+        Ok(table::writes(&writes::measure(workspace, &self.image, &self.guests)?))
+    }
+
+    /// Returns the table of what periodic checkpoints leave to an idle Linux.
+    fn idle(&self, workspace: &Workspace) -> Result<String> {
+        report::step("having Linux idle");
+        Ok(table::idle(&idle::measure(workspace, &self.image)?))
     }
 }
 

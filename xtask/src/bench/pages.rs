@@ -1,15 +1,15 @@
 //! Checkpoint and resume: what each page of a guest's memory costs, by its content.
 //!
 //! From one checkpoint to the next, the guest `pages` writes pages of one kind beside another page, or that one alone: the difference is their
-//! cost. Each checkpoint but the first shares with the one before it, so that it looks at what was written alone. QEMU logs every instruction
-//! of Stasis while a command is carried out. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
+//! cost. Each checkpoint but the first shares with the one before it, so that it looks at what was written alone. Each is resumed twice: as a whole, and on
+//! demand until all is there. QEMU logs every instruction of Stasis meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
 
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use stasis_host::config::{Configuration, GuestConfig};
 
@@ -32,12 +32,13 @@ const MIB_PAGES: u64 = 256;
 /// Time that a command may take. With the log, QEMU needs seconds for one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The steps of both commands: the name of each, and its function. The look is a step within the other.
-const STEPS: [(&str, &str); 4] = [
+/// The steps of all commands: the name of each, and its function. The look is a step within the next one.
+const STEPS: [(&str, &str); 5] = [
     ("look", "stasis_state::capture::pages::look"),
     ("store", "stasis_state::capture::Capture::write"),
     ("check", "stasis_state::reader::read_if"),
     ("load", "stasis_state::reader::load::read_memory"),
+    ("on demand", "stasis_host::loading::fill"),
 ];
 /// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
@@ -56,14 +57,14 @@ type Steps = [u64; STEPS.len()];
 pub struct Page {
     /// What the page holds.
     pub name: String,
-    /// Instructions for a MiB of such pages, in the order of [`step_names`].
-    pub mib: Steps,
+    /// Instructions for a MiB of such pages, in the order of [`step_names`]. In a file of an earlier version the last ones are missing.
+    pub mib: Vec<u64>,
 }
 
 impl Page {
     /// Returns the instructions for one page, rounded.
-    pub fn one(&self) -> Steps {
-        self.mib.map(|mib| (mib + MIB_PAGES / 2) / MIB_PAGES)
+    pub fn one(&self) -> impl Iterator<Item = u64> {
+        self.mib.iter().map(|mib| (mib + MIB_PAGES / 2) / MIB_PAGES)
     }
 }
 
@@ -111,7 +112,7 @@ impl<'a> Pages<'a> {
         ];
         let page = |(name, steps): (&str, [i64; STEPS.len()])| Page {
             name: name.to_owned(),
-            mib: steps.map(|step| step.max(0) as u64),
+            mib: steps.map(|step| step.max(0) as u64).into(),
         };
         Ok(kinds.map(page).into())
     }
@@ -154,7 +155,11 @@ impl<'a> Pages<'a> {
             console.detach()?;
             let stored = logged.command(console, &format!("checkpoint pages {phase}"))?;
             let resumed = logged.command(console, &format!("resume {phase} --whole"))?;
-            found.push(std::array::from_fn(|step| stored[step] + resumed[step]));
+            let loaded = logged.during(console, |console| {
+                console.command_within(&format!("resume {phase}"), PATIENCE, |_| ())?;
+                wait_until_loaded(console)
+            })?;
+            found.push(std::array::from_fn(|step| stored[step] + resumed[step] + loaded[step]));
         }
         machine.kill()?;
         for ((name, function), step) in STEPS.iter().zip(0..) {
@@ -163,6 +168,17 @@ impl<'a> Pages<'a> {
         }
         Ok(found)
     }
+}
+
+/// Waits until all of the guest's memory is there.
+fn wait_until_loaded(console: &mut Console) -> Result<()> {
+    for _ in 0..1000 {
+        let lines = console.command_within("guests --json", PATIENCE, |_| ())?;
+        if lines.iter().any(|line| line.contains("\"to_load\":0,")) {
+            return Ok(());
+        }
+    }
+    bail!("the guest's memory is not loaded after a thousand looks");
 }
 
 /// A machine whose log is switched on and off.
@@ -175,9 +191,21 @@ struct Logged<'f, 'e> {
 impl Logged<'_, '_> {
     /// Gives Stasis a command, and returns the instructions of its steps.
     fn command(&mut self, console: &mut Console, command: &str) -> Result<Steps> {
+        self.during(console, |console| {
+            console.command_within(command, PATIENCE, |_| ())?;
+            Ok(())
+        })
+    }
+
+    /// Does something at the console, and returns the instructions of the steps meanwhile.
+    fn during(
+        &mut self,
+        console: &mut Console,
+        work: impl FnOnce(&mut Console) -> Result<()>,
+    ) -> Result<Steps> {
         let before = std::fs::metadata(&self.log).map_or(0, |log| log.len());
         self.monitor.type_in("log exec,nochain")?;
-        console.command_within(command, PATIENCE, |_| ())?;
+        work(console)?;
         self.monitor.type_in("log none")?;
         let mut log = File::open(&self.log).context("QEMU has written no log")?;
         // The log is shorter than before if QEMU has begun a new file.
@@ -294,7 +322,7 @@ mod tests {
     /// What is counted of these instructions, with the first step at 0x1000 and the first pause at 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
         // All that is entered is called, but for what 0x2f00 jumps to.
-        let entries = [0x1000, 0x2000, 0x3000, 0x4000];
+        let entries = [0x1000, 0x2000, 0x3000, 0x4000, 0x5000];
         let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000, 0xc000]);
         let calls =
             |pc: u64, next: u64| next != pc + 4 && next.is_multiple_of(0x1000) && pc != 0x2f00;
@@ -307,33 +335,33 @@ mod tests {
     #[test]
     fn a_step_ends_where_it_was_called_and_pauses_are_none() {
         let call_and_return = [0x100, 0x1000, 0x1004, 0x500, 0x1008, 0x104, 0x108];
-        assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0]);
+        assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0, 0]);
         for pause in [0x9000, 0xa000, 0xc000] {
             let step = [0x100, 0x2000, pause, pause + 4, 0x2004, 0x104, pause, pause + 4];
-            assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
+            assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0, 0]);
         }
         assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
         // 0x2000 calls 0xb000, which calls what ends with a jump to the pause.
         let jump = [0x100, 0x2000, 0xb000, 0x2f00, 0xa000, 0xa004, 0x2004, 0x104];
-        assert_eq!(counted(&jump).unwrap(), [0, 4, 0, 0]);
+        assert_eq!(counted(&jump).unwrap(), [0, 4, 0, 0, 0]);
         let maintenance = [0x8000, 0x8004, 0x104];
-        assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0]);
+        assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0, 0]);
         let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
-        assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0]);
+        assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0, 0]);
         // 0x2000 calls the step 0x1000, and goes on.
         let within = [0x100, 0x2000, 0x1000, 0x1004, 0x2004, 0x2008, 0x104];
-        assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0]);
+        assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::capture::pages::look was not seen to return");
     }
 
     #[test]
     fn what_a_page_takes_is_what_more_of_them_take() {
-        let (less, more) = ([1000, 0, 50, 7], [1000 + 512 * 362, 0, 50, 7]);
+        let (less, more) = ([1000, 0, 50, 7, 0], [1000 + 512 * 362, 0, 50, 7, 0]);
         let mib = per_mib(&less, &more, 512);
-        assert_eq!(mib, [256 * 362, 0, 0, 0]);
-        assert_eq!(per_mib(&more, &less, 512), [-256 * 362, 0, 0, 0]);
-        let page = Page { name: String::new(), mib: [256 * 362, 127, 128, 0] };
-        assert_eq!(page.one(), [362, 0, 1, 0]);
+        assert_eq!(mib, [256 * 362, 0, 0, 0, 0]);
+        assert_eq!(per_mib(&more, &less, 512), [-256 * 362, 0, 0, 0, 0]);
+        let page = Page { name: String::new(), mib: vec![256 * 362, 127, 128, 0] };
+        assert_eq!(page.one().collect::<Vec<_>>(), [362, 0, 1, 0]);
     }
 }

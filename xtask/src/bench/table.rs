@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use super::idle::Idle;
 use super::linux::Linux;
 use super::pages::{self, Page};
 use super::pauses::Pauses;
@@ -91,7 +92,7 @@ pub fn switches(switches: &[Switch]) -> String {
 /// Returns the table of what pages cost.
 pub fn pages(pages: &[Page]) -> String {
     let mut text = String::from(
-        "\nInstructions of a checkpoint (look, store) and a resume (check, load) by what the guest's memory holds\n\n",
+        "\nInstructions of a checkpoint (look, store) and a resume (check, load; or on demand) by what the guest's memory holds\n\n",
     );
     columns(&mut text, "a page", pages::step_names());
     for page in pages {
@@ -99,7 +100,7 @@ pub fn pages(pages: &[Page]) -> String {
     }
     columns(&mut text, "a MiB", pages::step_names());
     for Page { name, mib } in pages {
-        columns(&mut text, name, *mib);
+        columns(&mut text, name, mib);
     }
     text
 }
@@ -150,6 +151,19 @@ pub fn writes(writes: &Writes) -> String {
     for (name, number) in rows {
         columns(&mut text, name, [number]);
     }
+    text
+}
+
+/// Returns the table of what periodic checkpoints leave to an idle Linux.
+pub fn idle(idle: &Idle) -> String {
+    let mut text = String::from(
+        "\nHow far a process of an idle Linux counts in ten seconds, and bytes of a checkpoint while nothing runs\n\n",
+    );
+    columns(&mut text, "without checkpoints", [idle.counted]);
+    columns(&mut text, "with one each second", [idle.counted_periodic]);
+    let share = format!("{}.{}", idle.share() / 10, idle.share() % 10);
+    columns(&mut text, "the same, percent", [share]);
+    columns(&mut text, "bytes of a checkpoint", [idle.median_bytes()]);
     text
 }
 
