@@ -146,7 +146,7 @@ fn base(workspace: &Workspace, init: &str, drivers: &[PathBuf]) -> Result<Cpio> 
 }
 
 /// The hashes that `loop` must print.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Loop {
     file: Sha256,
     step: u64,

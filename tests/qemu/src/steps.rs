@@ -7,6 +7,7 @@ use crate::guests::is_log;
 use crate::sequence::Sequence;
 
 /// The steps of the loop, from the first on. They must all be there, each once, each with the right hash, and the kernel must be silent.
+#[derive(Clone)]
 pub struct Steps {
     hashes: Loop,
     /// The hash of each step, from 1 on.

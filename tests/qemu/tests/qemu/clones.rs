@@ -158,7 +158,11 @@ pub fn a_guest_without_memory_waits_and_goes_on_when_another_is_removed(lab: &La
 
 pub fn a_guest_takes_memory_as_it_writes_if_it_is_configured_so(lab: &Lab) -> Result<()> {
     let config = GuestConfig { overcommit: true, ..waves() };
-    let mut stasis = lab.machine().configured(config, Some(lab.guest(GUEST)?)).boot()?;
+    let disk = lab.disk()?;
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).disk(&disk);
+    let mut stasis = machine.boot()?;
+    this_goes_on(&mut stasis, GUEST)?;
+    let number = stasis.checkpoint(GUEST, "sparse")?;
     this_goes_on(&mut stasis, GUEST)?;
     let (state, own, shared) = usage(&mut stasis, GUEST)?;
     ensure!(state == "running" && (MIB..16 * MIB).contains(&own) && shared == 0, "{own} {shared}");
@@ -166,6 +170,17 @@ pub fn a_guest_takes_memory_as_it_writes_if_it_is_configured_so(lab: &Lab) -> Re
     stasis.command(&format!("restart {GUEST}"))?;
     for name in [GUEST, "twin"] {
         this_goes_on(&mut stasis, name)?;
+    }
+    // A resume takes all of the memory, in its place and beside it, on demand and as a whole, and leaves the clone what it shares.
+    for how in ["", " --whole", " as other"] {
+        stasis.resume(format!("{number}{how}"))?;
+        this_goes_on(&mut stasis, GUEST)?;
+    }
+    this_goes_on(&mut stasis, "twin")?;
+    for name in [GUEST, "other"] {
+        this_goes_on(&mut stasis, name)?;
+        let (state, own, shared) = usage(&mut stasis, name)?;
+        ensure!(state == "running" && own == 32 * MIB && shared == 0, "{name}: {own} {shared}");
     }
     stasis.quit()
 }

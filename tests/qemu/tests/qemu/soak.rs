@@ -26,14 +26,18 @@ const PARTS: [Part; 8] = [
     Part::Apart(&["pulse"]),
     Part::Apart(&["arceos", "pulse"]),
 ];
-/// Those of the guests that have no deadlines: their memory may come while they run.
+/// The guests with Linux.
 const LINUXES: [&str; 2] = ["first", "second"];
 /// How a guest with deadlines is resumed: it would miss some while it waits for its memory.
 const WHOLE: &str = " --whole";
 /// The number of cycles from one line of progress to the next.
 const CYCLES_PER_LINE: u32 = 10;
-/// The number of cycles from one copy to the next.
+/// The number of cycles from one copy to the next, and from one clone to the next.
 const CYCLES_PER_COPY: u32 = 100;
+/// The cycle behind which the first copy is made.
+const FIRST_COPY: u32 = 1;
+/// The cycle behind which the first clone is made.
+const FIRST_CLONE: u32 = 3;
 /// The longest time of a cycle on a slow machine.
 const CYCLE_TIME: Duration = Duration::from_secs(180);
 
@@ -79,8 +83,12 @@ fn soak(lab: &Lab, time: Time) -> Result<()> {
             Part::Apart(names) => apart(&mut stasis, &mut guests, names),
         };
         result.map_err(|error| error.context(format!("in cycle {cycle}")))?;
-        if cycle % CYCLES_PER_COPY == 1 {
-            copy(&mut stasis, &mut guests, cycle / CYCLES_PER_COPY)?;
+        let number = cycle / CYCLES_PER_COPY;
+        match cycle % CYCLES_PER_COPY {
+            FIRST_COPY => copy(&mut stasis, &mut guests, number)?,
+            FIRST_CLONE => clone(&mut stasis, &mut guests, number)
+                .with_context(|| format!("with the clone after cycle {cycle}"))?,
+            _ => {}
         }
         let done = cycle + 1;
         if done.is_multiple_of(CYCLES_PER_LINE) || done == count {
@@ -110,7 +118,7 @@ fn apart(stasis: &mut Stasis, guests: &mut [Soaked], names: &[&str]) -> Result<(
         stasis.command(&format!("pause {name}"))?;
         guest.look(stasis)?;
         let number = stasis.checkpoint(name, "apart")?;
-        let whole = if LINUXES.contains(&name) { "" } else { WHOLE };
+        let whole = if guest.has_deadlines() { WHOLE } else { "" };
         stasis.resume(format!("{number}{whole}"))?;
         stasis.delete_when_loaded(number)?;
     }
@@ -151,6 +159,29 @@ fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     let mut copy = pulse.copy(name.leak());
     all_go_on(stasis, std::slice::from_mut(&mut copy))?;
     stasis.command(&format!("stop {}", copy.name)).map(drop)
+}
+
+/// Makes a clone of the second Linux, from where that is. Both go on, and the clone is stored, and resumed from there, while they share memory. Then it is removed.
+fn clone(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
+    const ORIGINAL: &str = LINUXES[1];
+    let Some(original) = guests.iter_mut().find(|guest| guest.name == ORIGINAL) else {
+        return Ok(());
+    };
+    stasis.command(&format!("pause {ORIGINAL}"))?;
+    original.look(stasis)?;
+    let name: &str = format!("clone-{number}").leak();
+    stasis.command(&format!("clone {ORIGINAL} as {name}"))?;
+    let mut clone = [original.copy(name)];
+    for guest in [ORIGINAL, name] {
+        stasis.command(&format!("unpause {guest}"))?;
+    }
+    all_go_on(stasis, &mut clone)?;
+    all_go_on(stasis, guests)?;
+    apart(stasis, &mut clone, &[name])?;
+    all_go_on(stasis, guests)?;
+    stasis.command(&format!("stop {name}"))?;
+    stasis.command(&format!("remove {name}"))?;
+    all_go_on(stasis, guests)
 }
 
 /// Looks at all guests until each has gone on.

@@ -98,12 +98,19 @@ impl Soaked {
         Ok(on)
     }
 
+    /// Returns whether the guest has deadlines, some of which it would miss if it waited for its memory.
+    pub fn has_deadlines(&self) -> bool {
+        matches!(self.witness, Witness::Beats(_))
+    }
+
     /// Returns a copy of the guest, without windows, as `name`.
     pub fn copy(&self, name: &'static str) -> Self {
-        let Witness::Beats(beats) = &self.witness else {
-            panic!("only real-time guests are copied")
+        let witness = match &self.witness {
+            Witness::Steps(steps) => Witness::Steps(steps.clone()),
+            Witness::Beats(beats) => {
+                Witness::Beats(Box::new(beats.as_ref().clone().now_and_then()))
+            }
         };
-        let witness = Witness::Beats(Box::new(beats.as_ref().clone().now_and_then()));
         Self { name, witness, begun: self.begun.clone(), before: self.before }
     }
 }
