@@ -142,8 +142,10 @@ pub fn writes(writes: &Writes) -> String {
         "\nInstructions of a guest's first write to a page behind a checkpoint, and pages that a guest fills in two seconds\n\n",
     );
     let rows = [
-        ("the checkpoint has the page", writes.after),
-        ("it does not have it yet", writes.meanwhile),
+        ("the checkpoint has the page", writes.after.median),
+        ("how many did so", writes.after.count),
+        ("it does not have it yet", writes.meanwhile.median),
+        ("how many did so", writes.meanwhile.count),
         ("pages, without checkpoints", writes.filled),
         ("pages, with one each second", writes.filled_periodic),
         ("the same, percent", writes.share()),

@@ -23,14 +23,23 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writes {
-    /// Instructions of the first write to a page that the last checkpoint has.
-    pub after: u64,
-    /// Instructions of the first write to a page that the checkpoint under way does not have yet.
-    pub meanwhile: u64,
+    /// The first writes to pages that the last checkpoint has.
+    pub after: Slow,
+    /// The first writes to pages that the checkpoint under way does not have yet.
+    pub meanwhile: Slow,
     /// Pages that the guest fills in two seconds without checkpoints.
     pub filled: u64,
     /// Pages that it fills with one each second.
     pub filled_periodic: u64,
+}
+
+/// Writes that have left to Stasis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// How many they were.
+    pub count: u64,
+    /// Median of the instructions of one.
+    pub median: u64,
 }
 
 impl Writes {
@@ -48,14 +57,14 @@ pub fn measure(workspace: &Workspace, image: &Path, guests: &Path) -> Result<Wri
     let console = &mut machine.console;
     let filled = told(console, "f", "writer filled ")?;
     // All pages count as written before the checkpoint.
-    told(console, "o", ", median ")?;
+    slow(console, "o", "writer once ")?;
     console.command_within("checkpoint writer first", PATIENCE, |_| ())?;
-    let after = told(console, "o", ", median ")?;
+    let after = slow(console, "o", "writer once ")?;
     console.command("attach writer")?;
     console.send(b"l")?;
     console.detach()?;
     console.command_within("checkpoint writer second", PATIENCE, |_| ())?;
-    let meanwhile = told(console, "x", ", median ")?;
+    let meanwhile = slow(console, "x", "writer again ")?;
     machine.kill()?;
     let periodic =
         Periodic { every_us: 1_000_000, keep: 1, run_share: Periodic::DEFAULT_RUN_SHARE };
@@ -99,11 +108,47 @@ impl Bench<'_> {
 
 /// Types a byte to the guest, and returns the number behind `mark` in what it says then.
 fn told(console: &mut Console, byte: &str, mark: &str) -> Result<u64> {
+    let line = line(console, byte, mark)?;
+    number(&line).with_context(|| format!("\"{mark}\" is followed by \"{line}\""))
+}
+
+/// Types a byte to the guest, and returns what it says behind `mark` of its slow writes.
+fn slow(console: &mut Console, byte: &str, mark: &str) -> Result<Slow> {
+    let line = line(console, byte, mark)?;
+    parse(&line).with_context(|| format!("\"{mark}\" is followed by \"{line}\""))
+}
+
+/// Types a byte to the guest, and returns the rest of the line in which it says `mark` then.
+fn line(console: &mut Console, byte: &str, mark: &str) -> Result<String> {
     console.command("attach writer")?;
     console.send(byte.as_bytes())?;
     console.wait_for(mark, PATIENCE)?;
     let line = console.wait_for("\n", PATIENCE)?;
     console.detach()?;
-    let number: String = line.chars().take_while(char::is_ascii_digit).collect();
-    number.parse().with_context(|| format!("\"{mark}\" is followed by \"{line}\""))
+    Ok(line)
+}
+
+/// Returns what `N slow, median N` says.
+fn parse(line: &str) -> Option<Slow> {
+    let (count, median) = line.split_once(" slow, median ")?;
+    Some(Slow { count: number(count)?, median: number(median)? })
+}
+
+/// Returns the number with which a text begins.
+fn number(text: &str) -> Option<u64> {
+    let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_tells_how_many_writes_were_slow_and_their_median() {
+        assert_eq!(parse("2048 slow, median 210\r"), Some(Slow { count: 2048, median: 210 }));
+        for other in ["", "2048 slow", "slow, median 210", "12 slow, median "] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
 }
