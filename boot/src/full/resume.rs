@@ -4,6 +4,7 @@
 //! [`incoming`] takes what the guests need, loads the memory that must be there, and makes them run.
 
 mod incoming;
+mod regions;
 
 use crate::answer::Answer;
 use crate::disks::{InUse, NotKept};
@@ -74,6 +75,9 @@ pub enum ReadError {
     /// The checkpoint was not read, or breaks a rule of the format.
     #[error(transparent)]
     Load(LoadError<StreamError>),
+    /// The memory that the guest shares was not read, or is not what was stored.
+    #[error("{0}")]
+    Regions(regions::Failed),
 }
 
 impl From<LoadFailed<ReadError>> for ResumeError {
@@ -204,7 +208,11 @@ fn find(
 ) -> Result<Found, ResumeError> {
     let on_demand = if way.whole { None } else { look_up(store, number)? };
     let (mut checkpoint, origin) = match on_demand {
-        Some((checkpoint, origin)) => (checkpoint, Some(origin)),
+        Some((checkpoint, mut origin)) => {
+            // All else is checked as it is loaded: nobody but the guest waits for it.
+            regions::check(store, &mut origin, &checkpoint.state).map_err(ReadError::Regions)?;
+            (checkpoint, Some(origin))
+        }
         None => (read(store, number, copy, way.any_speed, out)?, None),
     };
     if !checkpoint.skipped.is_empty() {
@@ -220,14 +228,12 @@ fn find(
     Ok(Found { number, checkpoint, origin })
 }
 
-/// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the guest runs: if the file has no directory, or if the guest
-/// shares memory with others, who could use that before it is there.
+/// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the guest runs, as the file has no directory.
 fn look_up(
     store: &mut Store<Disk>,
     number: u64,
 ) -> Result<Option<(Checkpoint, Origin)>, OriginError> {
     match Origin::open(store, number) {
-        Ok((checkpoint, _)) if checkpoint.state.devices.shared.is_some() => Ok(None),
         Err(OriginError::Read(LoadError::Format(stasis_state::Error::NoDirectory))) => Ok(None),
         found => found.map(Some),
     }

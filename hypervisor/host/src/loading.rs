@@ -4,15 +4,20 @@
 //! them yet, and checks there what was written. So nothing that is wrong is ever shown to the guest: a unit that is not what its checkpoint says is never
 //! mapped, and the guest stops, by name of the page's address ([`NotLoaded`]). A source that
 //! fails for a while is tried again: [`Retry`] says when.
+//!
+//! Memory that guests share is no unit that is missing: others use it as soon as one of them runs. [`fill_shared`] makes it what the source says, piece by piece, before the guest runs;
+//! and [`check_shared`] finds out before that whether the source has all of it.
 
+mod place;
 mod retry;
 
 use core::fmt::{self, Debug, Display};
 use core::ops::Range;
 
+use place::{Place, Scratch, Shared};
 pub use retry::{Kind, MOST_TRIES, Retry, Then};
-use stasis_memory::Machine;
-use stasis_memory::missing::{Filling, UNIT_PAGES};
+use stasis_memory::missing::{Filling, UNIT_PAGES, UNIT_SIZE};
+use stasis_memory::{Machine, WriteRam};
 use stasis_state::PAGE_SIZE;
 
 /// What a page of a checkpoint is.
@@ -109,6 +114,52 @@ pub fn fill<S: PageSource, M: Machine>(
     address: u64,
 ) -> Result<bool, NotLoaded<S::Error>> {
     let unit = filling.unit();
+    let has_content = bring(source, &mut filling, unit, address)?;
+    filling.finish();
+    Ok(has_content)
+}
+
+/// Returns the pieces in which shared memory of `len` bytes is checked and filled. A piece lies in one block if the memory begins at a multiple of a piece.
+pub fn shared_pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..len).step_by(UNIT_SIZE).map(move |start| start..len.min(start + UNIT_SIZE))
+}
+
+/// Makes a [piece](shared_pieces) of memory that guests share, which begins at the guest-physical `address`, what the source says, and checks that.
+///
+/// # Errors
+///
+/// [`NotLoaded`]: the piece is not what it should be.
+pub fn fill_shared<S: PageSource>(
+    source: &mut S,
+    ram: &mut dyn WriteRam,
+    piece: Range<usize>,
+    address: u64,
+) -> Result<(), NotLoaded<S::Error>> {
+    bring(source, &mut Shared(ram), piece, address).map(drop)
+}
+
+/// Checks that the source has a [piece](shared_pieces) of `len` bytes, which begins at the guest-physical `address`. Returns nothing of it.
+///
+/// # Errors
+///
+/// As of [`fill_shared`].
+pub fn check_shared<S: PageSource>(
+    source: &mut S,
+    len: usize,
+    address: u64,
+    crc32c: fn(u32, &[u8]) -> u32,
+) -> Result<(), NotLoaded<S::Error>> {
+    let mut scratch = Scratch::new(len, crc32c);
+    bring(source, &mut scratch, 0..len, address).map(drop)
+}
+
+/// Makes `unit` of a place, which begins at the guest-physical `address`, what the source says, and checks that. Returns whether it has any content.
+fn bring<S: PageSource, P: Place>(
+    source: &mut S,
+    place: &mut P,
+    unit: Range<usize>,
+    address: u64,
+) -> Result<bool, NotLoaded<S::Error>> {
     let mut pages = [Page::Zero; UNIT_PAGES];
     let pages = &mut pages[..unit.len() / PAGE_SIZE];
     let failed = |page: usize, why| NotLoaded { address: address + (page * PAGE_SIZE) as u64, why };
@@ -118,10 +169,11 @@ pub fn fill<S: PageSource, M: Machine>(
         let run = run(&pages[page..]);
         let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
         match pages[page] {
-            Page::Zero => filling.zero(bytes).map_err(|_| failed(page, Why::Length)),
-            Page::Word(word) => filling.fill(bytes, word).map_err(|_| failed(page, Why::Length)),
-            Page::Stored { offset, .. } => read_pages(source, &mut filling, offset, bytes)
-                .map_err(|(n, why)| failed(page + n, why)),
+            Page::Zero => place.zero(bytes).map_err(|_| failed(page, Why::Length)),
+            Page::Word(word) => place.fill(bytes, word).map_err(|_| failed(page, Why::Length)),
+            Page::Stored { offset, .. } => {
+                read_pages(source, place, offset, bytes).map_err(|(n, why)| failed(page + n, why))
+            }
         }?;
         page += run;
     }
@@ -130,12 +182,11 @@ pub fn fill<S: PageSource, M: Machine>(
         let Page::Stored { crc: found, .. } = *content else { continue };
         let start = unit.start + page * PAGE_SIZE;
         let computed =
-            filling.crc32c(start..start + PAGE_SIZE).map_err(|_| failed(page, Why::Length))?;
+            place.crc32c(start..start + PAGE_SIZE).map_err(|_| failed(page, Why::Length))?;
         if computed != found {
             return Err(failed(page, Why::Damaged { found, computed }));
         }
     }
-    filling.finish();
     Ok(pages.iter().any(|page| *page != Page::Zero))
 }
 
@@ -151,33 +202,33 @@ fn run(pages: &[Page]) -> usize {
 }
 
 /// Makes the bytes of pages what the file has from `offset` on. If they can't be read at once, one after the other, so that an error is that of a page, whose number it has.
-fn read_pages<S: PageSource, M: Machine>(
+fn read_pages<S: PageSource, P: Place>(
     source: &mut S,
-    filling: &mut Filling<'_, M>,
+    place: &mut P,
     offset: u64,
     bytes: Range<usize>,
 ) -> Result<(), (usize, Why<S::Error>)> {
-    if read(source, filling, offset, bytes.clone()).is_ok() {
+    if read(source, place, offset, bytes.clone()).is_ok() {
         return Ok(());
     }
     for (n, start) in bytes.step_by(PAGE_SIZE).enumerate() {
         let offset = offset + (n * PAGE_SIZE) as u64;
-        let page = read(source, filling, offset, start..start + PAGE_SIZE);
+        let page = read(source, place, offset, start..start + PAGE_SIZE);
         page.map_err(|why| (n, why))?;
     }
     Ok(())
 }
 
 /// Makes the bytes what the file has from `offset` on.
-fn read<S: PageSource, M: Machine>(
+fn read<S: PageSource, P: Place>(
     source: &mut S,
-    filling: &mut Filling<'_, M>,
+    place: &mut P,
     offset: u64,
     bytes: Range<usize>,
 ) -> Result<(), Why<S::Error>> {
     let (mut at, mut written) = (bytes.start, Ok(()));
     let take = &mut |piece: &[u8]| {
-        written = written.and_then(|()| filling.write(at, piece));
+        written = written.and_then(|()| place.write(at, piece));
         at = at.saturating_add(piece.len());
     };
     source.read_with(offset, bytes.len(), take).map_err(Why::Source)?;

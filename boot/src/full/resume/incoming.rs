@@ -3,7 +3,7 @@
 //! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
 //! memory, and makes the guests run.
 
-use super::{Disks, ReadError, ResumeError, Way};
+use super::{Disks, ReadError, ResumeError, Way, regions};
 use crate::devices::Granted;
 use crate::disks::{self, InUse};
 use crate::guests::{self, GuestError, NewGuest};
@@ -150,7 +150,7 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), ReadError> {
-        let Resumable { number, index: on_demand, baseline, .. } = self.stored[index];
+        let Resumable { number, state, index: on_demand, baseline } = self.stored[index];
         let before = match self.way.disks {
             Disks::Stay => None,
             Disks::BroughtBack => Some(Before::Kept),
@@ -160,7 +160,13 @@ where
             // The guest that has them stands still.
             self.kept.append(&mut self.store.bring_back(number, before)?);
         }
+        let regions = guest.shared.iter().zip(puts_back);
+        let mut regions: Vec<Option<Overwritten>> =
+            regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
         if let Some(on_demand) = on_demand {
+            let loaded = regions::load(self.store, number, state, &mut regions);
+            self.finish(regions);
+            loaded.map_err(ReadError::Regions)?;
             self.begin_loading(guest, on_demand, baseline);
             return Ok(());
         }
@@ -171,17 +177,12 @@ where
             }
             Seat::New(ram) => ram,
         };
-        let regions = guest.shared.iter().zip(puts_back);
-        let mut regions: Vec<Option<Overwritten>> =
-            regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
         let shared = regions.iter_mut().map(|region| Some(region.as_mut()?.as_writable()));
         let target = Target { ram, shared: shared.collect() };
         let loaded = (self.load)(self.store, index, target, can_give_up);
-        let pause = &mut || self.store.device_mut().task().yield_now();
-        // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
-        regions.into_iter().flatten().for_each(|region| region.finish(pause));
+        self.finish(regions);
         loaded?;
-        ram.finish_writing(pause);
+        ram.finish_writing(&mut || self.store.device_mut().task().yield_now());
         match baseline {
             Some(baseline) => ram.set_baseline(baseline),
             None => ram.forget_baseline(),
@@ -195,6 +196,13 @@ where
 }
 
 impl<F> Machine<'_, '_, F> {
+    /// Makes guests see what was loaded into regions.
+    fn finish(&mut self, regions: Vec<Option<Overwritten>>) {
+        let pause = &mut || self.store.device_mut().task().yield_now();
+        // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
+        regions.into_iter().flatten().for_each(|region| region.finish(pause));
+    }
+
     /// Makes the memory of a guest missing: it will be loaded while the guest runs.
     fn begin_loading(&mut self, guest: &mut Incoming, index: &Index, baseline: Option<Baseline>) {
         let base = guest.admitted.guest.ram_base();

@@ -157,3 +157,31 @@ fn an_offset_at_the_end_of_all_offsets_is_no_run() {
     assert_eq!(run(&[stored(0), stored(PAGE_SIZE as u64), stored(0)]), 2);
     assert_eq!(run(&[Page::Word(1), Page::Word(1), Page::Word(2)]), 2);
 }
+
+/// Shared memory of a unit that was something else before.
+fn shared() -> Vec<u8> {
+    vec![0x5a; UNIT_SIZE]
+}
+
+#[test]
+fn shared_memory_becomes_what_its_checkpoint_says_piece_by_piece() {
+    let (mut fake, mut ram) = (Fake::new(), shared());
+    assert_eq!(check_shared(&mut fake, UNIT_SIZE, BASE, crc32c), Ok(()));
+    fill_shared(&mut fake, &mut ram, 0..UNIT_SIZE, BASE).unwrap();
+    assert!(ram == fake.expected());
+    let pieces: Vec<_> = shared_pieces(UNIT_SIZE + PAGE_SIZE).collect();
+    assert_eq!(pieces, [0..UNIT_SIZE, UNIT_SIZE..UNIT_SIZE + PAGE_SIZE]);
+}
+
+#[test]
+fn shared_memory_that_is_damaged_is_known_before_anything_is_changed() {
+    let mut fake = Fake::new();
+    fake.file[3 * PAGE_SIZE + 7] ^= 1;
+    let error = check_shared(&mut fake, UNIT_SIZE, BASE, crc32c).unwrap_err();
+    assert!(matches!(error.why, Why::Damaged { .. }) && error.address == BASE + 0x2000, "{error}");
+    let again = fill_shared(&mut fake, &mut shared(), 0..UNIT_SIZE, BASE);
+    assert_eq!(again, Err(error), "the disk may answer otherwise than before");
+    let mut fake = Fake { bad: Some(7), ..Fake::new() };
+    let error = check_shared(&mut fake, UNIT_SIZE, BASE, crc32c).unwrap_err();
+    assert_eq!(error, NotLoaded { address: BASE + 0x6000, why: Why::Source("a bad sector") });
+}

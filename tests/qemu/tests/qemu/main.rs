@@ -225,6 +225,7 @@ fn main() -> ExitCode {
         shared:
             three_guests_ring_each_other_and_are_resumed_as_a_set,
             a_guest_resumed_alone_finds_the_memory_as_the_others_have_it,
+            damaged_memory_that_guests_share_is_known_before_anything_is_changed,
             what_nobody_should_do_with_a_doorbell_harms_nobody,
             linux_asks_a_guest_through_shared_memory;
         images:

@@ -6,6 +6,8 @@ use stasis_guests::ring::{Model, parse};
 use stasis_qemu_tests::guests::{SILENCE, sound, transcript};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
+use stasis_qemu_tests::tamper;
+use stasis_state::device::SharedMemory;
 use xtask::initramfs;
 
 use crate::linux;
@@ -81,8 +83,10 @@ pub fn three_guests_ring_each_other_and_are_resumed_as_a_set(lab: &Lab) -> Resul
     stasis.command("checkpoint all evening")?;
     let stored = last_round(&mut stasis, "one")?;
     while rounds(&mut stasis, "two", 3)? < stored + 2000 {}
-    // In their own machine: memory goes back with those that use it.
-    stasis.command("resume evening/")?;
+    // In their own machine: memory goes back with those that use it, and what each has alone comes while it runs.
+    let lines = stasis.command("resume evening/")?;
+    let on_demand = lines.iter().filter(|line| line.contains(" pages to load, ")).count();
+    ensure!(on_demand == names.len(), "{lines:?}");
     let back = rounds(&mut stasis, "one", 1)?;
     ensure!(back < stored + 1000, "round {back} comes long after {stored}");
     for name in names {
@@ -128,6 +132,30 @@ pub fn a_guest_resumed_alone_finds_the_memory_as_the_others_have_it(lab: &Lab) -
     ensure!(round < before, "round {round} comes after {before}");
 
     stasis.refused_for(&format!("resume {number} as twin"), &["\"table\"", "\"twin\""])?;
+    stasis.quit()
+}
+
+pub fn damaged_memory_that_guests_share_is_known_before_anything_is_changed(
+    lab: &Lab,
+) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = players(lab, &["one", "two"])?.disk(&disk).boot()?;
+    rounds(&mut stasis, "one", 2)?;
+    let number = stasis.checkpoint("one", "alone")?;
+    stasis.quit()?;
+    let mut bytes = tamper::get(&disk, number)?;
+    let state = tamper::state(&bytes)?;
+    let mut regions = state.devices.shared.iter().flat_map(SharedMemory::ranges);
+    let region = regions.next().context("the guest shares nothing")?.start;
+    let at = tamper::page_at(&bytes, region)?;
+    bytes[at + 100] ^= 4;
+    let bad = tamper::put(&disk, "bad", &bytes)?;
+    let mut stasis = players(lab, &["one", "two"])?.disk(&disk).boot()?;
+    rounds(&mut stasis, "one", 2)?;
+    let place = format!("its memory at {region:#x} was not loaded");
+    stasis.refused_for(&format!("resume {bad}"), &[&place, "CRC"])?;
+    rounds(&mut stasis, "one", 2)?;
+    rounds(&mut stasis, "two", 2)?;
     stasis.quit()
 }
 
