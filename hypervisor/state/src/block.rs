@@ -130,9 +130,13 @@ impl Block {
     pub fn encode(&self, crc32c: fn(u32, &[u8]) -> u32, meta: &mut Vec<u8>) {
         let (raw, words) = self.counts();
         let len = meta_len(raw, words);
-        // Not cleared before: a vector grows byte by byte where the compiler saves space, and is mostly as long as the last time.
-        meta.resize(len, 0);
-        meta.fill(0);
+        // A vector grows byte by byte where the compiler saves space, and a new one is cleared at once.
+        if meta.len() < len {
+            *meta = vec![0; len];
+        } else {
+            meta.truncate(len);
+            meta.fill(0);
+        }
         let (record, pages_header) = meta.split_at_mut(len - RecordHeader::LEN);
         let (header, body) = record.split_at_mut(RecordHeader::LEN);
         let head =
