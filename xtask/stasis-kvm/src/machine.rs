@@ -160,35 +160,39 @@ impl Machine {
         *self.state.clock.cntfrq
     }
 
-    /// Writes a checkpoint of the guest to a file, while the guest stands still. If it is not to go on, it stands still for ever. Returns the bytes of the file.
+    /// Writes a checkpoint of the guest to a file, while the guest stands still: its time goes on from the instant, however long that takes. If it is not to go on, it
+    /// stands still for ever. Returns the bytes of the file.
     ///
     /// # Errors
     ///
     /// The guest is in a state that no checkpoint has, or the file can't be written. The guest goes on.
     pub fn checkpoint(&mut self, path: &Path, goes_on: bool) -> Result<u64> {
         self.shared.control.hold(&self.threads);
-        let result = self.instant().and_then(|state| {
-            let bytes = self.write(&state, path)?;
-            self.state = state;
-            Ok(bytes)
-        });
+        let result = self.counter().and_then(|cntvct| self.checkpoint_at(cntvct, path));
         if goes_on || result.is_err() {
             self.shared.control.release();
         }
         result
     }
 
-    /// Returns the state of the guest, which stands still. No time passes for it meanwhile.
-    fn instant(&self) -> Result<GuestState> {
-        let cntvct = {
-            let mut bytes = [0; 8];
-            let told = self.vcpus[0].lock().get_one_reg(registers::COUNTER, &mut bytes);
-            told.context("KVM does not tell the counter")?;
-            u64::from_le_bytes(bytes)
-        };
-        let state = self.read(cntvct);
+    /// Does the work of [`Self::checkpoint`] for a guest that stands still, and whose counter reads `cntvct`.
+    fn checkpoint_at(&mut self, cntvct: u64, path: &Path) -> Result<u64> {
+        let result = self.read(cntvct).and_then(|state| {
+            let bytes = self.write(&state, path)?;
+            self.state = state;
+            Ok(bytes)
+        });
+        // Last, for it has run all the time, and runs at once.
         self.shared.clock.set(&self.vm, &self.vcpus[0].lock(), cntvct)?;
-        state
+        result
+    }
+
+    /// Returns the guest's counter, which runs also while its vCPUs stand still.
+    fn counter(&self) -> Result<u64> {
+        let mut bytes = [0; 8];
+        let told = self.vcpus[0].lock().get_one_reg(registers::COUNTER, &mut bytes);
+        told.context("KVM does not tell the counter")?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
     fn read(&self, cntvct: u64) -> Result<GuestState> {
