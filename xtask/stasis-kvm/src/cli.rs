@@ -72,4 +72,20 @@ mod tests {
     fn the_command_line_is_sound() {
         Tool::command().debug_assert();
     }
+
+    #[test]
+    fn what_is_mistyped_is_answered_with_what_it_may_be() {
+        let said = |words: &[&str]| {
+            let words = ["stasis-kvm"].iter().chain(words);
+            Tool::try_parse_from(words).unwrap_err().to_string()
+        };
+        let error = said(&["run", "linux.stasis", "--outt", "there.stasis"]);
+        assert!(error.contains("unexpected argument '--outt'"), "{error}");
+        assert!(error.contains("'--out'"), "{error}");
+        let error = said(&["rum", "linux.stasis"]);
+        assert!(error.contains("unrecognized subcommand 'rum'"), "{error}");
+        assert!(error.contains("'run'"), "{error}");
+        let error = said(&["run"]);
+        assert!(error.contains("<CHECKPOINT>"), "{error}");
+    }
 }

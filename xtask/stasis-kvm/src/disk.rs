@@ -19,6 +19,9 @@ use stasis_tool::volume::image;
 /// Bytes that are moved at once, a multiple of a sector.
 const PIECE: usize = 64 << 10;
 
+/// What a person does who has no right image of a disk.
+const WRITES: &str = "`stasis checkpoint get --disks` writes its image beside the checkpoint";
+
 /// A disk of the guest.
 #[derive(Debug)]
 pub struct Disk {
@@ -42,11 +45,14 @@ impl Disk {
             let volume = virtio.name_text(slot).to_owned();
             let image = image_of(file, &volume)?;
             let of = File::open(&image).with_context(|| {
-                format!("disk \"{volume}\" is lacking: cannot open {}", image.display())
+                format!("disk \"{volume}\" is lacking: {WRITES}: cannot open {}", image.display())
             })?;
             let (has, needs) = (of.metadata()?.len(), virtio.capacity[slot] * SECTOR);
             let name = image.display();
-            ensure!(has == needs, "{name} has {has} bytes, and disk \"{volume}\" {needs}");
+            ensure!(
+                has == needs,
+                "{name} has {has} bytes, and disk \"{volume}\" {needs}: {WRITES}"
+            );
             let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
             let copy = tempfile::tempfile_in(folder.unwrap_or(Path::new(".")))
                 .context("there is no place for a copy of a disk")?;
@@ -133,5 +139,54 @@ impl Transfer for Guest<'_, '_> {
 
     fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
         self.slots.disk_to_guest(&mut self.memory, self.request, skip, from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_whose_image_is_not_right_is_refused_with_what_writes_it() {
+        let folder = TempDir::new().unwrap();
+        let (file, out) = (folder.path().join("in.stasis"), folder.path().join("out.stasis"));
+        let mut virtio = Virtio::default();
+        (virtio.device_id[1], virtio.capacity[1]) = (device_id::BLOCK, 16);
+        virtio.set_name(1, "root");
+        let refused = || format!("{:#}", Disk::all(&virtio, &file, &out).unwrap_err());
+        let error = refused();
+        assert!(
+            error.contains("disk \"root\" is lacking: `stasis checkpoint get --disks`"),
+            "{error}"
+        );
+        assert!(error.contains("cannot open") && error.contains("in.stasis.root.img"), "{error}");
+        let image = folder.path().join("in.stasis.root.img");
+        for bytes in [8191, 8193, 0] {
+            std::fs::write(&image, vec![1; bytes]).unwrap();
+            let error = refused();
+            let has = format!("in.stasis.root.img has {bytes} bytes, and disk \"root\" 8192");
+            assert!(error.contains(&has) && error.contains("get --disks"), "{error}");
+        }
+        std::fs::write(&image, vec![1; 8192]).unwrap();
+        let disks = Disk::all(&virtio, &file, &out).unwrap();
+        assert_eq!((disks.len(), disks[0].slot), (1, 1));
+    }
+
+    #[test]
+    fn a_disk_has_a_place_only_in_a_folder_that_is_there() {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("in.stasis");
+        std::fs::write(folder.path().join("in.stasis.root.img"), vec![1; 512]).unwrap();
+        let mut virtio = Virtio::default();
+        (virtio.device_id[0], virtio.capacity[0]) = (device_id::BLOCK, 1);
+        virtio.set_name(0, "root");
+        let error = Disk::all(&virtio, &file, &folder.path().join("none/out")).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("no place for a copy of a disk") && error.contains("No such file"),
+            "{error}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Error, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use stasis_devices::inventory;
 use stasis_devices::list::Devices;
 use stasis_devices::machine::{RAM_BASE, RAM_END};
@@ -50,14 +50,25 @@ pub fn routines() -> Routines {
     Routines { crc32c: crc32c::crc32c_append }
 }
 
+/// Returns the error, with what a person can do.
 fn plain(error: LoadError<Error>) -> Error {
-    match error {
-        LoadError::Format(stasis_state::Error::NoDirectory) => anyhow::anyhow!(
-            "it is of an older version of the format: `stasis checkpoint upgrade` makes it one of today's"
-        ),
-        LoadError::Format(error) => error.into(),
-        LoadError::Source(error) | LoadError::Refused(error) => error,
-    }
+    use stasis_state::Error::{NoDirectory, NotACheckpoint, Truncated};
+    let error = match error {
+        LoadError::Format(error) => error,
+        LoadError::Source(error) | LoadError::Refused(error) => return error,
+    };
+    let advice = match error {
+        NoDirectory => {
+            return anyhow!(
+                "it is of an older version of the format: `stasis checkpoint upgrade` makes it one of today's"
+            );
+        }
+        NotACheckpoint => "`stasis checkpoint get DISK NAME FILE` writes one of a disk's",
+        Truncated { .. } => "it is cut: copy it anew",
+        _ if error.is_of_newer() => "the stasis-kvm of the release that has written it can run it",
+        _ => return error.into(),
+    };
+    anyhow!("{error}; {advice}")
 }
 
 impl Image {
@@ -185,84 +196,4 @@ fn check_pages(memory: &Memory, start: usize, crcs: &[u32]) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use stasis_state::device::SharedMemory;
-    use stasis_state::{Capture, GuestState};
-    use stasis_tool::output::Output;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::file::Sink;
-
-    const PAGES: usize = 512;
-
-    /// Returns the checkpoint of a guest with a page of each kind, after `edit`.
-    fn checkpoint(folder: &TempDir, edit: impl FnOnce(&mut GuestState)) -> PathBuf {
-        let mut state = GuestState::reset(1);
-        state.guest.set_name("guest");
-        (*state.guest.ram_base, *state.guest.ram_size) = (RAM_BASE, (PAGES * PAGE_SIZE) as u64);
-        *state.clock.cntfrq = 62_500_000;
-        *state.vcpus[0].core.pstate = 0x3c5;
-        *state.distributor.nr_irqs = 288;
-        edit(&mut state);
-        let path = folder.path().join("guest.stasis");
-        let mut output = Output::create(&path).unwrap();
-        let memory = memory();
-        let capture = Capture::new(state.records(), &memory, &[], routines());
-        capture.unwrap().write(&mut Sink(&mut output), &mut |_, _| ()).unwrap();
-        output.finish().unwrap();
-        path
-    }
-
-    fn memory() -> Vec<u8> {
-        let mut memory = vec![0; PAGES * PAGE_SIZE];
-        memory[3 * PAGE_SIZE..4 * PAGE_SIZE].fill(0x5a);
-        for page in [5, 6, 8, PAGES - 1] {
-            memory[page * PAGE_SIZE + 17] = page as u8;
-        }
-        memory
-    }
-
-    #[test]
-    fn the_memory_that_is_loaded_is_that_of_the_checkpoint() {
-        let folder = TempDir::new().unwrap();
-        let mut image = Image::open(&checkpoint(&folder, |_| ())).unwrap();
-        let mut loaded = vec![0; PAGES * PAGE_SIZE];
-        image.load().unwrap().read(0, &mut loaded).unwrap();
-        assert!(loaded == memory());
-    }
-
-    #[test]
-    fn a_damaged_page_is_refused_by_its_address() {
-        let folder = TempDir::new().unwrap();
-        let path = checkpoint(&folder, |_| ());
-        let mut bytes = std::fs::read(&path).unwrap();
-        // The page has nothing else but this byte in its first 32.
-        let page = [[0; 17].as_slice(), &[5], &[0; 14]].concat();
-        let pages = bytes.chunks(PAGE_SIZE);
-        let at = pages.map(|bytes| bytes.starts_with(&page)).position(|found| found).unwrap();
-        bytes[at * PAGE_SIZE + 100] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        let error = format!("{:#}", Image::open(&path).unwrap().load().unwrap_err());
-        assert!(error.contains("0x40005000"), "{error}");
-    }
-
-    #[test]
-    fn what_is_not_here_is_refused_by_its_name() {
-        let folder = TempDir::new().unwrap();
-        let refused = |edit: fn(&mut GuestState)| {
-            let path = checkpoint(&folder, edit);
-            format!("{:#}", Image::open(&path).unwrap_err())
-        };
-        let error = refused(|state| *state.guest.ram_base = 0x1000_0000);
-        assert!(error.contains("the guest's memory is at 0x10000000"), "{error}");
-        let error = refused(|state| *state.vcpus[0].power.state = 1);
-        assert!(error.contains("the guest is off"), "{error}");
-        let mut state = GuestState::reset(1);
-        state.devices.shared = Some(SharedMemory::default());
-        let error = admit(&state).unwrap_err().to_string();
-        assert!(error.contains("shares memory"), "{error}");
-    }
-}
+mod tests;

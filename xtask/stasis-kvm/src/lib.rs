@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: the command line; `session`: the main thread, which has the terminal, the signals and the devices' time.
 //! - [`image`]: a checkpoint's file, and the guest's memory out of it; [`memory`]: that memory; [`file`]: what a checkpoint is written to.
+//! - [`wish`]: what is typed behind Ctrl-A; [`lacking`]: what a machine lacks that cannot run a guest.
 //! - [`board`]: the devices, which are Stasis's own models; [`disk`], [`outside`]: what is behind the virtio devices.
 //! - `machine`: the guest on KVM, all of it, and its instants; `gic`, `registers`, `clock`: its parts; `vcpu`, `control`: its threads.
 //!
@@ -13,8 +14,10 @@ pub mod cli;
 pub mod disk;
 pub mod file;
 pub mod image;
+pub mod lacking;
 pub mod memory;
 pub mod outside;
+pub mod wish;
 
 #[cfg(target_arch = "aarch64")]
 mod clock;

@@ -18,7 +18,7 @@ use stasis_devices::list;
 use stasis_state::guest::Lineage;
 use stasis_state::timer::{self, PHYSICAL_TIMER, Timer, VIRTUAL_TIMER};
 use stasis_state::vcpu::PowerState;
-use stasis_state::{Capture, GuestState};
+use stasis_state::{Capture, GuestState, SaveError};
 use stasis_tool::output::{Output, finish_together};
 use stasis_tool::report;
 
@@ -29,6 +29,7 @@ use crate::disk::Disk;
 use crate::file::Sink;
 use crate::gic::Gic;
 use crate::image::{Image, routines};
+use crate::lacking;
 use crate::memory::Memory;
 use crate::registers::{Known, check_identity};
 use crate::vcpu::Vcpu;
@@ -65,6 +66,15 @@ impl Shared {
     }
 }
 
+/// Opens the machine's KVM.
+///
+/// # Errors
+///
+/// There is none, or it is not for this user.
+pub fn open_kvm() -> Result<Kvm> {
+    Kvm::new().map_err(|error| lacking::kvm(error.errno()))
+}
+
 /// Returns the seconds since 1970.
 fn wall_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
@@ -89,6 +99,7 @@ impl Machine {
     ///
     /// This machine or this KVM can't run the guest.
     pub fn new(
+        kvm: &Kvm,
         image: &mut Image,
         disks: Vec<Disk>,
         console: Box<dyn Write + Send>,
@@ -98,7 +109,7 @@ impl Machine {
             // Another checkpoint of the guest may go on elsewhere.
             (*generation.id, *generation.is_new) = (random()?.to_le_bytes(), 1);
         }
-        let kvm = Kvm::new().context("cannot open /dev/kvm")?;
+        lacking::vcpus(state.vcpus.len(), kvm.get_max_vcpus())?;
         let (guest, host) = (*state.clock.cntfrq, clock::frequency());
         ensure!(
             guest == host,
@@ -241,7 +252,11 @@ impl Machine {
         let capture = Capture::new(state.records(), &self.shared.memory, &[], routines())?;
         let mut output = Output::create(path)?;
         let written = capture.write(&mut Sink(&mut output), &mut |_, _| ());
-        let stats = written.map_err(|error| anyhow::anyhow!("{error}"))?;
+        let stats = written.map_err(|error| match error {
+            // It has its reason behind it.
+            SaveError::Sink(error) => error,
+            other => anyhow::anyhow!("{other}"),
+        })?;
         let board = self.shared.board();
         let mut outputs: Vec<_> =
             board.disks().iter().map(|disk| disk.image(path)).collect::<Result<_>>()?;

@@ -12,47 +12,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use stasis_devices::pl011::Character;
 use stasis_tool::console::keys::Keys;
 use stasis_tool::console::terminal::Settings;
+use stasis_tool::output::Output;
 use stasis_tool::report;
 
 use crate::cli::Run;
 use crate::control::Ended;
 use crate::disk::Disk;
 use crate::image::Image;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
+use crate::wish::{HELP, NoKey, Wish};
 
 /// Bytes of input that are read at once.
 const PIECE: usize = 1024;
 /// The longest time that nobody looks at the devices, in milliseconds.
 const MOST_WAIT: u64 = 60_000;
-
-const HELP: &str = "Ctrl-A S: checkpoint; Ctrl-A Q: checkpoint and end; Ctrl-A X: end; Ctrl-A B: send a break; Ctrl-A Ctrl-A: send Ctrl-A";
-
-/// What a person wants of this program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    Checkpoint,
-    CheckpointAndEnd,
-    End,
-    Break,
-    Help,
-}
-
-impl Wish {
-    /// Returns what a key behind Ctrl-A means.
-    fn of(key: u8) -> Self {
-        match key {
-            b's' => Self::Checkpoint,
-            b'q' => Self::CheckpointAndEnd,
-            b'x' => Self::End,
-            b'b' => Self::Break,
-            _ => Self::Help,
-        }
-    }
-
-    fn is_last(&self) -> bool {
-        matches!(self, Self::CheckpointAndEnd | Self::End)
-    }
-}
 
 /// Runs the guest until it ends, or somebody ends it.
 ///
@@ -66,13 +39,21 @@ pub fn run(arguments: &Run) -> Result<()> {
     let name = image.checkpoint.state.guest.name_text();
     let default = || format!("{name}-kvm.stasis").into();
     let out: PathBuf = arguments.out.clone().unwrap_or_else(default);
+    let kvm = machine::open_kvm()?;
+    // A guest that has run for a week must not hear only then that its checkpoint has no place.
+    Output::create(&out).map(drop)?;
     let disks = Disk::all(&image.checkpoint.state.devices.virtio, &arguments.checkpoint, &out)?;
-    let mut machine = Machine::new(&mut image, disks, Box::new(console))?;
-    report::step(format_args!("\"{}\" runs; Ctrl-A H shows the keys", machine.name()));
+    let mut machine = Machine::new(&kvm, &mut image, disks, Box::new(console))?;
+    // Before a person is told that the guest runs: what is typed from then on is not echoed here.
     let terminal = match io::stdin().is_terminal() {
         true => Some(Settings::raw(io::stdin()).context("cannot give the terminal its settings")?),
         false => None,
     };
+    report::step(format_args!("\"{}\" runs; Ctrl-A H shows the keys", machine.name()));
+    if terminal.is_some() {
+        // A terminal with these settings does not return to the first column by itself. Where nobody sees it, the guest runs all the same.
+        let _ = io::stderr().write_all(b"\r");
+    }
     machine.start()?;
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let keys = Keys::default();
@@ -195,13 +176,16 @@ impl Session {
                         self.out.display(),
                         report::size(bytes)
                     )),
-                    Err(error) => self.say(format_args!("no checkpoint: {error:#}")),
+                    Err(error) => {
+                        self.say(format_args!("no checkpoint: {error:#}; the guest goes on"));
+                    }
                 }
                 return Ok(is_done && !goes_on);
             }
             Wish::End => return Ok(true),
             Wish::Break => self.machine.shared.board().type_in([Character::BREAK]),
             Wish::Help => self.say(HELP),
+            Wish::Nothing(key) => self.say(NoKey(key)),
         }
         Ok(false)
     }
