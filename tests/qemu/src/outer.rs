@@ -29,13 +29,15 @@ pub enum Host {
     Backports,
     /// The kernel of Debian's backports on a CPU with FEAT_VHE: all of Linux is in EL2.
     Vhe,
+    /// The kernel that the guests have on a CPU with FEAT_VHE.
+    StableVhe,
 }
 
 impl Host {
     fn kernel(self) -> Result<Kernel> {
         let workspace = &Built::get()?.workspace;
         match self {
-            Self::Stable => guests::kernel(workspace),
+            Self::Stable | Self::StableVhe => guests::kernel(workspace),
             Self::Backports | Self::Vhe => guests::backports_kernel(workspace),
         }
     }
@@ -44,7 +46,7 @@ impl Host {
         match self {
             Self::Stable | Self::Backports => "cortex-a72",
             // QEMU's `max` counts at 1 GHz unless it is told the frequency of the others.
-            Self::Vhe => "max,sve=off,pauth=off,cntfrq=62500000",
+            Self::Vhe | Self::StableVhe => "max,sve=off,pauth=off,cntfrq=62500000",
         }
     }
 }

@@ -3,11 +3,12 @@
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::guests::{SILENCE, is_log, same, transcript, waits};
 use stasis_qemu_tests::lab::Lab;
+use std::path::Path;
 use std::time::Duration;
 use xtask::qemu::Machine;
 
 /// Returns the byte that `handler` gets where it waits for one.
-fn answer(line: &str) -> Option<Vec<u8>> {
+pub fn answer(line: &str) -> Option<Vec<u8>> {
     waits(line).then(|| b"x".to_vec())
 }
 
@@ -78,6 +79,36 @@ pub fn a_guest_is_taken_back_out_of_a_handler(lab: &Lab) -> Result<()> {
     stasis.qemu.console.send(b"x")?;
     lines.extend(transcript(&mut stasis.qemu.console, answer)?);
     same(&undisturbed(lab)?, &lines)
+}
+
+/// What `handler` prints, with a checkpoint of each of its points.
+pub struct Stored {
+    /// All that it prints.
+    pub lines: Vec<String>,
+    /// Of each point, the number of lines up to it, and that of its checkpoint.
+    pub points: Vec<(usize, u64)>,
+}
+
+/// Runs `handler` in Stasis from one of its points to the next, and stores it at each of them on `disk`.
+pub fn stored_at_each_point(lab: &Lab, disk: &Path) -> Result<Stored> {
+    let mut stasis = lab.machine().guest("handler")?.disk(disk).boot()?;
+    let (mut lines, mut points) = (Vec::new(), Vec::new());
+    loop {
+        stasis.attach("handler")?;
+        if !points.is_empty() {
+            stasis.qemu.console.send(b"x")?;
+        }
+        lines.extend(transcript_to_a_point(&mut stasis.qemu.console)?);
+        if lines.last().is_some_and(|line| line == "done") {
+            break;
+        }
+        stasis.detach()?;
+        let number = stasis.checkpoint("handler", &format!("point-{}", points.len()))?;
+        points.push((lines.len(), number));
+    }
+    stasis.kill()?;
+    ensure!(points.len() >= 15, "only {} points", points.len());
+    Ok(Stored { lines, points })
 }
 
 pub fn transcript_to_a_point(console: &mut xtask::console::Console) -> Result<Vec<String>> {

@@ -49,6 +49,7 @@ mod same_machine;
 mod sched;
 mod sd;
 mod sets;
+mod sgis;
 mod shared;
 mod since;
 mod smp;
@@ -402,26 +403,32 @@ fn main() -> ExitCode {
             a_counter_goes_on_in_qemu_with_an_older_kvm_and_comes_back,
             a_counter_that_began_in_qemu_with_kvm_goes_on_in_stasis,
             linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back,
+            two_vcpus_amid_their_sgis_go_on_in_qemu_with_kvm_and_come_back,
             a_guest_that_is_told_of_stolen_time_is_refused;
         travel_around_long:
             a_counter_goes_around_both_ways,
             linux_with_two_vcpus_goes_around,
-            linux_with_two_vcpus_goes_around_the_other_way;
+            linux_with_two_vcpus_goes_around_the_other_way,
+            two_vcpus_amid_their_sgis_go_around,
+            two_vcpus_amid_their_sgis_go_around_the_other_way,
+            two_vcpus_amid_their_sgis_go_by_the_other_four_directions;
         travel_disks_long:
             linux_with_a_disk_and_a_card_goes_on_in_qemu_and_comes_back,
             linux_that_writes_goes_on_in_qemu_and_comes_back,
-            linux_with_a_disk_goes_on_on_a_kvm_and_comes_back;
+            linux_with_a_disk_goes_on_on_a_kvm_and_comes_back,
+            linux_with_a_disk_and_a_card_goes_on_in_qemu_with_kvm_and_comes_back;
         travel_kvm:
             a_counter_goes_on_on_a_kvm_and_comes_back,
             linux_goes_on_on_a_kvm_and_comes_back;
         travel_kvm_long:
             a_counter_goes_from_kvm_to_kvm,
             linux_goes_on_with_vhe,
-            sgis_in_the_midst_are_all_taken,
-            handlers_go_on_but_for_what_is_told;
+            linux_goes_on_with_vhe_on_an_older_kernel,
+            no_time_passes_for_a_guest_while_its_checkpoint_is_written,
+            sgis_in_the_midst_are_all_taken;
         travel_qemu_long:
             every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis,
-            two_vcpus_amid_their_sgis_go_on_in_qemu_and_in_stasis,
+            two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end,
             a_counter_goes_from_raspi4_to_qemu_and_back,
             linux_with_two_vcpus_goes_on_in_qemu_and_comes_back,
             linux_with_two_vcpus_goes_from_raspi4_to_qemu_and_back,

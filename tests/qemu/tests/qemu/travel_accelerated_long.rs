@@ -14,24 +14,35 @@ use stasis_qemu_tests::tamper;
 use xtask::initramfs::Loop;
 use xtask::workspace::{read, write};
 
-use crate::linux;
 use crate::resume::{follows, watch};
 use crate::travel_qemu::{arrive, refused, run, tool, word};
 use crate::travel_qemu_long::linux_in_stasis;
+use crate::{linux, sgis};
 
 /// The frequency of the counter of QEMU's CPUs, in Hz.
 const FREQUENCY: &str = "62500000";
 
 /// A checkpoint on its way to a QEMU with KVM.
-struct Going<'l> {
-    lab: &'l Lab,
-    disk: PathBuf,
-    number: u64,
+pub struct Going<'l> {
+    pub lab: &'l Lab,
+    /// The disk with the checkpoint, and its number there.
+    pub disk: PathBuf,
+    pub number: u64,
 }
+
+/// Where the stream is in the Linux around QEMU. The image of a disk is beside it.
+const THERE: &str = "/tmp/there.qemu";
+/// What the name of the image of the disk `root` has behind that of the stream.
+const IMAGE: &str = ".root.img";
 
 impl Going<'_> {
     fn stream(&self) -> PathBuf {
         self.lab.path("there.qemu")
+    }
+
+    /// Returns the image of the disk `root`, beside the stream.
+    pub fn image(&self) -> PathBuf {
+        self.lab.path(&format!("there.qemu{IMAGE}"))
     }
 
     fn base(&self) -> PathBuf {
@@ -39,7 +50,7 @@ impl Going<'_> {
     }
 
     /// Makes a base by the command that is told where there is no KVM, and starts QEMU by the command that is printed then.
-    fn go(&self, there: &mut Accelerated) -> Result<()> {
+    pub fn go(&self, there: &mut Accelerated) -> Result<()> {
         let (stream, base) = (self.stream(), self.base());
         let (number, disk) = (self.number.to_string(), word(&self.disk)?);
         let words = ["convert", "qemu", disk, &number, "--backend", "kvm", "--out", word(&stream)?];
@@ -53,23 +64,39 @@ impl Going<'_> {
         ensure!(output.status.success(), "{printed}");
         let command = printed.lines().find(|line| line.contains("-incoming"));
         let command = command.context("it prints no command")?.trim();
-        there.put(&read(&stream)?, "/tmp/there.qemu")?;
-        there.start(&command.replace(word(&stream)?, "/tmp/there.qemu"))
+        there.put(&read(&stream)?, THERE)?;
+        if self.image().exists() {
+            there.put(&read(&self.image())?, &format!("{THERE}{IMAGE}"))?;
+        }
+        there.start(&command.replace(word(&stream)?, THERE))
+    }
+
+    /// Ends the QEMU with KVM, and makes the checkpoint `back.stasis` of its guest, which has a disk and a card.
+    pub fn come_back_with_disk_and_card(&self, there: &mut Accelerated, name: &str) -> Result<()> {
+        let stream = there.leave()?;
+        write(&self.image(), &there.get(&format!("{THERE}{IMAGE}"))?)?;
+        let disk = format!("root={}", word(&self.image())?);
+        back(
+            self.lab,
+            &stream,
+            &self.base(),
+            &["--name", name, "--disk", &disk, "--network", "lan"],
+        )
     }
 
     /// Ends the QEMU with KVM, and returns the number of its guest's checkpoint on the disk.
     fn come_back(&self, there: &mut Accelerated, name: &str) -> Result<u64> {
-        back(self.lab, &there.leave()?, &self.base(), name)?;
+        back(self.lab, &there.leave()?, &self.base(), &["--name", name])?;
         tamper::put(&self.disk, "travelled", &read(&self.lab.path("back.stasis"))?)
     }
 }
 
-/// Makes the checkpoint `back.stasis` of a stream.
-fn back(lab: &Lab, stream: &[u8], base: &Path, name: &str) -> Result<()> {
+/// Makes the checkpoint `back.stasis` of a stream. `more` says what no stream does.
+fn back(lab: &Lab, stream: &[u8], base: &Path, more: &[&str]) -> Result<()> {
     let (path, file) = (lab.path("back.qemu"), lab.path("back.stasis"));
     write(&path, stream)?;
-    let words = ["convert", "from-qemu", word(&path)?, "--base", word(base)?, "--name", name];
-    let words = [&words[..], &["--out", word(&file)?]].concat();
+    let words = ["convert", "from-qemu", word(&path)?, "--base", word(base)?];
+    let words = [&words[..], more, &["--out", word(&file)?]].concat();
     let crossed = refused(&words)?;
     ensure!(crossed.contains("was run by a KVM; say --backend kvm"), "{crossed}");
     let words = [&words[..], &["--backend", "kvm"]].concat();
@@ -141,7 +168,7 @@ pub fn a_counter_that_began_in_qemu_with_kvm_goes_on_in_stasis(lab: &Lab) -> Res
     let begun = begin(&mut there, lab, &mut model, CPU)?;
     drop(there);
     write(&base, &begun.base)?;
-    back(lab, &begun.stream, &base, "counter")?;
+    back(lab, &begun.stream, &base, &["--name", "counter"])?;
     let number = tamper::put(&disk, "travelled", &read(&lab.path("back.stasis"))?)?;
     let mut stasis = arrive(lab, &disk, number)?;
     stasis.attach("counter")?;
@@ -165,6 +192,27 @@ pub fn linux_with_two_vcpus_goes_on_in_qemu_with_kvm_and_comes_back(lab: &Lab) -
     let number = going.come_back(&mut there, "linux")?;
     drop(there);
     linux_in_stasis(lab, &going.disk, number, &mut hashes, last)?.kill()
+}
+
+pub fn two_vcpus_amid_their_sgis_go_on_in_qemu_with_kvm_and_come_back(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = sgis::machine(lab)?.disk(&disk).boot()?;
+    stasis.attach("ipi")?;
+    let taken = sgis::some(&mut stasis.qemu.console, 0, 1)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("ipi", "amid-sgis")?;
+    stasis.kill()?;
+
+    let going = Going { lab, disk, number };
+    let mut there = Accelerated::boot(lab, Host::Backports)?;
+    going.go(&mut there)?;
+    sgis::some(there.console(), taken, 2)?;
+    let number = going.come_back(&mut there, "ipi")?;
+    drop(there);
+    let mut stasis = arrive(lab, &going.disk, number)?;
+    stasis.attach("ipi")?;
+    sgis::all_are_taken(&mut stasis.qemu.console)?;
+    stasis.kill()
 }
 
 pub fn a_guest_that_is_told_of_stolen_time_is_refused(lab: &Lab) -> Result<()> {

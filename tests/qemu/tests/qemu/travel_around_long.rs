@@ -11,8 +11,8 @@ use stasis_qemu_tests::tamper;
 use xtask::initramfs::Loop;
 
 use crate::resume::{follows, watch};
-use crate::travel_qemu::{to_plain, to_stasis};
-use crate::{board, linux};
+use crate::travel_qemu::{arrive, to_plain, to_stasis};
+use crate::{board, linux, sgis};
 
 /// A guest on its way, and what it has printed.
 enum Traveller {
@@ -20,6 +20,8 @@ enum Traveller {
     Counter(Model, Ticks),
     /// A Linux with two vCPUs, and the last step of its loop.
     Linux(Loop, u64),
+    /// `ipi`, whose two vCPUs send each other SGIs, and how many were taken by its last sign of life.
+    Sgis(u64),
 }
 
 /// A system that runs guests.
@@ -36,6 +38,7 @@ impl Traveller {
         match self {
             Self::Counter(..) => "counter",
             Self::Linux(..) => "linux",
+            Self::Sgis(_) => "ipi",
         }
     }
 
@@ -52,6 +55,11 @@ impl Traveller {
                 *last = linux::watch(stasis, hashes, *last, 5)?;
                 linux::dmesg_is_silent(stasis)?;
                 *last = linux::watch(stasis, hashes, *last, 2)?;
+                stasis.detach()?;
+            }
+            Self::Sgis(taken) => {
+                stasis.attach("ipi")?;
+                *taken = sgis::some(&mut stasis.qemu.console, *taken, 1)?;
                 stasis.detach()?;
             }
         }
@@ -71,16 +79,14 @@ impl Traveller {
                 linux::dmesg_is_silent(there)?;
                 *last = linux::watch(there, hashes, *last, 2)?;
             }
+            Self::Sgis(taken) => *taken = sgis::some(there.console(), *taken, 1)?,
         }
         Ok(())
     }
 
     /// Runs the guest of a checkpoint on a system, and returns a checkpoint that was made there.
     fn visit(&mut self, lab: &Lab, system: System, bytes: &[u8]) -> Result<Vec<u8>> {
-        for old in ["disk.img", "card.img"] {
-            // The first time there is none.
-            let _ = std::fs::remove_file(lab.path(old));
-        }
+        without_disks(lab);
         match system {
             System::Virt => self.in_stasis(lab.machine().cpus(3), bytes, &lab.disk()?),
             System::Raspi4 => self.in_stasis(board::machine(lab)?, bytes, &board::card(lab)?),
@@ -90,6 +96,7 @@ impl Traveller {
                 let (cpus, memory) = match self {
                     Self::Counter(..) => (1, "32M"),
                     Self::Linux(..) => (2, "256M"),
+                    Self::Sgis(_) => (2, "32M"),
                 };
                 let mut plain = to_plain(lab, &disk, number, cpus, memory)?;
                 self.look(&mut plain)?;
@@ -120,12 +127,20 @@ impl Traveller {
         tamper::get(disk, number)
     }
 
-    /// Takes the guest from one system to the next.
-    fn go(&mut self, lab: &Lab, mut bytes: Vec<u8>, way: &[System]) -> Result<()> {
+    /// Takes the guest from one system to the next, and returns the checkpoint that was made at the last one.
+    fn go(&mut self, lab: &Lab, mut bytes: Vec<u8>, way: &[System]) -> Result<Vec<u8>> {
         for system in way {
             bytes = self.visit(lab, *system, &bytes).with_context(|| format!("at {system:?}"))?;
         }
-        Ok(())
+        Ok(bytes)
+    }
+}
+
+/// Removes the disks of the systems before.
+fn without_disks(lab: &Lab) {
+    for old in ["disk.img", "card.img"] {
+        // The first time there is none.
+        let _ = std::fs::remove_file(lab.path(old));
     }
 }
 
@@ -135,8 +150,7 @@ const THE_OTHER_WAY: [System; 4] = [System::Qemu, System::Kvm, System::Raspi4, S
 
 pub fn a_counter_goes_around_both_ways(lab: &Lab) -> Result<()> {
     for way in [AROUND, THE_OTHER_WAY] {
-        // Of the way before.
-        let _ = std::fs::remove_file(lab.path("disk.img"));
+        without_disks(lab);
         let (disk, mut model) = (lab.disk()?, Model::new());
         let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
         let first = watch(&mut stasis, &mut model, 5)?;
@@ -147,12 +161,44 @@ pub fn a_counter_goes_around_both_ways(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Takes two vCPUs amid their SGIs along a way, and then lets them come to their end in Stasis.
+fn sgis_go(lab: &Lab, way: &[System]) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = sgis::machine(lab)?.disk(&disk).boot()?;
+    stasis.attach("ipi")?;
+    let taken = sgis::some(&mut stasis.qemu.console, 0, 1)?;
+    stasis.detach()?;
+    let number = stasis.checkpoint("ipi", "goes")?;
+    stasis.kill()?;
+    let bytes = Traveller::Sgis(taken).go(lab, tamper::get(&disk, number)?, way)?;
+    without_disks(lab);
+    let disk = lab.disk()?;
+    let number = tamper::put(&disk, "travelled", &bytes)?;
+    let mut stasis = arrive(lab, &disk, number)?;
+    stasis.attach("ipi")?;
+    sgis::all_are_taken(&mut stasis.qemu.console)?;
+    stasis.kill()
+}
+
+pub fn two_vcpus_amid_their_sgis_go_around(lab: &Lab) -> Result<()> {
+    sgis_go(lab, &AROUND)
+}
+
+pub fn two_vcpus_amid_their_sgis_go_around_the_other_way(lab: &Lab) -> Result<()> {
+    sgis_go(lab, &THE_OTHER_WAY)
+}
+
+pub fn two_vcpus_amid_their_sgis_go_by_the_other_four_directions(lab: &Lab) -> Result<()> {
+    use System::{Kvm, Qemu, Raspi4, Virt};
+    sgis_go(lab, &[Kvm, Virt, Raspi4, Qemu, Raspi4])
+}
+
 /// Takes a Linux around.
 fn linux_goes(lab: &Lab, way: &[System]) -> Result<()> {
     let (disk, mut hashes) = (lab.disk()?, Loop::new());
     let setup = linux::machine(lab, 2)?.cpus(3).disk(&disk);
     let (number, last) = linux::store_in_its_loop(setup, &mut hashes, 5, "goes")?;
-    Traveller::Linux(hashes, last).go(lab, tamper::get(&disk, number)?, way)
+    Traveller::Linux(hashes, last).go(lab, tamper::get(&disk, number)?, way).map(drop)
 }
 
 pub fn linux_with_two_vcpus_goes_around(lab: &Lab) -> Result<()> {

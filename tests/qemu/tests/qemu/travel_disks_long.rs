@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use stasis_qemu_tests::accelerated::Accelerated;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::nested::{Host, Image, Nested};
 use stasis_qemu_tests::plain::Plain;
@@ -15,6 +16,7 @@ use xtask::qemu::Machine;
 use xtask::workspace::{read, write};
 
 use crate::linux::{look_at_dmesg, shell};
+use crate::travel_accelerated_long::Going;
 use crate::travel_qemu::{CPU, arrive, tool, word};
 use crate::volumes::{self, log_in};
 
@@ -143,6 +145,28 @@ pub fn linux_with_a_disk_goes_on_on_a_kvm_and_comes_back(lab: &Lab) -> Result<()
     drop(nested);
 
     let mut stasis = comes_back(lab, &disk, &file, number + 1, &changed)?;
+    look_at_dmesg(&mut stasis)?;
+    stasis.kill()
+}
+
+pub fn linux_with_a_disk_and_a_card_goes_on_in_qemu_with_kvm_and_comes_back(
+    lab: &Lab,
+) -> Result<()> {
+    let disk = lab.disk()?;
+    let (number, before) = stored(lab, &disk)?;
+
+    let going = Going { lab, disk, number };
+    let mut there = Accelerated::boot(lab, Host::Backports)?;
+    going.go(&mut there)?;
+    let changed = changed_there(&mut there, &before)?;
+    let ping = shell(&mut there, "ping -c 3 10.0.2.2")?;
+    ensure!(ping.iter().any(|line| line.contains(" 0% packet loss")), "{ping:?}");
+    look_at_dmesg(&mut there)?;
+    going.come_back_with_disk_and_card(&mut there, "linux")?;
+    drop(there);
+
+    let file = lab.path("back.stasis");
+    let mut stasis = comes_back(lab, &going.disk, &file, number + 1, &changed)?;
     look_at_dmesg(&mut stasis)?;
     stasis.kill()
 }

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::{same, ticks, transcript, waits};
+use stasis_qemu_tests::guests::ticks;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::nested::{Host, Nested};
-use stasis_qemu_tests::stasis::{Conversation, guest};
+use stasis_qemu_tests::stasis::Conversation;
 use stasis_qemu_tests::tamper;
 
-use crate::handlers::{transcript_to_a_point, undisturbed};
 use crate::resume::{follows, watch};
+use crate::sgis;
 use crate::travel_kvm::{back, linux_there_and_back};
 
-/// The longest silence of the guest with SGIs.
-const GAME_TIME: Duration = Duration::from_secs(300);
+/// The longest time until something is said.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 pub fn a_counter_goes_from_kvm_to_kvm(lab: &Lab) -> Result<()> {
     let (disk, mut model) = (lab.disk()?, Model::new());
@@ -40,74 +40,42 @@ pub fn linux_goes_on_with_vhe(lab: &Lab) -> Result<()> {
     linux_there_and_back(lab, Host::Vhe)
 }
 
+pub fn linux_goes_on_with_vhe_on_an_older_kernel(lab: &Lab) -> Result<()> {
+    linux_there_and_back(lab, Host::StableVhe)
+}
+
 pub fn sgis_in_the_midst_are_all_taken(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let mut config = guest("ipi", 32);
-    config.vcpus = 2;
-    let setup = lab.machine().cpus(3).disk(&disk).configured(config, Some(lab.guest("ipi")?));
-    let mut stasis = setup.boot()?;
+    let mut stasis = sgis::machine(lab)?.disk(&disk).boot()?;
     stasis.attach("ipi")?;
-    let find = "some SGIs to be taken";
-    stasis
-        .qemu
-        .console
-        .find_line(find, GAME_TIME, |line| line.ends_with(" taken").then_some(()))?;
+    sgis::some(&mut stasis.qemu.console, 0, 1)?;
     stasis.detach()?;
     let number = stasis.checkpoint("ipi", "in-the-midst")?;
     stasis.kill()?;
 
     let mut nested = Nested::boot(lab, Host::Backports, &[tamper::get(&disk, number)?])?;
     nested.run(0)?;
-    let sum = nested.console().find_line("the sum of the SGIs", GAME_TIME, |line| {
-        line.contains(" SGIs sent, ").then(|| line.to_owned())
-    })?;
-    ensure!(sum.contains("65536 SGIs sent, 65536 taken, 0 from somebody else"), "{sum}");
-    Ok(())
+    sgis::all_are_taken(nested.console())
 }
 
-/// Takes `handler` to a KVM and back at each of its points, without a step there: a KVM has its own limits on what is active, which docs/stasis-kvm.md tells.
-pub fn handlers_go_on_but_for_what_is_told(lab: &Lab) -> Result<()> {
-    let expected = undisturbed(lab)?;
-    let disk = lab.disk()?;
-    let mut stasis = lab.machine().guest("handler")?.disk(&disk).boot()?;
-    stasis.attach("handler")?;
-    let (mut points, mut seen) = (Vec::new(), 0);
-    loop {
-        let part = transcript_to_a_point(&mut stasis.qemu.console)?;
-        seen += part.len();
-        if !part.last().is_some_and(|line| waits(line)) {
-            break;
-        }
-        stasis.detach()?;
-        let number = stasis.checkpoint("handler", &format!("point-{}", points.len()))?;
-        points.push((seen, number));
-        stasis.attach("handler")?;
-        stasis.qemu.console.send(b"x")?;
-    }
+/// Makes the file `/tmp/slow`, which can be opened at once the first time, and later only after a minute.
+const SLOW: &str = "mkfifo /tmp/slow; { (cat /tmp/slow; sleep 60; cat /tmp/slow) > /dev/null & }";
+
+/// Has a checkpoint written to a file that takes long, and then can't be one. `counter` would complain of a tick that is late.
+pub fn no_time_passes_for_a_guest_while_its_checkpoint_is_written(lab: &Lab) -> Result<()> {
+    let (disk, mut model) = (lab.disk()?, Model::new());
+    let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;
+    let before = watch(&mut stasis, &mut model, 3)?;
+    let number = stasis.checkpoint("counter", "stasis")?;
     stasis.kill()?;
-    ensure!(points.len() >= 15, "only {} points", points.len());
 
-    let brought: Result<Vec<_>> =
-        points.iter().map(|(_, number)| tamper::get(&disk, *number)).collect();
-    let mut nested = Nested::boot(lab, Host::Backports, &brought?)?;
-    let mut stored = Vec::new();
-    for n in 0..points.len() {
-        nested.run(n)?;
-        let bytes = nested.leave(n).with_context(|| format!("at point {n}"))?;
-        stored.push(tamper::put(&disk, &format!("back-{n}"), &bytes)?);
-    }
-    drop(nested);
-
-    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
-    for ((seen, _), number) in points.iter().zip(stored) {
-        stasis.resume(number)?;
-        stasis.attach("handler")?;
-        stasis.qemu.console.skip();
-        stasis.qemu.console.send(b"x")?;
-        let answer = |line: &str| waits(line).then(|| b"x".to_vec());
-        let found = transcript(&mut stasis.qemu.console, answer)?;
-        same(&expected[*seen..], &found).with_context(|| format!("from line {seen} on"))?;
-        stasis.detach()?;
-    }
-    stasis.quit()
+    let mut nested = Nested::boot(lab, Host::Backports, &[tamper::get(&disk, number)?])?;
+    nested.bring(0)?;
+    nested.shell(SLOW)?;
+    nested.start("/tmp/slow")?;
+    nested.console().send(b"\x01s")?;
+    nested.console().wait_for("[no checkpoint: ", PATIENCE)?;
+    nested.console().wait_for("the guest goes on]", PATIENCE)?;
+    follows(&before, &ticks(nested.console(), &mut model, 10)?)?;
+    nested.end()
 }

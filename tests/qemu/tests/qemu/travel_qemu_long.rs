@@ -6,49 +6,26 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::workload::Model;
-use stasis_qemu_tests::guests::{SILENCE, same, ticks, transcript, waits};
+use stasis_qemu_tests::guests::{same, ticks, transcript};
 use stasis_qemu_tests::lab::{Built, Lab};
-use stasis_qemu_tests::stasis::{Conversation, Stasis, guest};
-use xtask::console::Console;
+use stasis_qemu_tests::stasis::{Conversation, Stasis};
 use xtask::initramfs::{self, Loop};
 use xtask::qemu::Machine;
 use xtask::setup;
 use xtask::workspace::write;
 
-use crate::travel_qemu::{CPU, LIFE_TIME, arrive, to_plain, to_stasis};
-use crate::{board, handlers, linux, resume};
+use crate::handlers::{Stored, answer};
+use crate::travel_qemu::{CPU, arrive, to_plain, to_stasis};
+use crate::{board, handlers, linux, resume, sgis};
 
-/// SGIs that the two CPUs of `ipi` send each other.
-const SGIS: &str = "asleep: 65536 SGIs sent, 65536 taken, 0 from somebody else";
 /// The longest time that a Linux runs without Stasis.
 const LINUX_TIME: Duration = Duration::from_secs(900);
 
-/// Returns the byte that `handler` gets where it waits for one.
-fn answer(line: &str) -> Option<Vec<u8>> {
-    waits(line).then(|| b"x".to_vec())
-}
-
 pub fn every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let mut stasis = lab.machine().guest("handler")?.disk(&disk).boot()?;
-    let (mut lines, mut points) = (Vec::new(), Vec::new());
-    loop {
-        stasis.attach("handler")?;
-        if !points.is_empty() {
-            stasis.qemu.console.send(b"x")?;
-        }
-        lines.extend(handlers::transcript_to_a_point(&mut stasis.qemu.console)?);
-        if lines.last().is_some_and(|line| line == "done") {
-            break;
-        }
-        stasis.detach()?;
-        let number = stasis.checkpoint("handler", &format!("point-{}", points.len()))?;
-        points.push((number, lines.len()));
-    }
-    stasis.kill()?;
-    ensure!(points.len() >= 15, "only {} points", points.len());
+    let Stored { lines, points } = handlers::stored_at_each_point(lab, &disk)?;
     let mut compared = 0;
-    for (number, printed) in points {
+    for (printed, number) in points {
         let mut plain = to_plain(lab, &disk, number, 1, "32M")?;
         plain.console().send(b"x")?;
         let found = transcript(plain.console(), answer).with_context(|| format!("{number}"))?;
@@ -60,47 +37,16 @@ pub fn every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis(lab: &Lab)
     Ok(())
 }
 
-/// Waits until the CPUs of `ipi` have sent each other so many SGIs more.
-fn some_sgis(console: &mut Console, signs: usize) -> Result<()> {
-    for _ in 0..signs {
-        console
-            .find_line("a sign of life", SILENCE, |line| line.ends_with(" taken").then_some(()))?;
-    }
-    Ok(())
-}
-
-/// Returns the line that says how many SGIs were sent and taken.
-fn sum_of_sgis(console: &mut Console) -> Result<String> {
-    let find = |line: &str| line.starts_with("asleep: ").then(|| line.to_owned());
-    Ok(console.find_line("the sum of the SGIs", LIFE_TIME, find)?)
-}
-
-pub fn two_vcpus_amid_their_sgis_go_on_in_qemu_and_in_stasis(lab: &Lab) -> Result<()> {
+pub fn two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let mut config = guest("ipi", 32);
-    config.vcpus = 2;
-    let machine = lab.machine().cpus(3).configured(config, Some(lab.guest("ipi")?));
-    let mut stasis = machine.disk(&disk).boot()?;
+    let mut stasis = sgis::machine(lab)?.disk(&disk).boot()?;
     stasis.attach("ipi")?;
-    some_sgis(&mut stasis.qemu.console, 3)?;
+    sgis::some(&mut stasis.qemu.console, 0, 3)?;
     stasis.detach()?;
     let number = stasis.checkpoint("ipi", "amid-sgis")?;
     stasis.kill()?;
-
     let mut plain = to_plain(lab, &disk, number, 2, "32M")?;
-    some_sgis(plain.console(), 5)?;
-    let back = to_stasis(lab, plain, "ipi", &disk)?;
-    let mut stasis = arrive(lab, &disk, back)?;
-    stasis.attach("ipi")?;
-    let sum = sum_of_sgis(&mut stasis.qemu.console)?;
-    ensure!(sum == SGIS, "after QEMU and Stasis: {sum}");
-    stasis.kill()?;
-
-    // And to the end in QEMU.
-    let mut plain = to_plain(lab, &disk, number, 2, "32M")?;
-    let sum = sum_of_sgis(plain.console())?;
-    ensure!(sum == SGIS, "in QEMU: {sum}");
-    Ok(())
+    sgis::all_are_taken(plain.console())
 }
 
 pub fn a_counter_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
