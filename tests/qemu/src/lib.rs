@@ -6,11 +6,13 @@
 //! - [`process`]: a program beside the machine, which ends with its test.
 //! - [`outer`]: a Linux with a KVM; [`nested`]: with `stasis-kvm` in it, [`accelerated`]: with another QEMU in it.
 //! - [`guests`]: what the guests print, and whether it is right.
+//! - [`differences`]: in what two transcripts of guest `handler` differ, and what a document says of that.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
 
 pub mod accelerated;
 pub mod beats;
+pub mod differences;
 pub mod guests;
 pub mod lab;
 pub mod nested;

@@ -112,6 +112,11 @@ impl Nested {
     /// Ends the guest, without a checkpoint.
     pub fn end(&mut self) -> Result<()> {
         self.console().send(b"\x01x")?;
+        self.ended()
+    }
+
+    /// Waits until the guest has ended: by itself, it has switched its machine off.
+    pub fn ended(&mut self) -> Result<()> {
         self.console().wait_for("ended with 0", WORK_TIME)?;
         self.console().wait_for(initramfs::OUTER_PROMPT, WORK_TIME)?;
         Ok(())

@@ -61,6 +61,7 @@ mod times;
 mod travel_accelerated_long;
 mod travel_around_long;
 mod travel_disks_long;
+mod travel_handler_long;
 mod travel_kvm;
 mod travel_kvm_long;
 mod travel_qemu;
@@ -426,6 +427,9 @@ fn main() -> ExitCode {
             linux_goes_on_with_vhe_on_an_older_kernel,
             no_time_passes_for_a_guest_while_its_checkpoint_is_written,
             sgis_in_the_midst_are_all_taken;
+        travel_handler_long:
+            every_point_of_handler_comes_back_from_a_kvm_as_it_went,
+            every_point_of_handler_prints_on_a_kvm_what_is_told;
         travel_qemu_long:
             every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis,
             two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end,
