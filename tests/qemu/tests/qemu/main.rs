@@ -64,6 +64,7 @@ mod travel_disks_long;
 mod travel_handler_long;
 mod travel_kvm;
 mod travel_kvm_long;
+mod travel_kvm_refused_long;
 mod travel_qemu;
 mod travel_qemu_long;
 mod travel_streams;
@@ -430,6 +431,10 @@ fn main() -> ExitCode {
         travel_handler_long:
             every_point_of_handler_comes_back_from_a_kvm_as_it_went,
             every_point_of_handler_prints_on_a_kvm_what_is_told;
+        travel_kvm_refused_long:
+            what_can_not_run_is_refused_in_one_line,
+            a_physical_timer_that_is_on_is_refused_by_an_older_kvm,
+            a_guest_goes_on_after_a_full_disk_and_a_mistyped_key;
         travel_qemu_long:
             every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis,
             two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end,
