@@ -1,7 +1,7 @@
 //! What reaches a guest from outside: physical interrupts, typed bytes, rung bells.
 
 use super::host::RunningOn;
-use super::{Domain, VcpuPlace};
+use super::{Domain, Resident, VcpuPlace};
 use crate::interrupts::Taken;
 use crate::{clock, gic};
 use stasis_guest::{Guest, Vcpu};
@@ -53,15 +53,18 @@ impl Domain {
     }
 
     /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Notes in `host` that its
-    /// virtio devices have something to do. Returns the vCPUs to kick. The
+    /// virtio devices have something to do, unless they can't do it now: the guest is told when they can. Without that, a vCPU whose UART has no room for all that was
+    /// typed, which is news for as long, would look at the devices again and again, and never enter its guest. Returns the vCPUs to kick. The
     /// caller holds the lock of what the vCPUs share.
-    pub(super) fn pass_news(&self, guest: &mut Guest, host: &mut RunningOn) -> VcpuMask {
+    pub(super) fn pass_news(&self, resident: &mut Resident, host: &mut RunningOn) -> VcpuMask {
         let is_news = self.news.is_there();
         self.news.take();
         if is_news {
-            self.pass_typed(guest);
+            self.pass_typed(&mut resident.guest);
         }
-        if is_news && guest.has_work() {
+        let has_work = is_news && resident.guest.has_work() && resident.is_served();
+        let guest = &mut resident.guest;
+        if has_work {
             match host.may_serve() {
                 true => host.errands.outbox.has_work = true,
                 false => self.news.keep(),

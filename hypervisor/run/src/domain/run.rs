@@ -134,11 +134,11 @@ impl Domain {
     ) -> Locked<'a> {
         let (index, hold) = (host.index, &host.place.hold);
         loop {
-            let guest = &mut resident.guest;
             if self.news.is_there() {
-                let kick = self.pass_news(guest, host);
+                let kick = self.pass_news(&mut resident, host);
                 host.errands.outbox.kick(kick);
             }
+            let guest = &mut resident.guest;
             self.receive(index, guest);
             host.follow(guest);
             if vcpu.deadline_changed {

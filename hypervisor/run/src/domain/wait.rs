@@ -21,16 +21,16 @@ impl Domain {
         host: &mut RunningOn<'a>,
     ) -> (Result<(), Leaves>, Locked<'a>) {
         let (index, place) = (host.index, host.place);
-        let guest = &mut resident.guest;
         // Devices may be served again, or requests that were left would wait for as long as the vCPU sleeps: the interrupt that makes it come back
         // for them may come later than the guest's WFI.
         host.note_exit();
-        let kick = self.pass_news(guest, host);
+        let kick = self.pass_news(&mut resident, host);
         host.errands.outbox.kick(kick);
         if host.errands.outbox.has_work {
             // The vCPU's devices are served before it enters, and it may wait afterwards.
             return (Ok(()), resident);
         }
+        let guest = &mut resident.guest;
         host.errands.outbox.kick(guest.vgic.sync(index, &mut host.gic).kick);
         let virtual_timer =
             Timer { ctl: host.loaded.cntv_ctl_el0(), cval: host.loaded.cntv_cval_el0() };
