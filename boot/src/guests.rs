@@ -98,7 +98,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let granted = devices::give(config)?;
     let config = &disks::provide(work, boot, config, None)?;
     let task = &mut *work.task;
-    let mut ram = take_ram(config, task)?;
+    let mut ram = take_ram(config, boot.configuration.has_window(&config.name), task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
@@ -108,14 +108,16 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     add(task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
 }
 
-/// Takes RAM for a guest, which is all zeros. It is cleared as it is touched, unless devices may touch it.
-fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
+/// Takes RAM for a guest, which is all zeros. It is cleared as the guest touches it, unless others touch it, too, or its core's time is planned.
+fn take_ram(config: &GuestConfig, has_window: bool, task: &mut Task) -> Result<Ram, NoRam> {
     let pause = &mut || chores::yield_now(task);
     let lowest = config.memory_map.lowest();
-    match (config.overcommit, config.dma_trusted) {
-        (true, _) => Ram::overcommitted(config.memory, pause),
-        (false, true) => Ram::take(lowest, config.memory, pause),
-        (false, false) => Ram::take_stale(lowest, config.memory),
+    if config.overcommit {
+        Ram::overcommitted(config.memory, pause)
+    } else if config.dma_trusted || config.has_virtio() || has_window {
+        Ram::take(lowest, config.memory, pause)
+    } else {
+        Ram::take_stale(lowest, config.memory)
     }
 }
 
@@ -162,7 +164,8 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let config = &disks::provide(work, boot, config, Some(&domain.name))?;
     let task = &mut *work.task;
     // What it shares must stay as it is.
-    let fresh = domain.shares_ram().then(|| take_ram(config, task)).transpose()?;
+    let has_window = boot.configuration.has_window(&config.name);
+    let fresh = domain.shares_ram().then(|| take_ram(config, has_window, task)).transpose()?;
     let mut parked = domain.park();
     let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
     check_restart(config, domain.cores().count(), there)?;

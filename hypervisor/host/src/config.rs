@@ -177,6 +177,11 @@ impl GuestConfig {
         }
     }
 
+    /// Returns whether the guest has a device that accesses its memory by itself.
+    pub fn has_virtio(&self) -> bool {
+        !self.disks.is_empty() || !self.networks.is_empty() || self.entropy || self.terminal
+    }
+
     /// Returns the core of a vCPU: the list of them begins again where it ends. None if no core is named.
     pub fn core_of(&self, vcpu: usize) -> Option<u32> {
         self.cores.get(vcpu.checked_rem(self.cores.len())?).copied()

@@ -126,6 +126,9 @@ impl Parked<'_> {
     /// [`NoRam`] if there is no memory for notes.
     pub fn share_ram(&mut self, task: &mut Task) -> Result<Ram, NoRam> {
         let number = self.domain.number;
+        while self.resident.clear_next() {
+            task.yield_now();
+        }
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else {
             return Err(NoRam::Unknown);
         };
