@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, channel, duties, loading, registry, smp, typed};
+use crate::{care, channel, chores, clearing, duties, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -97,7 +97,7 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
             return true;
         }
         channel::meanwhile(work.task);
-        if typed::undisturbed(|| care::serve(work)) || loading::serve(work) {
+        if typed::undisturbed(|| care::serve(work)) || chores::load(work) || clearing::serve() {
             continue;
         }
         let due = duties::next_due(work).map_or(counter, |due| due.min(counter));
