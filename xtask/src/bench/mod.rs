@@ -2,12 +2,13 @@
 //!
 //! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
 //! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what they pay for them, [`idle`] what a Linux with nothing to do pays, and [`image`] the
-//! bytes of the image. [`linux`] has Linux boot and its processes talk. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
+//! bytes of the image. [`linux`] has Linux boot and its processes talk. [`devices`] has guests use their disks and network cards. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
 //! all runs. [`profile`] shows where instructions are spent.
 //! `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
+mod devices;
 mod history;
 mod idle;
 pub mod image;
@@ -30,13 +31,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::build::Edition;
 use crate::workspace::{Workspace, read};
 use crate::{build, output, report, setup};
 use accesses::Accesses;
+use devices::Devices;
 use meter::{Meter, Results};
 use pages::{Page, Pages};
 use runs::{Run, Runs};
@@ -106,6 +108,15 @@ struct Numbers {
     lean: BTreeMap<String, u64>,
 }
 
+/// What of virtio devices is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Measure {
+    /// Instructions of Stasis for a request.
+    Instructions,
+    /// Time that Linux takes.
+    Time,
+}
+
 /// What the command takes.
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -130,7 +141,7 @@ pub struct Arguments {
     /// List the runs in a file, and compare the last one with the one before or with --with, and measure nothing
     #[arg(long, value_name = "FILE", group = "earlier", conflicts_with = "save")]
     runs: Option<PathBuf>,
-    /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch
+    /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch, "read-4k", "read-1m", "write-4k", "write-1m" and "frame-1500" are requests of virtio devices
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
     /// Measure what a page costs in a checkpoint and a resume, and nothing else
@@ -151,12 +162,16 @@ pub struct Arguments {
     /// Measure the time that periodic checkpoints leave to an idle Linux, and their bytes, and nothing else
     #[arg(long, exclusive = true)]
     idle: bool,
+    /// Measure what requests of guests' disks and frames of their network cards take, in instructions, in time beside plain QEMU, or in both, and nothing else
+    #[arg(long, value_name = "IN", num_args = 0..=1, exclusive = true)]
+    devices: Option<Option<Measure>>,
 }
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
-    let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, .. } = arguments;
+    let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, devices, .. } =
+        arguments;
     if let Some(file) = runs {
         return look_back(&file, with.as_deref(), plot.as_deref(), plot_history.as_deref());
     }
@@ -177,6 +192,9 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
             None => built.idle(workspace)?,
         };
         return report::print(|out| write!(out, "{text}"));
+    }
+    if let Some(measure) = devices {
+        return self::devices(workspace, measure);
     }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
@@ -293,12 +311,33 @@ impl Built {
     }
 }
 
+/// Measures virtio devices of guests, and prints the tables; both if none is asked for.
+fn devices(workspace: &Workspace, only: Option<Measure>) -> Result<()> {
+    let (_, built) = prepare(workspace)?;
+    if only != Some(Measure::Time) {
+        report::step("letting guests use their disks and network cards");
+        let elf = read(&built.elf)?;
+        let requests = Devices::new(&built.image, &elf, &built.guests)?.measure()?;
+        report::print(|out| write!(out, "{}", table::requests(&requests)))?;
+    }
+    if only != Some(Measure::Instructions) {
+        let times = devices::linux::measure(workspace, &built.image)?;
+        report::print(|out| write!(out, "{}", table::times(&times)))?;
+    }
+    Ok(())
+}
+
 fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     let (meter, built) = prepare(workspace)?;
     let svg = workspace.folder("stasis")?.join(format!("{operation}.svg"));
     report::step(format_args!("tracing {operation}"));
     if operation == switch::NAME {
         built.switches(workspace)?.profile()?.show(1, operation, &svg)?;
+    } else if devices::is_one(operation) {
+        let elf = read(&built.elf)?;
+        let devices = Devices::new(&built.image, &elf, &built.guests)?;
+        let (profile, count) = devices.profile(operation)?;
+        profile.show(count, operation, &svg)?;
     } else {
         profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;
     }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
+use std::time::Duration;
 
+use super::devices::Request;
+use super::devices::linux::{Row, Times};
 use super::idle::Idle;
 use super::linux::Linux;
 use super::pages::{self, Page};
@@ -166,6 +169,40 @@ pub fn idle(idle: &Idle) -> String {
     let share = format!("{}.{}", idle.share() / 10, idle.share() % 10);
     columns(&mut text, "the same, percent", [share]);
     columns(&mut text, "bytes of a checkpoint", [idle.median_bytes()]);
+    text
+}
+
+/// Returns the table of what requests of virtio devices take.
+pub fn requests(requests: &[Request]) -> String {
+    let mut text = String::from("\nInstructions of Stasis for a request of a virtio device\n\n");
+    columns(&mut text, "request", ["in all", "the copy", "beside it", "in copies"]);
+    for Request { name, all, copy } in requests {
+        let copies = match copy {
+            0 => String::new(),
+            _ => format!("{:.2}", *all as f64 / *copy as f64),
+        };
+        let copied = if *copy == 0 { String::new() } else { copy.to_string() };
+        columns(&mut text, name, [all.to_string(), copied, (all - copy).to_string(), copies]);
+    }
+    text
+}
+
+/// Returns the table of what takes Linux how long.
+pub fn times(times: &Times) -> String {
+    let mut text = String::from("\nMilliseconds that Linux takes, the least of several rounds\n\n");
+    columns(&mut text, "", ["plain QEMU", "Stasis", "times as long"]);
+    for Row { name, plain, stasis } in &times.rows {
+        let ratio = stasis.as_secs_f64() / plain.as_secs_f64();
+        let milliseconds = |time: &Duration| format!("{:.1}", time.as_secs_f64() * 1000.0);
+        columns(
+            &mut text,
+            name,
+            [milliseconds(plain), milliseconds(stasis), format!("{ratio:.2}")],
+        );
+    }
+    for line in &times.counts {
+        text += &format!("{line}\n");
+    }
     text
 }
 
