@@ -198,9 +198,9 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
 pub struct NewGuest {
     /// The guest.
     pub guest: Box<Guest>,
-    /// Its vCPUs.
+    /// The vCPUs of the guest, in the order of their indices.
     pub vcpus: Vec<Vcpu>,
-    /// Its RAM.
+    /// The RAM of the guest, with its image in it.
     pub ram: Ram,
     /// Devices of the machine for it.
     pub granted: Granted,

@@ -90,9 +90,9 @@ pub enum NotKept {
     TooSmall {
         /// The volume's name.
         volume: String,
-        /// Its bytes.
+        /// Bytes of the volume.
         length: u64,
-        /// The bytes of the guest's disk.
+        /// Bytes of the guest's disk.
         size: u64,
     },
 }

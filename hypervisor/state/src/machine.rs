@@ -171,7 +171,7 @@ impl Machine {
     ///
     /// If there are more than [`MAX_ENTRIES`].
     pub fn of(entries: &mut [Entry]) -> Self {
-        // They are few, and a slice's sorting is much code.
+        // The entries are few, and a slice's sorting is much code.
         for n in 1..entries.len() {
             let is_before = |at: &usize| entries[*at].order() > entries[n].order();
             let smaller = (0..n).rev().take_while(is_before).count();

@@ -60,7 +60,7 @@ pub struct Request {
     pub name: &'static str,
     /// Instructions of Stasis.
     pub all: u64,
-    /// Those of them that copy the data from the guest or to it.
+    /// Instructions of these that copy the data from the guest or to it.
     pub copy: u64,
 }
 

@@ -253,7 +253,7 @@ impl Machine {
         let mut output = Output::create(path)?;
         let written = capture.write(&mut Sink(&mut output), &mut |_, _| ());
         let stats = written.map_err(|error| match error {
-            // It has its reason behind it.
+            // The error has its reason behind it.
             SaveError::Sink(error) => error,
             other => anyhow::anyhow!("{other}"),
         })?;

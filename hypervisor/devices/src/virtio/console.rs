@@ -1,6 +1,6 @@
 //! The console device: a second terminal of a guest's, for programs. VIRTIO 1.2, 5.3.
 //!
-//! It has one port. What a guest writes is kept outside of it, whoever reads; nothing is held back for a reader, for a Linux spins until its text is
+//! The device has one port. What a guest writes is kept outside of it, whoever reads; nothing is held back for a reader, for a Linux spins until its text is
 //! taken. What is typed waits outside until the guest has a buffer for it.
 
 use stasis_state::virtio::{Virtio, device_id};

@@ -43,7 +43,7 @@ impl Scheduler {
         }
     }
 
-    /// Does as [`Self::wake`] says for a task that sleeps, at `now`. Not inlined: mostly a task is awake that is sent an interrupt.
+    /// Wakes a task that sleeps, at `now`, and returns what [`Self::wake`] does. Not inlined: mostly a task is awake that is sent an interrupt.
     #[inline(never)]
     fn wake_sleeping(&mut self, task: TaskId, now: u64) -> bool {
         self.charge(now);

@@ -1,6 +1,6 @@
 //! Looks whether all of its RAM is zeros, but for what its image and its device tree lie in.
 //!
-//! It looks at first, and with each `l` that is typed, and prints `blank <MiB>`, or how much is not. With an `f` it fills all of that, and prints `filled`.
+//! The guest looks at first, and with each `l` that is typed, and prints `blank <MiB>`, or how much is not. With an `f` it fills all of that, and prints `filled`.
 
 #![no_std]
 #![no_main]

@@ -62,7 +62,7 @@ fn a_buffer_that_waits_is_filled_when_something_is_typed() {
     driver.publish(0);
     driver.serve(None);
     assert_eq!((driver.used().0, driver.slots.has_work()), (0, false));
-    // It waits in the ring alone.
+    // The chain waits in the ring alone.
     driver.slots = Slots::restored(driver.slots.record().clone(), 0);
     driver.serve(None);
     driver.typed = vec![b'k'; 1000];
