@@ -40,7 +40,7 @@ const LEN: usize = 0x28;
 
 /// Words that are taken: four times a key of 32 bytes, for the first ones of a generator are the worst.
 pub const WORDS: usize = 32;
-/// Milliseconds within which a word must come.
+/// Milliseconds within which all words must come, also after resets.
 const LIMIT_MS: u64 = 1000;
 /// Times that the generator is reset when its own tests have failed.
 const RESETS: usize = 2;
@@ -50,9 +50,12 @@ const MOST_ALIKE: usize = 2;
 /// Why nothing of the generator's is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// No word has come.
-    #[error("it has given nothing for {LIMIT_MS} ms")]
-    Silent,
+    /// Fewer than [`WORDS`] words have come in time.
+    #[error("it has given {taken} of {WORDS} words in {LIMIT_MS} ms")]
+    Slow {
+        /// The number of words that have come since the last reset.
+        taken: usize,
+    },
     /// The generator's own tests have failed, also after resets.
     #[error("its own tests fail")]
     Failed,
@@ -73,18 +76,26 @@ impl Rng200 {
         Self { frame }
     }
 
-    /// Returns [`WORDS`] random words.
+    /// Returns [`WORDS`] random words. The generator is on or off afterwards as it was before.
     ///
     /// # Errors
     ///
     /// [`Unusable`].
-    pub fn words(&self, mut wait: impl Wait) -> Result<[u32; WORDS], Unusable> {
+    pub fn words(&self, wait: impl Wait) -> Result<[u32; WORDS], Unusable> {
+        let found = self.frame.at(CTRL).get();
         if self.frame.at(CTRL).read(CTRL::RBGEN) == 0 {
             self.frame.at(CTRL).modify(CTRL::RBGEN::Enable);
         }
-        let (mut words, mut resets) = ([0; WORDS], 0);
-        let mut taken = 0;
-        while taken < WORDS {
+        let words = self.take(wait).and_then(judge);
+        self.frame.at(CTRL).set(found);
+        words
+    }
+
+    /// Takes words until there are [`WORDS`] behind which the generator's tests have not failed.
+    fn take(&self, mut wait: impl Wait) -> Result<[u32; WORDS], Unusable> {
+        let (start, limit) = (wait.now(), LIMIT_MS * wait.frequency() / 1000);
+        let (mut words, mut taken, mut resets) = ([0; WORDS], 0, 0);
+        loop {
             let status = self.frame.at(INT_STATUS);
             let failed = INT_STATUS::MASTER_FAIL_LOCKOUT::SET + INT_STATUS::NIST_FAIL::SET;
             if status.any_matching_bits_set(failed) {
@@ -95,15 +106,17 @@ impl Rng200 {
                 (taken, resets) = (0, resets + 1);
                 self.reset();
             }
+            // The status was looked at behind the last word, too.
+            if taken == WORDS {
+                return Ok(words);
+            }
             let count = || self.frame.at(FIFO_COUNT).read(FIFO_COUNT::COUNT);
-            let came = wait.poll_ms(LIMIT_MS, || (count() > 0).then_some(()));
-            came.ok_or(Unusable::Silent)?;
+            let left = limit.saturating_sub(wait.now().wrapping_sub(start));
+            let came = wait.poll(left, || (count() > 0).then_some(()));
+            came.ok_or(Unusable::Slow { taken })?;
             words[taken] = self.frame.at(FIFO_DATA).get();
             taken += 1;
         }
-        let times = |word: &u32| words.iter().filter(|other| *other == word).count();
-        let stuck = words.iter().find(|word| times(word) > MOST_ALIKE);
-        stuck.map_or(Ok(words), |word| Err(Unusable::Stuck(*word)))
     }
 
     /// Resets the generator, as Linux does when its tests have failed.
@@ -115,6 +128,13 @@ impl Rng200 {
         }
         self.frame.at(CTRL).modify(CTRL::RBGEN::Enable);
     }
+}
+
+/// Returns the words, if none of them has come more often than chance has it.
+fn judge(words: [u32; WORDS]) -> Result<[u32; WORDS], Unusable> {
+    let times = |word: &u32| words.iter().filter(|other| *other == word).count();
+    let stuck = words.iter().find(|word| times(word) > MOST_ALIKE);
+    stuck.map_or(Ok(words), |word| Err(Unusable::Stuck(*word)))
 }
 
 #[cfg(test)]

@@ -21,8 +21,9 @@ struct Model {
     looks: usize,
     /// Words that were given since the last reset, and in all.
     given: u32,
-    /// Failures that are still to come, each behind ten words, and what it is that fails.
+    /// Failures that are still to come, each behind so many words, and what it is that fails.
     failures: usize,
+    behind: u32,
     failure: u64,
     /// Gives this word for ever, or one of two.
     stuck: Option<[u32; 2]>,
@@ -44,7 +45,7 @@ impl Model {
     fn word(&mut self) -> u64 {
         self.has_underrun |= !(self.is_on() && self.looks > self.slowness);
         (self.looks, self.given) = (0, self.given + 1);
-        if self.failures > 0 && self.given.is_multiple_of(10) {
+        if self.failures > 0 && self.given.is_multiple_of(self.behind) {
             self.failures -= 1;
             self.status |= self.failure;
         }
@@ -97,25 +98,47 @@ fn words(model: Model) -> (Result<[u32; WORDS], Unusable>, Rc<RefCell<Model>>) {
 
 #[test]
 fn words_are_taken_as_they_come_and_none_twice() {
-    for (ctrl, slowness) in [(0, 0), (0, 500), (0x6001, 3)] {
+    for (ctrl, slowness) in [(0, 0), (0, 200), (0x6001, 3)] {
         let (words, model) = words(Model { ctrl, slowness, ..Model::default() });
         let expected: [u32; WORDS] =
             core::array::from_fn(|n| (n as u32 + 1).wrapping_mul(0x9e37_79b9));
         assert_eq!(words, Ok(expected));
-        assert_eq!(model.borrow().ctrl, ctrl | 1, "what else stands there stays");
+        assert_eq!(model.borrow().ctrl, ctrl, "it is left as it was");
         assert!(model.borrow().done.is_empty());
     }
 }
 
 #[test]
 fn a_generator_that_gives_nothing_is_not_waited_for() {
-    assert_eq!(words(Model { slowness: usize::MAX, ..Model::default() }).0, Err(Unusable::Silent));
+    let (words, model) = words(Model { slowness: usize::MAX, ..Model::default() });
+    assert_eq!(words, Err(Unusable::Slow { taken: 0 }));
+    assert_eq!(model.borrow().ctrl, 0, "it is off again");
+}
+
+#[test]
+fn all_words_together_have_one_time_limit() {
+    // Each word comes within the limit, and ten of them are more than it.
+    let (words, model) = words(Model { slowness: 1000, ..Model::default() });
+    assert!(matches!(words, Err(Unusable::Slow { taken: 8..=10 })), "{words:?}");
+    assert_eq!(model.borrow().ctrl, 0, "it is off again");
+}
+
+#[test]
+fn a_failure_behind_the_last_word_counts() {
+    for failure in [LOCKOUT, NIST] {
+        let fails =
+            |failures| words(Model { failures, behind: WORDS as u32, failure, ..Model::default() });
+        let (words, model) = fails(1);
+        assert_eq!(words.unwrap()[0], 0x9e37_79b9);
+        assert_eq!(model.borrow().done, ["reset"]);
+        assert_eq!(fails(3).0, Err(Unusable::Failed));
+    }
 }
 
 #[test]
 fn a_generator_whose_tests_fail_is_reset_and_what_it_gave_before_is_dropped() {
     for failure in [LOCKOUT, NIST] {
-        let (words, model) = words(Model { failures: 2, failure, ..Model::default() });
+        let (words, model) = words(Model { failures: 2, behind: 10, failure, ..Model::default() });
         assert_eq!(words.unwrap()[0], 0x9e37_79b9, "the first word behind the last reset");
         assert_eq!(model.borrow().done, ["reset"; 2]);
     }
@@ -124,7 +147,7 @@ fn a_generator_whose_tests_fail_is_reset_and_what_it_gave_before_is_dropped() {
 #[test]
 fn a_generator_whose_tests_fail_again_and_again_is_refused() {
     for failure in [LOCKOUT, NIST] {
-        let (words, _) = words(Model { failures: 3, failure, ..Model::default() });
+        let (words, _) = words(Model { failures: 3, behind: 10, failure, ..Model::default() });
         assert_eq!(words, Err(Unusable::Failed));
     }
 }
