@@ -127,8 +127,8 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
 /// Returns random bytes of the machine's generator; none if it has none, or none that can be used.
 fn generated(machine: &Machine<'_>, task: &mut Task) -> Vec<u8> {
     let Some(device) = machine.random else { return Vec::new() };
-    // SAFETY: 1. The device tree says that the frame is an RNG200's; the final translation maps it as a device. 2. Only this driver uses it, and it
-    // changes no memory.
+    // SAFETY: 1. The device tree says that the frame is an RNG200's; the final translation maps it as a device. 2. Only this driver uses it: there is no guest
+    // yet that could have it. 3. It changes no memory.
     let generator = Rng200::new(unsafe { Frame::new(device.frame.start as usize) });
     match generator.words(task) {
         Ok(words) => {

@@ -30,12 +30,13 @@ impl Machine<'_> {
     }
 
     /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one. [`Own::add`] adds what is chosen later.
+    /// The random number generator is not among them: Stasis uses it at boot alone, before there is a guest.
     pub fn own(&self, image: Range, disk: Option<Device>) -> Own {
         let mut frames = Vec::from([image]);
         frames.extend(self.serial().map(|device| device.frame));
         frames.extend_from_slice(&self.memory);
         frames.extend(disk.map(|device| device.frame));
-        frames.extend(self.watchdog.iter().chain(&self.random).map(|device| device.frame));
+        frames.extend(self.watchdog.map(|device| device.frame));
         frames.extend(self.reserved.iter().map(|reserved| reserved.range));
         if let Ok(gic) = &self.gic {
             frames.extend([gic.gicd, gic.gicc, gic.gich, gic.gicv]);
