@@ -39,7 +39,7 @@ fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
     let report = help(remedy, how, &mut Helper { work, domain });
     match report.runs() {
         true => terminal::notice(domain, &report.to_string()),
-        false => terminal::halted(domain, &report.to_string()),
+        false => terminal::halted(work.task, domain, &report.to_string()),
     }
     CARE.lock(work.task).done(domain.number, remedy, clock::now_us());
 }

@@ -84,8 +84,8 @@ pub fn write_own_log(task: &Task, lines: usize, out: &mut impl fmt::Write) -> fm
 
 /// Shows what has waited for the end of an answer: lines, and output of the guest that was just attached. That takes up to 2.8 s at
 /// 115,200 bits/s, in which others need this core and the console, so the task yields between the pieces.
-pub fn show_rest(task: &mut Task) {
-    /// The number of pieces after which the rest is skipped: twice as many as there can be at first.
+fn show_rest(task: &mut Task) {
+    /// The number of pieces after which the rest is left, for lines may come without end: twice as many as there can be at first.
     const MOST: usize = 2 * (CAPACITY + WAITING) / PIECE;
     for _ in 0..MOST {
         if !CONSOLE.lock(task).show(&mut Uart) {
@@ -93,8 +93,6 @@ pub fn show_rest(task: &mut Task) {
         }
         task.yield_now();
     }
-    // The guest sends more than the UART can take. To show all of it would keep the core and the console from others.
-    CONSOLE.lock(task).skip(&mut Uart);
 }
 
 /// Says a line of the log.
@@ -130,11 +128,21 @@ pub fn guest_text(domain: &Domain, text: &[u8]) {
     }
 }
 
-/// Shows what the attached guest has printed at its terminal since the task's last turn.
-pub fn show_printed(task: &mut Task) {
-    if CONSOLE.lock(task).has_unseen() {
-        show_rest(task);
+/// Shows some of what the attached guest has printed at its terminal since the task's last turn: no more than 22 ms take at 115,200 bits/s, for then
+/// the keys must be looked at. Returns whether anything was shown; then others had the core, and there may be more to show, and keys that woke nobody.
+pub fn show_printed(task: &mut Task) -> bool {
+    /// Pieces in one turn of the task.
+    const MOST: usize = 256 / PIECE;
+    if !CONSOLE.lock(task).has_unseen() {
+        return false;
     }
+    for _ in 0..MOST {
+        if !CONSOLE.lock(task).show(&mut Uart) {
+            break;
+        }
+        task.yield_now();
+    }
+    true
 }
 
 /// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and moves `position` behind it.
@@ -153,8 +161,11 @@ pub fn notice(domain: &Domain, what: &str) {
     CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", domain.name), &mut Uart);
 }
 
-/// Says that a guest has stopped by itself, and why.
-pub fn halted(domain: &Domain, why: &str) {
+/// Says that a guest has stopped by itself, and why. If the terminal is attached to it, what the guest has sent is shown before.
+pub fn halted(task: &mut Task, domain: &Domain, why: &str) {
     events::notice(&domain.name, why);
-    CONSOLE.lock_without_task().halted(domain.number, &domain.name, why, &mut Uart);
+    if CONSOLE.lock(task).attached() == Some(domain.number) {
+        show_rest(task);
+    }
+    CONSOLE.lock(task).halted(domain.number, &domain.name, why, &mut Uart);
 }

@@ -8,6 +8,7 @@ use stasis_console::lines::Lines;
 use stasis_console::{Terminal, Text};
 use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
+use stasis_run::turns::Task;
 
 /// The lines that guests have begun. Both the task and the cores that run vCPUs say everything under this lock, so that lines are whole.
 static LINES: TaskLock<Lines> = TaskLock::new(Lines::new());
@@ -50,6 +51,6 @@ pub fn notice(domain: &Domain, what: &str) {
 }
 
 /// Says that a guest has stopped by itself, and why.
-pub fn halted(domain: &Domain, why: &str) {
+pub fn halted(_: &mut Task, domain: &Domain, why: &str) {
     log::warn!("guest \"{}\" {why}", domain.name);
 }

@@ -42,7 +42,7 @@ pub enum Input {
     Complete,
     /// A command line. The caller must carry it out and then call [`Console::answer`].
     Line(String),
-    /// Input for the UART of the attached guest. The caller must pass it on and then call [`Console::show`].
+    /// Input for the UART of the attached guest. The caller must pass it on, and call [`Console::show`] soon if [`Console::has_unseen`].
     Guest {
         /// The number of the guest, as the caller of [`Console::attach`] gave it.
         guest: usize,
@@ -82,6 +82,8 @@ pub struct Console {
     backlog: Backlog,
     /// The last lines of the log, whether they were shown or not.
     log: Ring,
+    /// Pieces of the attached guest's output that were shown since all of it was.
+    behind: usize,
     /// The number and the name of a guest, if the last byte has detached from it.
     left: Option<(Port, String)>,
 }
@@ -101,6 +103,7 @@ impl Console {
             screen: Screen::Log,
             backlog: Backlog::default(),
             log: Ring::default(),
+            behind: 0,
             left: None,
         }
     }
@@ -189,11 +192,12 @@ impl Console {
     }
 
     /// Shows the next piece of what could not be shown when it came: lines during a command, or output of the attached guest. Returns whether
-    /// there is more. It shows only a piece, because a UART is slow, and the caller has others that want to run.
+    /// there is more. It shows only a piece, because a UART is slow, and the caller has others that want to run. Of a guest that sends more than
+    /// the terminal takes, the rest is left out at times, and a line says how much that is.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
         match self.screen {
             Screen::Log | Screen::Command | Screen::Prompt => false,
-            Screen::Guest => self.mux.show(terminal),
+            Screen::Guest => self.show_guest(terminal),
             Screen::Waiting => {
                 if self.backlog.show(PIECE, terminal) {
                     return true;
@@ -208,11 +212,16 @@ impl Console {
         }
     }
 
-    /// Leaves out the output of the attached guest that was not shown yet, and says how much that is: the guest sends more than the terminal takes.
-    pub fn skip(&mut self, terminal: &mut impl Terminal) {
-        if self.screen == Screen::Guest {
+    /// Shows the next piece of the attached guest's output. Returns whether there is more.
+    fn show_guest(&mut self, terminal: &mut impl Terminal) -> bool {
+        /// Pieces behind which the rest is left out: twice as many as there can be at first.
+        const MOST: usize = 2 * CAPACITY / PIECE;
+        if self.behind == MOST {
             self.mux.skip(terminal);
         }
+        let has_more = self.mux.show(terminal);
+        self.behind = if has_more { self.behind + 1 } else { 0 };
+        has_more
     }
 
     /// Shows all lines that wait, even within an answer. For a machine that is about to end, so that the lines are not lost.
@@ -280,7 +289,8 @@ impl Console {
         self.mux.read_from(port.into(), position, most)
     }
 
-    /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it.
+    /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it. What it has sent and was not
+    /// shown yet is left out, and a line says how much that is: a caller that can wait for the terminal calls [`Self::show`] before.
     pub fn halted(
         &mut self,
         guest: usize,
@@ -289,7 +299,7 @@ impl Console {
         terminal: &mut impl Terminal,
     ) {
         if self.attached() == Some(guest) && self.screen == Screen::Guest {
-            while self.show(terminal) {}
+            self.mux.skip(terminal);
             self.leave(terminal, format_args!("guest"), &alloc::format!(": {why}"));
             return;
         }
@@ -336,6 +346,7 @@ impl Console {
         if let Some(name) = self.mux.detach() {
             say(terminal, format_args!("\n[{how} \"{name}\"{why}]\n"));
         }
+        self.behind = 0;
         self.prompt(terminal);
     }
 }

@@ -14,8 +14,9 @@ use crate::channel::tool;
 use crate::linux::{dmesg_is_silent, look_at_dmesg, shell};
 use crate::virtio::{log_in, machine};
 
-/// A program of the guest's that answers each line that is typed at its terminal by the line's number and its hash.
-const ECHO: &str = "stty -F /dev/hvc0 -echo; (n=0; while read line; do n=$((n+1)); \
+/// A program of the guest's that answers each line that is typed at its terminal by the line's number and its hash, and to `off` switches the guest off.
+const ECHO: &str = "stty -F /dev/hvc0 -echo; (n=0; while read line; do \
+                    [ \"$line\" = off ] && poweroff -f; n=$((n+1)); \
                     echo $n $(echo $line | md5sum); done < /dev/hvc0 > /dev/hvc0 &)";
 
 /// Attaches the console to the guest's terminal.
@@ -76,8 +77,21 @@ pub fn linux_talks_at_its_terminal_before_and_after_a_resume(lab: &Lab) -> Resul
     stasis.detach()?;
     stasis.attach("linux")?;
     dmesg_is_silent(&mut stasis)?;
-    stasis.detach()?;
+    a_flood_keeps_nobody_from_the_console(&mut stasis)?;
     stasis.quit()
+}
+
+/// Lets the guest, at whose UART the console is, print at its terminal without end: Ctrl-] is heard, what is typed arrives, and the guest ends with a word.
+fn a_flood_keeps_nobody_from_the_console(stasis: &mut Stasis) -> Result<()> {
+    shell(stasis, "(yes > /dev/hvc0 &)")?;
+    stasis.detach()?;
+    attach(stasis)?;
+    stasis.qemu.console.wait_for("y\r\ny\r\n", SILENCE)?;
+    stasis.detach()?;
+    attach(stasis)?;
+    stasis.qemu.console.send_line("off")?;
+    stasis.qemu.console.wait_for("[guest \"linux\": is off]", SILENCE)?;
+    stasis.is_alive()
 }
 
 pub fn a_guest_without_a_terminal_is_told_of(lab: &Lab) -> Result<()> {
