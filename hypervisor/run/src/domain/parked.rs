@@ -198,7 +198,8 @@ impl Parked<'_> {
         self.domain.pass_bells(&mut self.resident.guest);
     }
 
-    /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and whose RAM was written already.
+    /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and whose RAM was written already. What was typed for the
+    /// one before and was not taken is dropped.
     ///
     /// # Panics
     ///
@@ -216,6 +217,7 @@ impl Parked<'_> {
         self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = *guest;
+        self.domain.drop_typed();
         // What is here now is not the guest that a debugger came to.
         self.resident.debugger = None;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {

@@ -66,6 +66,12 @@ impl Domain {
         MAX_TYPED - self.terminal.typed.lock().len()
     }
 
+    /// Drops what was typed at the guest's terminal and for its UART, and was not taken: it was for a guest that is no longer.
+    pub(super) fn drop_typed(&self) {
+        self.terminal.typed.lock().clear();
+        self.input.lock().clear();
+    }
+
     /// Returns whether the guest has a terminal. A caller that has the guest parked must not call this: it has the lock that this takes.
     pub fn has_terminal(&self) -> bool {
         self.resident.lock().guest.has_terminal()
