@@ -34,6 +34,8 @@ fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
     }
     parked.release_devices();
     drop(parked);
+    // Before it starts again: it may have stopped in the midst of a line.
+    terminal::show_last_words(work.task, domain);
     let config = archive::guest(&domain.name);
     let remedy = CARE.lock(work.task).decide(domain.number, how, config, clock::now_us());
     let report = help(remedy, how, &mut Helper { work, domain });

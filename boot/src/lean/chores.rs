@@ -1,6 +1,7 @@
-//! The chores that people and programs give the task of core 0: none. It makes guests, and starts those again that have stopped.
+//! The chores that people and programs give the task of core 0: none. It makes guests, starts those again that have stopped, and shows what they print.
 
 use crate::machine::Machine;
+use crate::terminal;
 use crate::work::Work;
 use stasis_run::turns::Task;
 
@@ -10,9 +11,9 @@ pub fn prepare(_: &Machine) {}
 /// Opens nothing. What is typed is not read.
 pub fn open(_: &Machine) {}
 
-/// Returns that there is no command.
-pub fn command(_: &mut Work) -> bool {
-    false
+/// Shows a line that a guest has printed: there are no commands. Returns whether there may be more.
+pub fn command(work: &mut Work) -> bool {
+    terminal::show_line(work.task)
 }
 
 /// Returns that there is no debugger.

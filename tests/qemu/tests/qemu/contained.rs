@@ -32,19 +32,21 @@ pub fn beside_windows(lab: &Lab) -> Result<Setup<'_>> {
 
 /// Returns a machine of `cpus` cores, with the hostile guest on `cores` and the guest with the windows on core 0.
 fn beside_windows_of<'l>(lab: &'l Lab, cpus: u32, cores: &[u32]) -> Result<Setup<'l>> {
+    let setup = lab.machine().configured(hostile(cores), Some(lab.guest("hostile")?));
+    with_windows(setup, lab, cpus)
+}
+
+/// Makes it a machine of `cpus` cores that counts instructions, and adds the guest with the windows on core 0.
+pub fn with_windows<'l>(setup: Setup<'l>, lab: &Lab, cpus: u32) -> Result<Setup<'l>> {
     let windows =
         vec![WindowConfig { guest: "ticker".to_owned(), at_us: 3000, length_us: WINDOW_NS / 1000 }];
-    Ok(lab
-        .machine()
+    let ticker = GuestConfig { cores: vec![0], ..guest("ticker", 4) };
+    Ok(setup
         .cpus(cpus)
         .cpu("cortex-a57,cntfrq=1000000000")
         .argument("-icount")
         .argument("shift=2,sleep=off")
-        .configured(hostile(cores), Some(lab.guest("hostile")?))
-        .configured(
-            GuestConfig { cores: vec![0], ..guest("ticker", 4) },
-            Some(lab.guest("ticker")?),
-        )
+        .configured(ticker, Some(lab.guest("ticker")?))
         .core(CoreConfig { number: 0, frame_us: FRAME_NS / 1000, windows }))
 }
 

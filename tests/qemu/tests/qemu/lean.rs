@@ -1,9 +1,9 @@
 //! The lean image: guests run in their partitions, and nobody gives commands.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use stasis_guests::workload::{Model, parse};
 use stasis_host::config::{CoreConfig, GuestConfig, Policy, WindowConfig};
-use stasis_qemu_tests::guests::sound;
+use stasis_qemu_tests::guests::{SILENCE, numbers, sound};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{BOOT_TIME, Setup, guest};
 use xtask::build::{self, Edition};
@@ -11,7 +11,7 @@ use xtask::initramfs;
 use xtask::setup;
 use xtask::workspace::read;
 
-use crate::linux;
+use crate::{contained, linux};
 
 /// Says that Linux has come to its init, and resets the machine.
 const INIT: &str = "#!/bin/busybox sh
@@ -34,12 +34,13 @@ struct Seen {
     boots: usize,
     /// Stasis has said so often that it starts Linux again.
     restarts: usize,
-    windows: usize,
+    /// A guest in a window has told so often when it ran.
+    reports: usize,
 }
 
 impl Seen {
     fn is_enough(&self) -> bool {
-        self.hashes >= 3 && self.boots >= 2 && self.restarts >= 1 && self.windows >= 1
+        self.hashes >= 3 && self.boots >= 2 && self.restarts >= 1 && self.reports >= 1
     }
 
     fn take(&mut self, line: &str, model: &mut Model) -> Result<()> {
@@ -56,7 +57,14 @@ impl Seen {
                 self.hashes += 1;
             }
             "linux" if said == "guest: up on 2 CPUs" => self.boots += 1,
-            "ticker" if said.starts_with("ran ") => self.windows += 1,
+            "ticker" if said.starts_with("ran ") => {
+                // The host takes its cores away when it likes, so how long it ran is looked at where QEMU counts.
+                let [least, most, away_least, away_most] = numbers(said)[..] else {
+                    bail!("{line}")
+                };
+                ensure!(least <= most && away_least <= away_most, "{line}");
+                self.reports += 1;
+            }
             _ => {}
         }
         Ok(())
@@ -84,6 +92,63 @@ pub fn guests_run_and_start_again_beside_a_window(lab: &Lab) -> Result<()> {
         let line = stasis.qemu.console.next_line(linux::BOOT_TIME)?;
         seen.take(&line, &mut model)?;
     }
+    stasis.kill()
+}
+
+/// What a guest has shown that prints as fast as it can, and resets its machine in the midst of a line.
+#[derive(Debug, Default)]
+struct Chatter {
+    /// The number of its last line that was shown; 0 before the first.
+    last: u64,
+    lines: u64,
+    losses: u64,
+    /// Whether it has begun its last line.
+    is_over: bool,
+    resets: usize,
+}
+
+impl Chatter {
+    fn take(&mut self, line: &str) -> Result<()> {
+        if line.ends_with("guest \"chatter\" has reset its machine; it starts again") {
+            ensure!(self.is_over, "its last line was not shown before it starts again");
+            (self.last, self.is_over) = (0, false);
+            self.resets += 1;
+            return Ok(());
+        }
+        let Some(said) = line.strip_prefix("chatter| ") else { return Ok(()) };
+        ensure!(!self.is_over, "\"{line}\" is behind its last line");
+        match numbers(said)[..] {
+            [] if said == "farewell" => self.is_over = true,
+            [number] if said == format!("line {number}") => {
+                ensure!(number > self.last, "{line:?} is behind line {}", self.last);
+                (self.last, self.lines) = (number, self.lines + 1);
+            }
+            [bytes] if said == format!("[{bytes} bytes are lost]") => self.losses += 1,
+            _ => bail!("\"{line}\" is not whole"),
+        }
+        Ok(())
+    }
+}
+
+pub fn a_window_is_kept_beside_a_guest_that_prints_as_fast_as_it_can(lab: &Lab) -> Result<()> {
+    let image = build::hypervisor_for(&Built::get()?.workspace, Edition::Lean)?.image;
+    let chatter = GuestConfig { cores: vec![0], ..guest("chatter", 4) };
+    let mut stasis = contained::with_windows(lab.machine().image(&image), lab, 1)?
+        .configured(chatter, Some(lab.guest("chatter")?))
+        .start()?;
+    let (mut seen, mut said) = (Chatter::default(), String::new());
+    while seen.resets == 0 || seen.last == 0 {
+        let line = stasis.qemu.console.next_line(SILENCE)?;
+        seen.take(&line)?;
+        // To start a guest again takes the core in larger pieces.
+        if let (Some(report), 0) = (line.strip_prefix("ticker| "), seen.resets) {
+            said += report;
+            said += "\n";
+        }
+    }
+    ensure!(seen.losses > 0, "it prints no faster than its lines are shown");
+    contained::windows_are_whole(&said)?;
+    println!("{seen:?}; {said}");
     stasis.kill()
 }
 

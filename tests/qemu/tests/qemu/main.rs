@@ -371,6 +371,7 @@ fn main() -> ExitCode {
             a_timer_set_to_never_leaves_its_guest_alone;
         lean:
             guests_run_and_start_again_beside_a_window,
+            a_window_is_kept_beside_a_guest_that_prints_as_fast_as_it_can,
             what_it_can_not_serve_is_refused_by_its_key;
         linux:
             linux_goes_on_in_another_machine,
