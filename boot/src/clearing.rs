@@ -6,9 +6,6 @@ use stasis_arch::timer;
 use stasis_run::domain::Domain;
 use stasis_run::turns::Task;
 
-/// Units that are cleared in one turn of the task: 256 KiB.
-const AT_ONCE: usize = 4;
-
 /// Milliseconds for which a new guest clears what it touches by itself, before the task does anything: it has its boot to do.
 const PAUSE_MS: u64 = 100;
 
@@ -26,13 +23,12 @@ pub fn next_due() -> Option<u64> {
     Some(DUE.load(Ordering::Relaxed)).filter(|due| *due != u64::MAX)
 }
 
-/// Clears some of what guests have not touched yet, if it is time. Returns whether there may be more. No guest is parked by the caller.
+/// Clears a unit of what guests have not touched yet, if it is time: a window that begins meanwhile waits for no more. Returns whether there may be more. No guest is parked by the caller.
 pub fn serve() -> bool {
     if next_due().is_none_or(|due| timer::counter() < due) {
         return false;
     }
-    let guests = registry::all();
-    let is_more = (0..AT_ONCE).all(|_| guests.iter().any(|domain| domain.clear_more()));
+    let is_more = registry::all().iter().any(|domain| domain.clear_more());
     if !is_more {
         DUE.store(u64::MAX, Ordering::Relaxed);
     }

@@ -27,7 +27,7 @@ use crate::raw::Raw;
 pub(super) struct Stale {
     /// For each whole block, one bit for each of its units: set if the unit is stale. The owner alone accesses them, also where it only reads the memory: so they are atomics, relaxed.
     units: Vec<AtomicU32>,
-    /// All blocks before this one are clear.
+    /// All blocks before this one are clear, and were passed.
     cursor: usize,
 }
 
@@ -81,19 +81,20 @@ impl<M: Machine> GuestRam<M> {
         units.count_ones() == 1
     }
 
-    /// Clears a unit, if any is stale. Returns whether there may be more.
-    pub fn clear_next(&mut self) -> bool {
-        let Some(stale) = &mut self.stale else { return false };
-        while stale.units.get_mut(stale.cursor).is_some_and(|units| *units.get_mut() == 0) {
-            stale.cursor += 1;
-        }
+    /// Clears a unit of the first block that this has not passed yet, if one is stale, and passes the block if all of it is clear. Returns the block's offset; `None` if all blocks were passed.
+    pub fn clear_next(&mut self) -> Option<usize> {
+        let stale = self.stale.as_ref()?;
         let offset = stale.cursor * BLOCK_SIZE;
         if stale.cursor == stale.units.len() {
             self.stale = None;
-            return false;
+            return None;
         }
-        self.clear_unit(offset);
-        true
+        if self.clear_unit(offset)
+            && let Some(stale) = &mut self.stale
+        {
+            stale.cursor += 1;
+        }
+        Some(offset)
     }
 
     /// Returns whether something may not be cleared yet.
@@ -103,7 +104,7 @@ impl<M: Machine> GuestRam<M> {
 
     /// Clears all that is stale. Calls `pause` between two units.
     pub(super) fn clear_all(&mut self, pause: &mut dyn FnMut()) {
-        while self.clear_next() {
+        while self.clear_next().is_some() {
             pause();
         }
     }

@@ -1,7 +1,7 @@
 //! A guest's RAM that is cleared as it is touched.
 //!
 //! What is [stale](stasis_memory::GuestRam::stale) has no entry in stage 2. A vCPU that finds none clears one unit at each exit, so that interrupts come through, and makes its access again; with
-//! the last unit of a block, the block is mapped. The console's task clears the rest ([`Domain::clear_more`]), and maps all of it when nothing is stale any more.
+//! the last unit of a block, the block is mapped. The console's task clears the rest ([`Domain::clear_more`]), and maps what it has cleared.
 
 use super::{Domain, Resident};
 use stasis_hw::paging::Translation;
@@ -16,14 +16,14 @@ impl Resident {
         }
     }
 
-    /// Clears a unit, if any is stale. With the last one all blocks are mapped that nobody has touched: pages of RAM that has nothing stale may move, and those that do must be mapped.
+    /// Clears a unit, if any is stale. Maps each block that is clear then, also if nobody has touched it: pages of RAM that has nothing stale may move, and those that do must be mapped.
     /// Returns whether there may be more.
     pub(super) fn clear_next(&mut self) -> bool {
-        if !self.ram.has_stale() || self.ram.clear_next() {
-            return self.ram.has_stale();
+        let Some(block) = self.ram.clear_next() else { return false };
+        if !self.ram.is_block_stale(block) {
+            self.map_clear(block);
         }
-        (0..self.ram.len()).step_by(BLOCK_SIZE).for_each(|block| self.map_clear(block));
-        false
+        true
     }
 
     /// Maps the block at offset `block`, which is clear, unless it is mapped.
