@@ -13,7 +13,7 @@ use crate::disks::{failing_disk, full_store, goes_on, no_checkpoints};
 use crate::power::killed;
 
 /// The number of times that the plug is pulled.
-const KILLS: u32 = 5;
+const KILLS: u32 = 3;
 
 fn raspi4(lab: &Lab) -> Result<Setup<'_>> {
     lab.machine().raspi4()

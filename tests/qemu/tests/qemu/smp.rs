@@ -14,7 +14,7 @@ use crate::soak::cycles;
 
 const VCPUS: usize = 4;
 /// The number of cycles, unless the environment says otherwise.
-const CYCLES: u32 = 8;
+const CYCLES: u32 = 5;
 /// The longest time of a cycle on a slow machine.
 const CYCLE_TIME: Duration = Duration::from_secs(30);
 
