@@ -11,7 +11,7 @@ use stasis_guests::{println, runtime, uart};
 
 stasis_guests::entry!(main, runtime::no_irq);
 
-const LINES: u32 = 10_000;
+const LINES: u32 = 25_000;
 
 fn main() {
     for number in 1..=LINES {
