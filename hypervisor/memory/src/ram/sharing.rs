@@ -105,7 +105,7 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Panics
     ///
-    /// If it is not whole blocks, or a part of it is missing, or a checkpoint of it is under way.
+    /// If it is not whole blocks, or a part of it is missing or [stale](Self::has_stale), or a checkpoint of it is under way.
     ///
     /// # Safety
     ///
@@ -117,8 +117,8 @@ impl<M: Machine> GuestRam<M> {
         pause: &mut dyn FnMut(),
     ) -> Result<Self, NoFrame> {
         assert!(self.missing.is_none() && self.snapshot.is_none() && !self.is_taken);
-        // The blocks of the base are cleared before others use them, too.
-        self.clear_all(pause);
+        // Others use the blocks of the base, too.
+        assert!(!self.has_stale());
         self.take_map(frames)?;
         let (Some(sharing), Some(map)) = (&mut self.sharing, self.raw.map()) else {
             return Err(NoFrame);

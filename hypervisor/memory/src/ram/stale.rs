@@ -102,13 +102,6 @@ impl<M: Machine> GuestRam<M> {
         self.stale.is_some()
     }
 
-    /// Clears all that is stale. Calls `pause` between two units.
-    pub(super) fn clear_all(&mut self, pause: &mut dyn FnMut()) {
-        while self.clear_next().is_some() {
-            pause();
-        }
-    }
-
     /// Clears the stale units that have some of `bytes`, as far as those are in the memory: the hypervisor is about to access them.
     pub(super) fn clear_before(&self, bytes: Range<usize>) {
         if let Some(stale) = &self.stale
