@@ -5,20 +5,20 @@
 
 pub mod linux;
 
-use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use stasis_host::config::{Configuration, DiskConfig, GuestConfig};
 
 use super::meter::counting;
 use super::profile::Profile;
 use super::profile::functions::Functions;
-use super::profile::log::{Event, Events};
+use super::profile::log::Event;
+use super::profile::switched::Switched;
 use super::profile::trace::Calls;
-use crate::monitor::{Monitor, Socket};
+use crate::console::Console;
+use crate::monitor::Socket;
 use crate::qemu::{Machine, Qemu};
 use crate::workspace::{read, write};
 use crate::{archive, disk};
@@ -145,23 +145,13 @@ impl<'a> Devices<'a> {
         disk::create(&image, 256 << 20)?;
         let archive = room.path().join("requests.cpio");
         write(&archive, &archive::pack(&configuration, &[(GUEST, &read(&self.guest)?)])?)?;
-        let (socket, text) = (Socket::new()?, self.functions.range());
+        let socket = Socket::new()?;
         let machine = counting(Machine::stasis(&self.image, Some(&archive)).disk(&image));
-        let mut machine = machine
-            .cpus(cores)
-            .arg("-accel")
-            .arg("tcg,one-insn-per-tb=on")
-            .arg("-dfilter")
-            .arg(format!("{:#x}..{:#x}", text.start, text.end - 1))
-            .arg("-D")
-            .arg(&log)
-            .arg("-qmp")
-            .arg(socket.option())
-            .time_limit(PATIENCE * 8)
-            .start()?;
+        let machine = Switched::prepare(machine, &self.functions.range(), &log, &socket);
+        let mut machine = machine.cpus(cores).time_limit(PATIENCE * 8).start()?;
         machine.console.wait_for("stasis> ", PATIENCE)?;
-        let monitor = socket.connect()?;
-        let mut logged = Logged { machine, monitor, log, _room: room };
+        let log = Switched::connect(&socket, log)?;
+        let mut logged = Logged { machine, log, _room: room };
         for name in names {
             logged.attach(&name)?;
             logged.machine.console.wait_for("requests begin", PATIENCE)?;
@@ -178,8 +168,7 @@ fn guest(name: &str) -> GuestConfig {
 /// A machine whose log is switched on and off.
 struct Logged {
     machine: Qemu,
-    monitor: Monitor,
-    log: PathBuf,
+    log: Switched,
     _room: tempfile::TempDir,
 }
 
@@ -193,35 +182,32 @@ impl Logged {
     /// Makes a guest do a phase.
     fn ask(&mut self, guest: &str, key: char) -> Result<()> {
         self.attach(guest)?;
-        let console = &mut self.machine.console;
-        console.send(key.to_string().as_bytes())?;
-        console.wait_for(&format!("requests {key} done"), PATIENCE)?;
-        console.detach()?;
+        type_in(&mut self.machine.console, key)?;
+        self.machine.console.detach()?;
         Ok(())
     }
 
     /// Makes the guest do a phase, and returns what Stasis executes meanwhile.
     fn phase(&mut self, key: char, functions: &Functions) -> Result<Profile> {
         self.attach(GUEST)?;
-        let before = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        self.monitor.type_in("log exec,nochain")?;
-        let console = &mut self.machine.console;
-        console.send(key.to_string().as_bytes())?;
-        console.wait_for(&format!("requests {key} done"), PATIENCE)?;
-        self.monitor.type_in("log none")?;
-        console.detach()?;
-        let mut log = File::open(&self.log).context("QEMU has written no log")?;
-        // The log is shorter than before if QEMU has begun a new file.
-        let length = log.metadata()?.len();
-        log.seek(SeekFrom::Start(if before < length { before } else { 0 }))?;
+        let Self { machine, log, .. } = self;
+        let events = log.during(|| type_in(&mut machine.console, key))?;
+        machine.console.detach()?;
         let mut calls = Calls::new(functions);
-        for event in Events::new(BufReader::new(log)) {
+        for event in events {
             if let Event::Instruction(core, pc) = event? {
                 calls.step(core, pc);
             }
         }
         Ok(calls.profile())
     }
+}
+
+/// Types the key of a phase for the attached guest, and waits until it has done that.
+fn type_in(console: &mut Console, key: char) -> Result<()> {
+    console.send(key.to_string().as_bytes())?;
+    console.wait_for(&format!("requests {key} done"), PATIENCE)?;
+    Ok(())
 }
 
 /// Instructions of a phase.

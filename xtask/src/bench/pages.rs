@@ -4,21 +4,20 @@
 //! cost. Each checkpoint but the first shares with the one before it, so that it looks at what was written alone. Each is resumed as a whole on one
 //! machine, and on demand, until all is there, on another. QEMU logs every instruction of Stasis meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
 
-use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use stasis_host::config::{Configuration, GuestConfig};
 
 use super::meter::counting;
 use super::profile::functions::Functions;
-use super::profile::log::{Event, Events};
+use super::profile::log::Event;
+use super::profile::switched::Switched;
 use super::twice;
 use crate::console::Console;
-use crate::monitor::{Monitor, Socket};
+use crate::monitor::Socket;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
 use crate::{archive, disk};
@@ -153,24 +152,15 @@ impl<'a> Pages<'a> {
         disk::create(&image, 128 << 20)?;
         let archive = self.workspace.folder("stasis")?.join("pages.cpio");
         write(&archive, &archive::pack(&configuration, &[("pages", &read(&self.guest)?)])?)?;
-        let (socket, text) = (Socket::new()?, self.functions.range());
+        let socket = Socket::new()?;
         let machine = counting(Machine::stasis(&self.image, Some(&archive)).disk(&image));
         // The machine has only one core. QEMU executes several cores in long turns, and a command waits for the guest's core.
-        let mut machine = machine
-            .cpus(1)
-            .arg("-accel")
-            .arg("tcg,one-insn-per-tb=on")
-            .arg("-dfilter")
-            .arg(format!("{:#x}..{:#x}", text.start, text.end - 1))
-            .arg("-D")
-            .arg(&log)
-            .arg("-qmp")
-            .arg(socket.option())
-            .time_limit(PATIENCE * 4)
-            .start()?;
+        let machine = Switched::prepare(machine, &self.functions.range(), &log, &socket);
+        let mut machine = machine.cpus(1).time_limit(PATIENCE * 4).start()?;
         let console = &mut machine.console;
         console.wait_for("stasis> ", PATIENCE)?;
-        let mut logged = Logged { monitor: socket.connect()?, log, functions: &self.functions };
+        let mut logged =
+            Logged { log: Switched::connect(&socket, log)?, functions: &self.functions };
         let mut found = Vec::new();
         for (n, phase) in phases.iter().enumerate() {
             console.command("attach pages")?;
@@ -211,8 +201,7 @@ fn wait_until_loaded(console: &mut Console) -> Result<()> {
 
 /// A machine whose log is switched on and off.
 struct Logged<'f, 'e> {
-    monitor: Monitor,
-    log: PathBuf,
+    log: Switched,
     functions: &'f Functions<'e>,
 }
 
@@ -231,16 +220,9 @@ impl Logged<'_, '_> {
         console: &mut Console,
         work: impl FnOnce(&mut Console) -> Result<()>,
     ) -> Result<Steps> {
-        let before = std::fs::metadata(&self.log).map_or(0, |log| log.len());
-        self.monitor.type_in("log exec,nochain")?;
-        work(console)?;
-        self.monitor.type_in("log none")?;
-        let mut log = File::open(&self.log).context("QEMU has written no log")?;
-        // The log is shorter than before if QEMU has begun a new file.
-        let length = log.metadata()?.len();
-        log.seek(SeekFrom::Start(if before < length { before } else { 0 }))?;
+        let events = self.log.during(|| work(console))?;
         let mut counter = StepCounter::new(self.functions)?;
-        for event in Events::new(BufReader::new(log)) {
+        for event in events {
             if let Event::Instruction(CORE, pc) = event? {
                 counter.step(pc, self.functions.instruction(pc).is_some_and(is_call));
             }

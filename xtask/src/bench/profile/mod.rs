@@ -8,6 +8,7 @@ pub mod debugger;
 pub mod flame;
 pub mod functions;
 pub mod log;
+pub mod switched;
 pub mod trace;
 
 use std::collections::BTreeMap;
