@@ -104,7 +104,9 @@ impl Vgic {
         if access.width != 4 || !self.needs_sync(vcpu, access, false).is_empty() {
             return None;
         }
+        // Where something has changed, the entry behind this folds, and would read list registers a second time.
         if self.links.is_idle(vcpu)
+            && !self.cpus[vcpu].is_dirty()
             && let Some(pending) = self.peek_pending(vcpu, n.into(), hw)
         {
             return Some((pending.into(), Effects::default()));

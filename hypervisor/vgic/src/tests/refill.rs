@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use zerocopy::IntoBytes;
 
 use super::hardware::Core;
-use super::machine::{ICACTIVER, ICENABLER, ISACTIVER, Machine, SGIR};
-use super::random::{accesses_of, cases, op};
+use super::machine::{ICACTIVER, ICENABLER, ISACTIVER, ISPENDR, Machine, SGIR};
+use super::random::{Op, accesses_of, cases, op};
 use crate::Vgic;
 use crate::changed::Changed;
 
@@ -141,6 +141,21 @@ fn a_timer_that_came_while_it_was_active_is_looked_at_again_when_it_is_cleared()
         machine.write(0, ICACTIVER, 4, 1 << 27);
         assert!(!machine.cores[0].signals(), "the line has fallen");
     }
+}
+
+#[test]
+fn pending_states_that_are_read_behind_a_change_are_read_once() {
+    let history = [
+        Op::Spi(32, false),
+        Op::Ppi(0, true),
+        Op::Sgi(0, 1 << 16),
+        Op::Acknowledge(0),
+        Op::Spi(32, true),
+        Op::Ppi(0, false),
+        Op::Read(0, ISPENDR + 4, 4),
+    ];
+    let cost = |folds_all| accesses_of(2, 1, folds_all, history.to_vec());
+    assert_eq!(cost(false).reads, cost(true).reads);
 }
 
 proptest! {
