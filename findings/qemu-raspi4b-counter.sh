@@ -2,7 +2,7 @@
 # The generic timer of QEMU's raspi4b counts at 62.5 MHz, not at the 54 MHz of a Raspberry Pi 4, beside a system timer that keeps the board's 1 MHz.
 #
 # Expected: a model of a board has the board's clocks. The BCM2711's oscillator, from which its generic timer counts, has 54 MHz (BCM2711 ARM Peripherals,
-# chapter 1; `clock-frequency` of its device tree in Linux and CNTFRQ_EL0, which the firmware's stub sets, say so), and QEMU's CPU has a property `cntfrq`.
+# chapter 1; so the oscillator's `clock-frequency` in Linux's bcm2711.dtsi), and QEMU's CPU has a property `cntfrq`.
 # Seen: CNTFRQ_EL0 is 62500000, the default of that property, which the board's model leaves alone, and so many ticks go by in a second of the system timer.
 # `-global cortex-a72-arm-cpu.cntfrq=54000000` gives the machine the board's counter.
 #
