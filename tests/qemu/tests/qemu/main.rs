@@ -35,6 +35,7 @@ mod network;
 mod network_long;
 mod off;
 mod on_demand;
+mod on_demand_devices;
 mod one_to_one;
 mod others;
 mod periodic;
@@ -191,6 +192,8 @@ fn main() -> ExitCode {
             a_card_that_is_pulled_is_waited_for_and_another_one_is_told_from_it,
             what_a_linux_has_touched_first_is_loaded_first,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
+        on_demand_devices:
+            a_guest_takes_what_is_typed_while_its_devices_wait_for_its_memory;
         clearing:
             a_guest_of_three_gib_finds_zeros,
             who_gets_the_memory_of_another_finds_zeros_whatever_is_done;

@@ -52,7 +52,7 @@ pub fn this_goes_on(stasis: &mut Stasis, name: &str) -> Result<()> {
 }
 
 /// Returns the bytes of a guest's memory that are still to be loaded.
-fn to_load(stasis: &mut Stasis, guest: &str) -> Result<u64> {
+pub fn to_load(stasis: &mut Stasis, guest: &str) -> Result<u64> {
     let lines = stasis.command("guests --json")?;
     let line = lines.iter().find(|line| line.contains(&format!("\"name\":\"{guest}\"")));
     let line = line.with_context(|| format!("{guest} is not there: {lines:?}"))?;
