@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use kvm_bindings::{kvm_create_device, kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2};
 use kvm_ioctls::{DeviceFd, VmFd};
 use stasis_convert::kvm::{self, Attribute, GRP_CTRL};
-use stasis_convert::{Interrupt, Vgic};
+use stasis_convert::{Interrupt, Loss, Vgic};
 use stasis_tool::report;
 
 /// The GIC of a machine of KVM's.
@@ -12,10 +12,11 @@ pub struct Gic {
     device: DeviceFd,
     nr_irqs: u16,
     nr_cpus: usize,
+    losses: Vec<Loss>,
 }
 
 impl Gic {
-    /// Makes the GIC of a machine that has all of its vCPUs, in this state. Says what is lost. The lines of the devices are the caller's to raise.
+    /// Makes the GIC of a machine that has all of its vCPUs, in this state. The lines of the devices are the caller's to raise.
     ///
     /// # Errors
     ///
@@ -30,11 +31,15 @@ impl Gic {
         for attribute in &written.attributes {
             set(&device, attribute).with_context(|| format!("KVM refuses {attribute}"))?;
         }
-        for loss in written.losses.iter().filter(|loss| loss.is_observable()) {
+        let nr_irqs = written.attributes.first().map_or(0, |nr_irqs| nr_irqs.value as u16);
+        Ok(Self { device, nr_irqs, nr_cpus: state.cpus.len(), losses: written.losses })
+    }
+
+    /// Says what was lost of the state.
+    pub fn tell_losses(&self) {
+        for loss in self.losses.iter().filter(|loss| loss.is_observable()) {
             report::note(format_args!("lost: {loss}"));
         }
-        let nr_irqs = written.attributes.first().map_or(0, |nr_irqs| nr_irqs.value as u16);
-        Ok(Self { device, nr_irqs, nr_cpus: state.cpus.len() })
     }
 
     /// Returns the state, while all vCPUs stand. Says what KVM does not. `high` has the interrupts whose lines are high.

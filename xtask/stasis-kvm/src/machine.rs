@@ -137,6 +137,8 @@ impl Machine {
             memory,
             ram_base: *state.guest.ram_base,
         };
+        // Not before: a guest that is refused is told of in one line.
+        gic.tell_losses();
         if !shared.clock.is_whole() {
             report::note("this kernel shows the guest the machine's own CNTPCT_EL0");
         }
