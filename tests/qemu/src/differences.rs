@@ -1,6 +1,7 @@
-//! In what two transcripts of guest `handler` differ: [`between`] finds it, and [`table`] reads what a document says of it.
+//! In what two transcripts of a guest differ: [`between`] finds it for guest `handler`, and [`of_lines`] for others; [`table`] reads what a document says of it, and
+//! [`are_told`] compares that.
 //!
-//! A transcript has events, such as `taken 27 cpu 0 depth 0 RPR 0xa0`, and reports of three lines, which have fields such as `ISACTIVER` with their values. Two
+//! A transcript of `handler` has events, such as `taken 27 cpu 0 depth 0 RPR 0xa0`, and reports of three lines, which have fields such as `ISACTIVER` with their values. Two
 //! transcripts are compared scene by scene: their events in order, and their reports by the place in the scene, field by field.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ const POINT: &str = "in ";
 
 /// What is printed on one side, and what in its place on the other; nothing is empty.
 pub type Pair = (String, String);
-/// The differences, and the scenes in which each is.
+/// The differences, and where each is: the scenes, or what else the caller names.
 pub type Differences = BTreeMap<Pair, BTreeSet<String>>;
 
 /// A scene of a transcript.
@@ -50,6 +51,19 @@ pub fn between(ours: &[String], before: usize, theirs: &[String], found: &mut Di
             if ours != theirs {
                 add(ours, theirs);
             }
+        }
+    }
+}
+
+/// Adds to `found`, as what is at `place`, in which lines two transcripts differ: one by one where as many are others, and else those together that come one behind the other.
+pub fn of_lines(ours: &[String], theirs: &[String], place: &str, found: &mut Differences) {
+    let mut add = |ours: String, theirs: String| {
+        found.entry((ours, theirs)).or_default().insert(place.to_owned());
+    };
+    for (lost, more) in hunks(ours, theirs) {
+        match lost.len() == more.len() {
+            true => lost.iter().zip(more).for_each(|(lost, more)| add(lost.clone(), more.clone())),
+            false => add(lost.join("; "), more.join("; ")),
         }
     }
 }
@@ -143,34 +157,51 @@ fn hunks<'l>(ours: &'l [String], theirs: &'l [String]) -> Vec<(&'l [String], &'l
     hunks
 }
 
-/// Returns the differences that a table of a document has, whose head is `| in Stasis | on KVM | scenes |`, with any columns behind.
+/// Returns the differences that a table of a document has, whose columns begin with "in Stasis", and these two: what is there, and where.
 ///
 /// # Errors
 ///
 /// There is no such table.
-pub fn table(document: &str) -> Result<Differences> {
-    let head = |line: &&str| line.starts_with("| in Stasis | on KVM | scenes |");
+pub fn table(document: &str, columns: [&str; 2]) -> Result<Differences> {
+    let begin = format!("| in Stasis | {} |", columns.join(" | "));
+    let head = |line: &&str| line.starts_with(&begin);
     let rows = document.lines().skip_while(|line| !head(line)).skip(2);
     let mut found = Differences::new();
     for row in rows.take_while(|row| row.starts_with('|')) {
         let cells: Vec<_> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
         ensure!(cells.len() >= 5, "a row has too few cells: {row}");
-        let scenes = cells[3].split("; ").map(str::to_owned).collect();
-        let twice = found.insert((cells[1].to_owned(), cells[2].to_owned()), scenes);
+        let places = cells[3].split("; ").map(str::to_owned).collect();
+        let twice = found.insert((cells[1].to_owned(), cells[2].to_owned()), places);
         ensure!(twice.is_none(), "the table has this row twice: {row}");
     }
     ensure!(!found.is_empty(), "the document has no table of differences");
     Ok(found)
 }
 
-/// Returns the rows of `some` that `others` does not have, or has with other scenes, as rows of a table.
-pub fn lacking(some: &Differences, others: &Differences) -> Vec<String> {
-    let lacks = some.iter().filter(|(pair, scenes)| others.get(pair) != Some(scenes));
+/// Checks that what was found is what a table tells.
+///
+/// # Errors
+///
+/// The rows that the table lacks, and those that it has too much.
+pub fn are_told(found: &Differences, told: &Differences) -> Result<()> {
+    let (new, gone) = (lacking(found, told), lacking(told, found));
+    ensure!(
+        new.is_empty() && gone.is_empty(),
+        "these are not in the table:\n{}\nand these in the table are none:\n{}",
+        new.join("\n"),
+        gone.join("\n")
+    );
+    Ok(())
+}
+
+/// Returns the rows of `some` that `others` does not have, or has for other places, as rows of a table.
+fn lacking(some: &Differences, others: &Differences) -> Vec<String> {
+    let lacks = some.iter().filter(|(pair, places)| others.get(pair) != Some(places));
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };
     lacks
-        .map(|((ours, theirs), scenes)| {
-            let scenes: Vec<_> = scenes.iter().map(String::as_str).collect();
-            format!("| {} | {} | {} |", code(ours), code(theirs), scenes.join("; "))
+        .map(|((ours, theirs), places)| {
+            let places: Vec<_> = places.iter().map(String::as_str).collect();
+            format!("| {} | {} | {} |", code(ours), code(theirs), places.join("; "))
         })
         .collect()
 }
@@ -182,6 +213,8 @@ mod tests {
     fn lines(text: &str) -> Vec<String> {
         text.lines().map(str::to_owned).collect()
     }
+
+    const COLUMNS: [&str; 2] = ["on KVM", "scenes"];
 
     const OURS: &str = "scene one
 taken 1 cpu 0 depth 0 RPR 0x80
@@ -228,14 +261,29 @@ done";
             "text\n| in Stasis | on KVM | scenes | why |\n|---|---|---|---|\n{}\n\nmore",
             rows.join(" a |\n") + " b |"
         );
-        assert_eq!(table(&document).unwrap(), found);
+        assert_eq!(table(&document, COLUMNS).unwrap(), found);
         found.pop_first();
-        assert_eq!(lacking(&table(&document).unwrap(), &found), expected[..1]);
-        assert!(lacking(&found, &table(&document).unwrap()).is_empty());
+        assert_eq!(lacking(&table(&document, COLUMNS).unwrap(), &found), expected[..1]);
+        assert!(lacking(&found, &table(&document, COLUMNS).unwrap()).is_empty());
+    }
+
+    #[test]
+    fn lines_differ_one_by_one_where_as_many_are_others() {
+        let (ours, theirs) = (lines("a\nb\nc\nd\ne"), lines("a\nB\nC\nd\ne\nf\ng"));
+        let mut found = Differences::new();
+        of_lines(&ours, &theirs, "there", &mut found);
+        let rows = lacking(&found, &Differences::new());
+        assert_eq!(
+            rows,
+            ["|  | `f; g` | there |", "| `b` | `B` | there |", "| `c` | `C` | there |"]
+        );
+        assert!(are_told(&found, &found).is_ok());
+        let why = are_told(&found, &Differences::new()).unwrap_err().to_string();
+        assert!(why.contains("| `b` | `B` | there |"), "{why}");
     }
 
     #[test]
     fn a_document_without_a_table_is_an_error() {
-        assert!(table("| in Stasis | on KVM |\n|---|---|\n").is_err());
+        assert!(table("| in Stasis | on KVM |\n|---|---|\n", COLUMNS).is_err());
     }
 }

@@ -8,6 +8,7 @@
 //! - [`guests`]: what the guests print, and whether it is right.
 //! - [`differences`]: in what two transcripts of guest `handler` differ, and what a document says of that.
 //! - [`beats`]: the same, of the real-time guests; [`steps`]: of the loop in Linux; [`sequence`]: that nothing of it is missing.
+//! - [`round_trip`]: whether a guest that comes back is as it went.
 //! - [`tamper`]: checkpoints that are taken out of a disk, changed, and put back.
 
 pub mod accelerated;
@@ -19,6 +20,7 @@ pub mod nested;
 pub mod outer;
 pub mod plain;
 pub mod process;
+pub mod round_trip;
 pub mod sequence;
 pub mod stasis;
 pub mod steps;

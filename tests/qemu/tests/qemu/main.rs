@@ -441,6 +441,8 @@ fn main() -> ExitCode {
             a_guest_goes_on_after_a_full_disk_and_a_mistyped_key;
         travel_qemu_long:
             every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis,
+            every_point_of_handler_comes_back_from_qemu_as_it_went,
+            two_vcpus_come_back_from_qemu_as_they_went,
             two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end,
             a_counter_goes_from_raspi4_to_qemu_and_back,
             linux_with_two_vcpus_goes_on_in_qemu_and_comes_back,

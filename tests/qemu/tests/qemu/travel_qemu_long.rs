@@ -15,7 +15,7 @@ use xtask::setup;
 use xtask::workspace::write;
 
 use crate::handlers::{Stored, answer};
-use crate::travel_qemu::{CPU, arrive, to_plain, to_stasis};
+use crate::travel_qemu::{CPU, arrive, is_as_it_went_through_qemu, to_plain, to_stasis};
 use crate::{board, handlers, linux, resume, sgis};
 
 /// The longest time that a Linux runs without Stasis.
@@ -35,6 +35,35 @@ pub fn every_point_of_handler_prints_in_qemu_what_it_prints_in_stasis(lab: &Lab)
     }
     ensure!(compared > 1000, "only {compared} lines");
     Ok(())
+}
+
+pub fn every_point_of_handler_comes_back_from_qemu_as_it_went(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    for (printed, number) in handlers::stored_at_each_point(lab, &disk)?.points {
+        is_as_it_went_through_qemu(lab, &disk, number, 1, "32M")
+            .with_context(|| format!("behind line {printed}"))?;
+    }
+    Ok(())
+}
+
+pub fn two_vcpus_come_back_from_qemu_as_they_went(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = sgis::machine(lab)?.disk(&disk).boot()?;
+    stasis.attach("ipi")?;
+    let (mut taken, mut numbers) = (0, Vec::new());
+    for n in 0..5 {
+        taken = sgis::some(&mut stasis.qemu.console, taken, 1)?;
+        stasis.detach()?;
+        numbers.push(stasis.checkpoint("ipi", &format!("amid-sgis-{n}"))?);
+        stasis.attach("ipi")?;
+    }
+    stasis.kill()?;
+    for number in numbers {
+        is_as_it_went_through_qemu(lab, &disk, number, 2, "32M")?;
+    }
+    let setup = linux::machine(lab, 2)?.cpus(3).disk(&disk);
+    let (number, _) = linux::store_in_its_loop(setup, &mut Loop::new(), 5, "in-the-loop")?;
+    is_as_it_went_through_qemu(lab, &disk, number, 2, "256M")
 }
 
 pub fn two_vcpus_amid_their_sgis_go_on_in_qemu_to_their_end(lab: &Lab) -> Result<()> {
