@@ -7,7 +7,7 @@ use core::fmt::{Debug, Display};
 /// Bytes of a sector, the unit of every address and length here.
 pub const SECTOR: usize = 512;
 
-/// Bytes that [`BlockDevice::read_with`] and [`BlockDevice::write_with`] move at once through a buffer of their own.
+/// Bytes that [`BlockDevice::read_with`] and [`BlockDevice::begin_write_while`] move at once through a buffer of their own.
 const PIECE: usize = 128 * 1024;
 
 /// A disk. Boot implements it over a driver, host tools over a file.
@@ -25,7 +25,7 @@ pub trait BlockDevice {
     ///
     /// # Errors
     ///
-    /// What this read fails with, and never what a write does that was [begun](Self::begin_write_with): that is not forgotten by a read.
+    /// What this read fails with, and never what a write does that was [begun](Self::begin_write_while): that is not forgotten by a read.
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
     /// Writes sectors from `lba` on. `data` is a whole number of sectors.
@@ -49,42 +49,33 @@ pub trait BlockDevice {
         Ok(())
     }
 
-    /// Writes `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order.
+    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Returns
+    /// whether that was so to the end: a piece that `fill` has refused is not written, nor is any behind it.
     ///
-    /// It is what [`read_with`](Self::read_with) is for reading.
-    fn write_with(
-        &mut self,
-        lba: u64,
-        len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Self::Error> {
-        let mut buffer = vec![0; len.min(PIECE)];
-        for (lba, len) in pieces(lba, len, PIECE) {
-            fill(&mut buffer[..len]);
-            self.write(lba, &buffer[..len])?;
-        }
-        Ok(())
-    }
-
-    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order.
-    ///
-    /// Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a bounded
-    /// number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write
+    /// It is what [`read_with`](Self::read_with) is for reading. Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a
+    /// bounded number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write
     /// these sectors, and no flush covers them. A device that writes one thing at a time writes here.
     ///
     /// # Errors
     ///
     /// What this write fails with, or one that was begun before it and has not been ended.
-    fn begin_write_with(
+    fn begin_write_while(
         &mut self,
         lba: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Self::Error> {
-        self.write_with(lba, len, fill)
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, Self::Error> {
+        let mut buffer = vec![0; len.min(PIECE)];
+        for (lba, len) in pieces(lba, len, PIECE) {
+            if !fill(&mut buffer[..len]) {
+                return Ok(false);
+            }
+            self.write(lba, &buffer[..len])?;
+        }
+        Ok(true)
     }
 
-    /// Waits for all writes that were [begun](Self::begin_write_with), and forgets their errors.
+    /// Waits for all writes that were [begun](Self::begin_write_while), and forgets their errors.
     ///
     /// # Errors
     ///
@@ -99,7 +90,7 @@ pub trait BlockDevice {
     /// Lets others run between two pieces of work that takes long and is not the device's, such as compressing. Returns at once where nobody else waits for the core.
     fn pause(&mut self) {}
 
-    /// Returns the request that has failed with this error, if the error says it. That may be one that was [begun](Self::begin_write_with) earlier, and not the one that was
+    /// Returns the request that has failed with this error, if the error says it. That may be one that was [begun](Self::begin_write_while) earlier, and not the one that was
     /// asked for when the error was returned.
     fn request_of(&self, _error: &Self::Error) -> Option<Request> {
         None
@@ -146,22 +137,13 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
         (**self).read_with(lba, len, take)
     }
 
-    fn write_with(
+    fn begin_write_while(
         &mut self,
         lba: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), D::Error> {
-        (**self).write_with(lba, len, fill)
-    }
-
-    fn begin_write_with(
-        &mut self,
-        lba: u64,
-        len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), D::Error> {
-        (**self).begin_write_with(lba, len, fill)
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, D::Error> {
+        (**self).begin_write_while(lba, len, fill)
     }
 
     fn end_writes(&mut self) -> Result<(), D::Error> {

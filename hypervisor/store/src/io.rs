@@ -7,6 +7,19 @@ use crate::space::Extent;
 use crate::store::{Result, Store};
 
 impl<D: BlockDevice> Store<D> {
+    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece, for as long as it returns true. Returns whether that was so to the end.
+    pub(crate) fn begin_blocks_while(
+        &mut self,
+        block: u32,
+        len: usize,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, D> {
+        self.unpacked.written(Extent { first: block, blocks: (len / BLOCK) as u32 });
+        let lba = self.lba(u64::from(block) * BLOCK_SECTORS);
+        let begun = self.device.begin_write_while(lba, len, fill);
+        begun.map_err(|error| self.failed(Doing::Writing, lba, error))
+    }
+
     /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece.
     pub(crate) fn begin_blocks_with(
         &mut self,
@@ -14,10 +27,11 @@ impl<D: BlockDevice> Store<D> {
         len: usize,
         fill: &mut dyn FnMut(&mut [u8]),
     ) -> Result<(), D> {
-        self.unpacked.written(Extent { first: block, blocks: (len / BLOCK) as u32 });
-        let lba = self.lba(u64::from(block) * BLOCK_SECTORS);
-        let begun = self.device.begin_write_with(lba, len, fill);
-        begun.map_err(|error| self.failed(Doing::Writing, lba, error))
+        let begun = self.begin_blocks_while(block, len, &mut |piece| {
+            fill(piece);
+            true
+        });
+        begun.map(drop)
     }
 
     /// Begins to write blocks.

@@ -53,13 +53,19 @@ impl BlockDevice for Sparse {
         Ok(())
     }
 
-    fn begin_write_with(
+    fn begin_write_while(
         &mut self,
         lba: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), BeyondEnd> {
-        if len >= LARGE { Ok(()) } else { self.write_with(lba, len, fill) }
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, BeyondEnd> {
+        if len >= LARGE {
+            return Ok(true);
+        }
+        let mut data = vec![0; len];
+        let is_whole = fill(&mut data);
+        self.write(lba, &data)?;
+        Ok(is_whole)
     }
 
     fn flush(&mut self) -> Result<(), BeyondEnd> {

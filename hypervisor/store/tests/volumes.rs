@@ -48,6 +48,34 @@ fn a_store_without_maps_has_no_volumes() {
 }
 
 #[test]
+fn a_write_that_is_given_up_leaves_all_from_there_on_as_it_was() {
+    let mut store = open(formatted(80));
+    store.create_volume("root", 20 * BLOCK as u64, 0).unwrap();
+    let mut expected = contents(3, 20 * BLOCK);
+    store.volumes_mut().write("root", 0, &expected).unwrap();
+    // In place, and then in blocks that a committed map refers to. The bytes begin and end in the midst of a block.
+    for is_flushed in [false, true] {
+        if is_flushed {
+            store.volumes_mut().flush("root").unwrap();
+        }
+        for accepted in 0..3 {
+            let (mut left, mut done) = (accepted, 0);
+            let written = store.volumes_mut().write_while("root", 512, 9216, &mut |piece| {
+                piece.fill(0xee);
+                done += if left > 0 { piece.len() } else { 0 };
+                left -= 1;
+                left >= 0
+            });
+            assert_eq!((written.unwrap(), left), (false, -1), "nobody asks again");
+            expected[512..512 + done].fill(0xee);
+            assert!(whole(&mut store, "root") == expected, "{is_flushed} {accepted}");
+        }
+    }
+    store.volumes_mut().flush("root").unwrap();
+    assert!(whole(&mut open(store.into_device()), "root") == expected);
+}
+
+#[test]
 fn what_is_written_is_read_at_once_and_is_there_after_a_flush_alone() {
     let mut store = open(formatted(80));
     store.create_volume("root", 20 * BLOCK as u64, 0).unwrap();

@@ -251,33 +251,23 @@ impl BlockDevice for Disk<'_> {
         }
     }
 
-    fn write_with(
+    fn begin_write_while(
         &mut self,
         lba: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), DiskError> {
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, DiskError> {
         match self {
-            Self::Virtio(disk, task) => Ok(disk.write_with(*task, lba, len, fill)?),
+            Self::Virtio(disk, task) => Ok(disk.begin_write_while(*task, lba, len, fill)?),
             Self::Card(card, buffer) => {
                 for (lba, len) in pieces(lba, len, buffer.len()) {
-                    fill(&mut buffer[..len]);
+                    if !fill(&mut buffer[..len]) {
+                        return Ok(false);
+                    }
                     card.write(lba, &buffer[..len])?;
                 }
-                Ok(())
+                Ok(true)
             }
-        }
-    }
-
-    fn begin_write_with(
-        &mut self,
-        lba: u64,
-        len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), DiskError> {
-        match self {
-            Self::Virtio(disk, task) => Ok(disk.begin_write_with(*task, lba, len, fill)?),
-            Self::Card(..) => self.write_with(lba, len, fill),
         }
     }
 

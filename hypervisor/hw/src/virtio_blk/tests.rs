@@ -32,11 +32,13 @@ fn begin(
 ) -> Result<(), Error> {
     let data = data(sectors);
     let mut rest = &data[..];
-    disk.begin_write_with(clock, sector, data.len(), &mut |piece| {
+    let begun = disk.begin_write_while(clock, sector, data.len(), &mut |piece| {
         let (now, later) = rest.split_at(piece.len());
         piece.copy_from_slice(now);
         rest = later;
-    })
+        true
+    });
+    begun.map(drop)
 }
 
 #[test]
@@ -93,6 +95,23 @@ fn a_write_that_was_begun_is_under_way_until_it_is_ended() {
     assert_eq!(clock.device.borrow().log.len(), DEPTH + 1);
     disk.flush(&mut clock).unwrap();
     assert!(clock.device.borrow().medium.starts_with(&data(DEPTH * WHOLE)));
+}
+
+#[test]
+fn a_piece_that_is_refused_is_not_written_and_nor_is_what_is_behind_it() {
+    let (mut disk, mut clock) = started(Device::new(SECTORS));
+    let mut left = 2;
+    let begun = disk.begin_write_while(&mut clock, 0, 4 * WHOLE * SECTOR, &mut |piece| {
+        piece.fill(0xee);
+        left -= 1;
+        left >= 0
+    });
+    assert_eq!((begun, left), (Ok(false), -1), "nobody asks again");
+    disk.end_requests(&mut clock).unwrap();
+    disk.flush(&mut clock).unwrap();
+    let device = clock.device.borrow();
+    let written = device.medium.iter().take_while(|byte| **byte == 0xee).count();
+    assert_eq!((written, device.log.len()), (2 * WHOLE * SECTOR, 3));
 }
 
 #[test]

@@ -55,20 +55,21 @@ impl<T: Transport> VirtioBlk<T> {
         len: usize,
         take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), Error> {
-        let buffers = || (0..DEPTH).cycle();
-        let mut ahead = transfers(sector, len).zip(buffers());
-        for ((first, len), n) in ahead.by_ref().take(DEPTH) {
+        let mut ahead = transfers(sector, len);
+        for (n, (first, len)) in ahead.by_ref().take(DEPTH).enumerate() {
             self.submit(wait, n, Request::Read(first, len / SECTOR))?;
         }
-        for ((_, len), n) in transfers(sector, len).zip(buffers()) {
+        let mut n = 0;
+        for (_, len) in transfers(sector, len) {
             while !self.requests.is_free(n) {
                 self.end_one(wait)?;
             }
             self.failed.map_or(Ok(()), Err)?;
             take(self.requests.data(n, len));
-            if let Some(((first, len), n)) = ahead.next() {
+            if let Some((first, len)) = ahead.next() {
                 self.submit(wait, n, Request::Read(first, len / SECTOR))?;
             }
+            n = (n + 1) % DEPTH;
         }
         Ok(())
     }
@@ -77,53 +78,39 @@ impl<T: Transport> VirtioBlk<T> {
     ///
     /// # Errors
     ///
-    /// The errors of [`write_with`](Self::write_with).
+    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
+    /// also one of a write that was begun before.
     pub fn write(
         &mut self,
         wait: &mut dyn Wait,
         sector: u64,
         mut data: &[u8],
     ) -> Result<(), Error> {
-        self.write_with(wait, sector, data.len(), &mut |piece| {
+        self.settle(wait)?;
+        let begun = self.begin_write_while(wait, sector, data.len(), &mut |piece| {
             let (now, later) = data.split_at(piece.len());
             piece.copy_from_slice(now);
             data = later;
-        })
-    }
-
-    /// Writes `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They last after
-    /// [`flush`](Self::flush).
-    ///
-    /// # Errors
-    ///
-    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
-    /// also one of a write that was begun before.
-    pub fn write_with(
-        &mut self,
-        wait: &mut dyn Wait,
-        sector: u64,
-        len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Error> {
-        self.settle(wait)?;
-        let begun = self.begin_write_with(wait, sector, len, fill);
+            true
+        });
         let ended = self.end_requests(wait);
         begun.and(ended)
     }
 
-    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order. They are written when
-    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`] requests.
+    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order, for as long as it returns true. They are written when
+    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`] requests. Returns whether `fill` has made all pieces: one that it has refused is not
+    /// written, nor is any behind it.
     ///
     /// # Errors
     ///
-    /// Also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
-    pub fn begin_write_with(
+    /// Those of [`write`](Self::write); also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
+    pub fn begin_write_while(
         &mut self,
         wait: &mut dyn Wait,
         sector: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Error> {
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, Error> {
         let request = Request::Write(sector, len / SECTOR);
         if self.read_only {
             return Err(Error::ReadOnly(request));
@@ -137,10 +124,12 @@ impl<T: Transport> VirtioBlk<T> {
                 }
             };
             self.failed.map_or(Ok(()), Err)?;
-            fill(self.requests.data(n, len));
+            if !fill(self.requests.data(n, len)) {
+                return Ok(false);
+            }
             self.submit(wait, n, Request::Write(first, len / SECTOR))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Waits for all requests that were begun, and forgets their errors.
@@ -181,6 +170,9 @@ impl<T: Transport> VirtioBlk<T> {
 
 /// Returns the requests that `len` bytes from `sector` on take: the first sector of each, and its bytes.
 fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
-    let offsets = (0..len).step_by(MAX_TRANSFER);
-    offsets.map(move |offset| (sector + (offset / SECTOR) as u64, MAX_TRANSFER.min(len - offset)))
+    let count = len.div_ceil(MAX_TRANSFER);
+    (0..count).map(move |n| {
+        let offset = n * MAX_TRANSFER;
+        (sector + (offset / SECTOR) as u64, MAX_TRANSFER.min(len - offset))
+    })
 }

@@ -15,6 +15,9 @@ use core::ops::Range;
 /// Blocks that no data are written to, so that something can be made zeros, and freed thereby, in a store that is full otherwise.
 const SPARE: u64 = 8;
 
+/// Zeros that are handed out at once of what stands nowhere, in bytes.
+const ZEROS: usize = 64 << 10;
+
 /// The volumes of a store, for whoever has the store or has borrowed it.
 ///
 /// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and lengths are in bytes and multiples of 512. What was written is read at once, and is in the store, whatever happens,
@@ -56,18 +59,47 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     }
 
     /// Fills `into` with what stands at `offset`.
-    pub fn read(&mut self, name: &str, offset: u64, into: &mut [u8]) -> Result<(), D> {
+    pub fn read(&mut self, name: &str, offset: u64, mut into: &mut [u8]) -> Result<(), D> {
+        self.read_with(name, offset, into.len() as u64, &mut copy_into(&mut into))
+    }
+
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order: for whoever has no buffer that could be lent, such as a guest.
+    pub fn read_with(
+        &mut self,
+        name: &str,
+        offset: u64,
+        len: u64,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), D> {
         self.with(name, |store, open, _| {
-            check(open, offset, into.len() as u64)?;
-            store.read_volume(&mut open.map, offset, into)
+            check(open, offset, len)?;
+            store.read_volume(&mut open.map, offset, len, take)
         })
     }
 
     /// Writes bytes at `offset`.
-    pub fn write(&mut self, name: &str, offset: u64, from: &[u8]) -> Result<(), D> {
+    pub fn write(&mut self, name: &str, offset: u64, mut from: &[u8]) -> Result<(), D> {
+        let written = self.write_while(name, offset, from.len() as u64, &mut |piece| {
+            let (now, later) = from.split_at(piece.len());
+            piece.copy_from_slice(now);
+            from = later;
+            true
+        });
+        written.map(drop)
+    }
+
+    /// Writes `len` bytes at `offset`, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Returns whether that was so to the end: what `fill`
+    /// has refused is as it was, and so is all behind it.
+    pub fn write_while(
+        &mut self,
+        name: &str,
+        offset: u64,
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, D> {
         self.with(name, |store, open, beside| {
-            check(open, offset, from.len() as u64)?;
-            store.write_volume(&mut open.map, offset, from, beside)
+            check(open, offset, len)?;
+            store.write_volume(&mut open.map, offset, len, fill, beside)
         })
     }
 
@@ -113,14 +145,15 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         number: u64,
         name: &str,
         offset: u64,
-        into: &mut [u8],
+        mut into: &mut [u8],
     ) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
         let map = VolumeMap::new(&volume);
         let mut open = Open { volume, map };
-        check(&open, offset, into.len() as u64)?;
-        self.store.read_volume(&mut open.map, offset, into)
+        let len = into.len() as u64;
+        check(&open, offset, len)?;
+        self.store.read_volume(&mut open.map, offset, len, &mut copy_into(&mut into))
     }
 
     /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but zeros, and follow each other; `None` if there are none.
@@ -158,6 +191,15 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     }
 }
 
+/// Returns what copies pieces to `into`, one behind the other.
+fn copy_into<'i>(into: &'i mut &mut [u8]) -> impl FnMut(&[u8]) + 'i {
+    |piece| {
+        let (now, later) = core::mem::take(into).split_at_mut(piece.len());
+        now.copy_from_slice(piece);
+        *into = later;
+    }
+}
+
 /// Checks that an access is to bytes that a volume has, and to whole sectors.
 fn check<E: core::fmt::Display + core::fmt::Debug>(
     open: &Open,
@@ -172,13 +214,30 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
     Err(Error::BeyondVolume { name: open.volume.name.to_string(), offset, len, length })
 }
 
+/// Hands `len` zeros to `take`, in pieces.
+fn take_zeros<E: core::fmt::Display + core::fmt::Debug>(
+    len: usize,
+    take: &mut dyn FnMut(&[u8]),
+) -> core::result::Result<(), Error<E>> {
+    let zeros: Vec<u8> = buffer(len.min(ZEROS))?;
+    for at in (0..len).step_by(ZEROS) {
+        take(&zeros[..ZEROS.min(len - at)]);
+    }
+    Ok(())
+}
+
 impl<D: BlockDevice> Store<D> {
     /// Takes a volume out of those in use, and opens it if it is none of them. There is room to put it back.
     fn take_open(&mut self, name: &str) -> Result<Open, D> {
         self.check_not_lost(name)?;
         let is_it = |open: &Open| open.volume.name.as_str() == name;
         if let Some(at) = self.open.iter().position(is_it) {
-            return Ok(self.open.swap_remove(at));
+            // `Vec::swap_remove` would copy it twice.
+            let last = self.open.len() - 1;
+            self.open.swap(at, last);
+            if let Some(open) = self.open.pop() {
+                return Ok(open);
+            }
         }
         let volume = self.find_volume(name)?.clone();
         self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
@@ -221,92 +280,108 @@ impl<D: BlockDevice> Store<D> {
         })
     }
 
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order.
     fn read_volume(
         &mut self,
         map: &mut VolumeMap,
         offset: u64,
-        mut into: &mut [u8],
+        len: u64,
+        take: &mut dyn FnMut(&[u8]),
     ) -> Result<(), D> {
-        let mut sector = offset / SECTOR as u64;
-        while !into.is_empty() {
-            let (index, within) = ((sector / BLOCK_SECTORS) as u32, sector % BLOCK_SECTORS);
-            let wanted = (within as usize * SECTOR + into.len()).div_ceil(BLOCK);
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let within = at % BLOCK as u64;
+            let wanted = (within + end - at).div_ceil(BLOCK as u64);
             let most = u32::try_from(wanted).unwrap_or(u32::MAX);
-            let (place, blocks) = self.locate(map, index, most)?;
-            let len = blocks as usize * BLOCK - within as usize * SECTOR;
-            let (now, later) = into.split_at_mut(len.min(into.len()));
+            let (place, blocks) = self.locate(map, (at / BLOCK as u64) as u32, most)?;
+            let now = (u64::from(blocks) * BLOCK as u64 - within).min(end - at);
             match place {
                 Some(block) => {
-                    self.read_sectors(u64::from(block) * BLOCK_SECTORS + within, now)?;
+                    let sector = u64::from(block) * BLOCK_SECTORS + within / SECTOR as u64;
+                    self.read_sectors_with(sector, now as usize, take)?;
                 }
-                None => now.fill(0),
+                None => take_zeros(now as usize, take)?,
             }
-            sector += (now.len() / SECTOR) as u64;
-            into = later;
+            at += now;
         }
         Ok(())
     }
 
+    /// Writes `len` bytes at `offset`, which `fill` makes, piece by piece, for as long as it returns true. Returns whether that was so to the end.
     pub(super) fn write_volume(
         &mut self,
         map: &mut VolumeMap,
         offset: u64,
-        from: &[u8],
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
         beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
-        if from.is_empty() {
-            return Ok(());
+    ) -> Result<bool, D> {
+        if len == 0 {
+            return Ok(true);
         }
         // A commit that has failed may refer to blocks that are free.
         self.settle()?;
-        let (head, len) = ((offset % BLOCK as u64) as usize, from.len());
-        let first = (offset / BLOCK as u64) as u32;
-        if head == 0 && len.is_multiple_of(BLOCK) {
-            return self.write_whole(map, first, from, beside);
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let (index, within) = ((at / BLOCK as u64) as u32, at % BLOCK as u64);
+            let whole = (end - at) / BLOCK as u64;
+            let (now, is_filled) = if within == 0 && whole > 0 {
+                let (leaf, nth) = VolumeMap::leaf_of(index);
+                let blocks = u32::try_from(whole).unwrap_or(u32::MAX).min(LEAF_BLOCKS - nth);
+                let is_filled = self.write_in_leaf(map, (leaf, nth..nth + blocks), fill, beside)?;
+                (u64::from(blocks) * BLOCK as u64, is_filled)
+            } else {
+                let part = within..(within + end - at).min(BLOCK as u64);
+                (part.end - part.start, self.write_part(map, index, part, fill, beside)?)
+            };
+            if !is_filled {
+                return Ok(false);
+            }
+            at += now;
         }
-        let mut whole: Vec<u8> = buffer((head + len).next_multiple_of(BLOCK))?;
-        let start = offset - head as u64;
-        let last = whole.len() - BLOCK;
-        self.read_volume(map, start, &mut whole[..BLOCK])?;
-        if last > 0 {
-            self.read_volume(map, start + last as u64, &mut whole[last..])?;
-        }
-        whole[head..][..len].copy_from_slice(from);
-        self.write_whole(map, first, &whole, beside)
+        Ok(true)
     }
 
-    /// Writes whole blocks of a volume from block `index` on.
-    fn write_whole(
+    /// Writes a part of the block `index`, which is read before.
+    fn write_part(
         &mut self,
         map: &mut VolumeMap,
-        mut index: u32,
-        mut from: &[u8],
+        index: u32,
+        part: Range<u64>,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
         beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
-        while !from.is_empty() {
-            let (leaf, nth) = VolumeMap::leaf_of(index);
-            let blocks = ((from.len() / BLOCK) as u32).min(LEAF_BLOCKS - nth);
-            let (now, later) = from.split_at(blocks as usize * BLOCK);
-            self.write_in_leaf(map, (leaf, nth), now, beside)?;
-            (index, from) = (index + blocks, later);
+    ) -> Result<bool, D> {
+        let mut block: Vec<u8> = buffer(BLOCK)?;
+        let mut rest = &mut block[..];
+        let offset = u64::from(index) * BLOCK as u64;
+        self.read_volume(map, offset, BLOCK as u64, &mut copy_into(&mut rest))?;
+        if !fill(&mut block[part.start as usize..part.end as usize]) {
+            return Ok(false);
         }
-        Ok(())
+        let (leaf, nth) = VolumeMap::leaf_of(index);
+        let whole = &mut |piece: &mut [u8]| {
+            piece.copy_from_slice(&block);
+            true
+        };
+        self.write_in_leaf(map, (leaf, nth..nth + 1), whole, beside)
     }
 
-    /// Writes whole blocks that one leaf is about: in their places those that nobody else refers to, and others to free blocks.
+    /// Writes blocks that one leaf is about: in their places those that nobody else refers to, and others to free blocks. `fill` makes them, for as long as it returns true; returns whether
+    /// that was so to the end.
     fn write_in_leaf(
         &mut self,
         map: &mut VolumeMap,
-        (leaf, mut nth): (NodeIndex, u32),
-        mut from: &[u8],
+        (leaf, blocks): (NodeIndex, Range<u32>),
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
         beside: &[&dyn UnderWay<D>],
-    ) -> Result<(), D> {
+    ) -> Result<bool, D> {
         self.make_memory(map, beside)?;
         self.make_room_for(map, leaf, SPARE + 1, beside)?;
         self.load_to_change(map, leaf)?;
-        while !from.is_empty() {
-            let most = (from.len() / BLOCK) as u32;
-            let Some(table) = map.table_mut(leaf) else { return Ok(()) };
+        let mut nth = blocks.start;
+        while nth < blocks.end {
+            let most = blocks.end - nth;
+            let Some(table) = map.table_mut(leaf) else { return Ok(true) };
             let run = match table.get(nth).filter(|_| table.is_fresh(nth)) {
                 Some(first) => Extent { first, blocks: table.run_length(nth, most) },
                 None => {
@@ -314,26 +389,27 @@ impl<D: BlockDevice> Store<D> {
                     self.take_for(map, stale, beside)?
                 }
             };
-            let (now, later) = from.split_at(run.blocks as usize * BLOCK);
             // What stood there before may be nobody's now.
             self.space_is_stale();
-            self.write_run(run, now)?;
+            if !self.write_run(run, fill)? {
+                return Ok(false);
+            }
             map.table_mut(leaf).into_iter().for_each(|table| table.place(nth, run));
-            (nth, from) = (nth + run.blocks, later);
+            nth += run.blocks;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Writes blocks, and waits until the device has them.
-    fn write_run(&mut self, run: Extent, mut from: &[u8]) -> Result<(), D> {
-        let begun = self.begin_blocks_with(run.first, from.len(), &mut |piece| {
-            let (now, later) = from.split_at(piece.len());
-            piece.copy_from_slice(now);
-            from = later;
-        });
+    /// Writes blocks, which `fill` makes, and waits until the device has them. Returns whether `fill` has made all.
+    fn write_run(
+        &mut self,
+        run: Extent,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, D> {
+        let begun = self.begin_blocks_while(run.first, run.blocks as usize * BLOCK, fill);
         // Also where it was not begun: the device keeps an error until it is asked.
         let ended = self.end_blocks();
-        begun.and(ended)
+        begun.and_then(|is_filled| ended.map(|()| is_filled))
     }
 
     /// Takes `want` free blocks that follow each other, or fewer, so that all maps in use can still be written.

@@ -6,8 +6,7 @@ use crate::error::Error;
 use crate::free::UnderWay;
 use crate::layout::BLOCK;
 use crate::space::Extent;
-use crate::store::{Result, Store, buffer};
-use alloc::vec::Vec;
+use crate::store::{Result, Store};
 use core::ops::Range;
 
 impl<D: BlockDevice> Store<D> {
@@ -52,8 +51,11 @@ impl<D: BlockDevice> Store<D> {
         bytes: Range<u64>,
         beside: &[&dyn UnderWay<D>],
     ) -> Result<(), D> {
-        let zeros: Vec<u8> = buffer((bytes.end - bytes.start) as usize)?;
-        self.write_volume(map, bytes.start, &zeros, beside)
+        let zeros = &mut |piece: &mut [u8]| {
+            piece.fill(0);
+            true
+        };
+        self.write_volume(map, bytes.start, bytes.end - bytes.start, zeros, beside).map(drop)
     }
 
     /// Makes whole blocks of a leaf zeros that stand nowhere.

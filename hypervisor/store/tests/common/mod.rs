@@ -218,20 +218,22 @@ impl BlockDevice for FaultyDisk {
         failed.map_or(Ok(()), |_| Err(Fault { write: Some(lba) }))
     }
 
-    fn begin_write_with(
+    fn begin_write_while(
         &mut self,
         lba: u64,
         len: usize,
-        fill: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<(), Fault> {
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<bool, Fault> {
         let most = if self.depth == 0 { len } else { PIECE };
         for (lba, len) in pieces(lba, len, most.max(1)) {
             let mut data = vec![0; len];
-            fill(&mut data);
+            if !fill(&mut data) {
+                return self.failed.map_or(Ok(false), Err);
+            }
             self.begun.push((lba, data));
             self.carry_out(self.depth);
         }
-        self.failed.map_or(Ok(()), Err)
+        self.failed.map_or(Ok(true), Err)
     }
 
     fn end_writes(&mut self) -> Result<(), Fault> {
