@@ -48,25 +48,45 @@ impl Table {
 
     /// Returns how many of the blocks from `nth` on, `most` at most, stand one behind the other, or nowhere, and are as fresh.
     pub fn run_length(&self, nth: u32, most: u32) -> u32 {
-        let (first, fresh) = (self.get(nth), self.is_fresh(nth));
-        let goes_on = |skipped: &u32| {
-            let (here, at) = (self.get(nth + skipped), nth + skipped);
-            here == first.map(|block| block.wrapping_add(*skipped)) && self.is_fresh(at) == fresh
-        };
-        (1..most).take_while(goes_on).count() as u32 + 1
+        let most = self.as_fresh(nth, most) as usize;
+        let places = &self.at[nth as usize..][..most];
+        // All that stand nowhere have 0.
+        let step = u32::from(places[0] != 0);
+        let (mut at, mut expected) = (1, places[0].wrapping_add(step));
+        while at < most && places[at] == expected {
+            (at, expected) = (at + 1, expected.wrapping_add(step));
+        }
+        at as u32
     }
 
     /// Returns how many of the blocks from `nth` on, `most` at most, can't be written where they stand.
     pub fn stale_length(&self, nth: u32, most: u32) -> u32 {
-        (nth..nth + most).take_while(|at| !self.is_fresh(*at)).count() as u32
+        if self.is_fresh(nth) { 0 } else { self.as_fresh(nth, most) }
+    }
+
+    /// Returns how many of the blocks from `nth` on, `most` at most, are as fresh as that one.
+    fn as_fresh(&self, nth: u32, most: u32) -> u32 {
+        let differs = |word: u64| if self.is_fresh(nth) { !word } else { word };
+        let (mut at, end) = (nth, nth + most);
+        while at < end {
+            let others = differs(self.fresh[at as usize / 64]) >> (at % 64);
+            if others != 0 {
+                return (at + others.trailing_zeros()).min(end) - nth;
+            }
+            at = (at + 1).next_multiple_of(64);
+        }
+        most
     }
 
     /// Says that the blocks from `nth` on stand in `run`, which was written and is nobody else's.
     pub fn place(&mut self, nth: u32, run: Extent) {
-        for skipped in 0..run.blocks {
-            let at = nth + skipped;
-            self.at[at as usize] = run.first + skipped;
-            self.fresh[at as usize / 64] |= 1 << (at % 64);
+        let places = self.at[nth as usize..].iter_mut().zip(run.first..);
+        places.take(run.blocks as usize).for_each(|(at, block)| *at = block);
+        let (mut at, end) = (nth, nth + run.blocks);
+        while at < end {
+            let next = (at + 1).next_multiple_of(64).min(end);
+            self.fresh[at as usize / 64] |= u64::MAX >> (64 - (next - at)) << (at % 64);
+            at = next;
         }
     }
 
@@ -104,3 +124,6 @@ impl Table {
         self.at.iter().copied().filter(|block| *block != 0)
     }
 }
+
+#[cfg(test)]
+mod tests;
