@@ -12,8 +12,8 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use stasis_state::Baseline;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{Baseline, PAGE_SIZE};
 
 use super::GuestRam;
 use super::sharing::Alone;
@@ -118,7 +118,7 @@ impl<M: Machine> GuestRam<M> {
     /// Marks bytes as written and changed.
     pub(super) fn mark_changed(&mut self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.raw.len());
-        if bytes.is_empty() {
+        if bytes.is_empty() || self.is_page_marked(&bytes) {
             return;
         }
         self.clear_blocks(bytes.clone());
@@ -133,6 +133,13 @@ impl<M: Machine> GuestRam<M> {
             at = end;
         }
         self.written.mark(bytes);
+    }
+
+    /// Returns whether bytes lie in a page that is marked as written and changed already. A block that was written has nothing stale.
+    #[inline]
+    fn is_page_marked(&self, bytes: &Range<usize>) -> bool {
+        let is_one = bytes.start / PAGE_SIZE == (bytes.end - 1) / PAGE_SIZE;
+        is_one && self.written.contains(bytes.start) && self.changed.contains(bytes.start)
     }
 
     /// Marks bytes as content that the [baseline](Self::baseline) has, too: they were loaded from it.
