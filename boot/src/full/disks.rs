@@ -3,12 +3,9 @@
 //! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has borrowed the store, so that guests have their disks while a checkpoint is written or read. Nothing is
 //! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made.
 
-use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec;
 use core::fmt::Display;
-use spin::mutex::SpinMutex;
 use stasis_devices::virtio::block::{Request, SECTOR};
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_host::archive::ArchiveError;
@@ -28,9 +25,6 @@ use crate::loading::Lent;
 use crate::registry;
 use crate::storage::{Disk, DiskError, NoStore};
 use crate::work::Work;
-
-/// Bytes of a disk's data that are moved at once: for so long the guest is locked.
-const PIECE: usize = 64 << 10;
 
 /// Bytes of an image that are written to a new volume at once.
 const IMAGE_PIECE: usize = 128 << 10;
@@ -213,10 +207,11 @@ pub fn serve(work: &mut Work) -> bool {
     if !take_disk_work() {
         return false;
     }
+    let guests = registry::all();
     let served = work.with_store(|store| {
         let mut is_more = false;
         for _ in 0..ROUNDS {
-            if !serve_all(&mut |request| done_by(store, request)) {
+            if !serve_all(&guests, &mut |request| request.carry_out_on(store)) {
                 break;
             }
             is_more = true;
@@ -225,11 +220,8 @@ pub fn serve(work: &mut Work) -> bool {
         Ok::<_, NoStore>(is_more)
     });
     // After something was done, the task looks once more: what a guest has asked for meanwhile has woken nobody.
-    let is_more = served.unwrap_or_else(|why| {
-        serve_all(&mut |request| {
-            request.fail(&why);
-        })
-    });
+    let is_more =
+        served.unwrap_or_else(|why| serve_all(&guests, &mut |request| request.fail(&why)));
     if is_more {
         announce_disk_work();
     }
@@ -238,7 +230,7 @@ pub fn serve(work: &mut Work) -> bool {
 
 /// Does a request of each guest that has one, for whoever has borrowed the store. A guest that is parked by the caller waits.
 pub fn serve_wanted(lent: &mut dyn Lent) {
-    if take_disk_work() && serve_all(&mut |request| done_by(lent, request)) {
+    if take_disk_work() && serve_all(&registry::all(), &mut |request| request.carry_out_on(lent)) {
         announce_disk_work();
     }
 }
@@ -275,44 +267,33 @@ pub fn flush(work: &mut Work) -> Result<(), Unflushed> {
     })
 }
 
-/// Buffer for a piece of a request's data, from the first request on; `None` while the console's task, who alone does requests, uses it. A new one would have to be cleared for each request.
-static BUFFER: SpinMutex<Option<Box<[u8]>>> = SpinMutex::new(None);
-
 /// A request of a guest.
-struct Wanted {
-    domain: Arc<Domain>,
-    request: Request,
+struct Wanted<'a> {
+    domain: &'a Domain,
+    request: &'a Request,
 }
 
-impl Wanted {
+impl Wanted<'_> {
     /// Completes the request with an error, and says why.
-    fn fail(self, why: &NoStore) {
-        let name = self.volume_name();
-        complain(&self.domain.name, &name, "a request", why);
-        self.carry_out(&mut Missing, &name);
+    fn fail(&self, why: &NoStore) {
+        complain(&self.domain.name, self.request.volume(), "a request", why);
+        self.carry_out(&mut Missing);
     }
 
-    /// Returns the name of the volume behind the request's disk.
-    fn volume_name(&self) -> String {
-        self.domain.with_volume_name(&self.request, ToString::to_string)
+    /// Does the request on its volume, and completes it.
+    fn carry_out(&self, volume: &mut dyn Volume) {
+        let &Self { domain, request } = self;
+        let mut transfer = DiskTransfer::new(domain, request);
+        if let Some(outcome) = request.perform(volume, &mut transfer) {
+            domain.complete_disk_request(request, outcome);
+        }
     }
 
-    /// Does the request on the volume of this name, and completes it.
-    fn carry_out(self, volume: &mut dyn Volume, name: &str) {
-        let Self { domain, request } = &self;
-        let kept = BUFFER.lock().take();
-        let mut buffer = kept.unwrap_or_else(|| vec![0; PIECE].into_boxed_slice());
-        let mut transfer = DiskTransfer { domain, request };
-        let (outcome, _) = request.perform(volume, name, &mut transfer, &mut buffer);
-        *BUFFER.lock() = Some(buffer);
-        domain.complete_disk_request(request, outcome);
+    /// Does the request on its volume in the store, and completes it.
+    fn carry_out_on(&self, lent: &mut dyn Lent) {
+        let (guest, name) = (&self.domain.name, self.request.volume());
+        self.carry_out(&mut OnStore { lent, guest, name });
     }
-}
-
-/// Does a request on its volume in the store.
-fn done_by(lent: &mut dyn Lent, wanted: Wanted) {
-    let (domain, name) = (wanted.domain.clone(), &wanted.volume_name());
-    wanted.carry_out(&mut OnStore { lent, guest: &domain.name, name }, name);
 }
 
 /// The failures that the log has told of.
@@ -326,17 +307,17 @@ fn complain(guest: &str, disk: &str, what: &'static str, why: &dyn Display) {
     }
 }
 
-/// Calls `carry_out` with a request of each guest that has one. Returns whether there may be more.
-fn serve_all(carry_out: &mut dyn FnMut(Wanted)) -> bool {
+/// Calls `carry_out` with a request of each of these guests that has one. Returns whether there may be more.
+fn serve_all(guests: &[Arc<Domain>], carry_out: &mut dyn FnMut(&Wanted)) -> bool {
     let mut is_more = false;
-    for domain in registry::all() {
+    for domain in guests {
         // Whoever has the guest parked lets it go on later, and then each of its queues is looked at.
         if domain.is_parked() {
             is_more = true;
             continue;
         }
         if let Some(request) = domain.take_disk_request() {
-            carry_out(Wanted { domain, request });
+            carry_out(&Wanted { domain, request: &request });
             is_more = true;
         }
     }
@@ -345,10 +326,10 @@ fn serve_all(carry_out: &mut dyn FnMut(Wanted)) -> bool {
 
 /// What is done to a volume in the store. Offsets and lengths are in bytes.
 pub enum VolumeAccess<'b> {
-    /// Reads what stands at this offset.
-    Read(u64, &'b mut [u8]),
-    /// Writes this at an offset.
-    Write(u64, &'b [u8]),
+    /// Reads as many bytes at this offset, and hands them out in pieces.
+    Read(u64, u64, &'b mut dyn FnMut(&[u8])),
+    /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it returns true.
+    Write(u64, u64, &'b mut dyn FnMut(&mut [u8]) -> bool),
     /// Makes as many bytes at an offset zeros.
     Zero(u64, u64),
     /// Makes what was written part of the store.
@@ -383,12 +364,22 @@ impl OnStore<'_> {
 }
 
 impl Volume for OnStore<'_> {
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
-        self.access(VolumeAccess::Read(offset, into))
+    fn read(
+        &mut self,
+        offset: u64,
+        len: u64,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), VolumeError> {
+        self.access(VolumeAccess::Read(offset, len, take))
     }
 
-    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError> {
-        self.access(VolumeAccess::Write(offset, from))
+    fn write(
+        &mut self,
+        offset: u64,
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), VolumeError> {
+        self.access(VolumeAccess::Write(offset, len, fill))
     }
 
     fn flush(&mut self) -> Result<(), VolumeError> {
@@ -408,11 +399,16 @@ impl Volume for OnStore<'_> {
 struct Missing;
 
 impl Volume for Missing {
-    fn read(&mut self, _: u64, _: &mut [u8]) -> Result<(), VolumeError> {
+    fn read(&mut self, _: u64, _: u64, _: &mut dyn FnMut(&[u8])) -> Result<(), VolumeError> {
         Err(VolumeError::Io)
     }
 
-    fn write(&mut self, _: u64, _: &[u8]) -> Result<(), VolumeError> {
+    fn write(
+        &mut self,
+        _: u64,
+        _: u64,
+        _: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), VolumeError> {
         Err(VolumeError::Io)
     }
 

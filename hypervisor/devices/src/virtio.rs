@@ -25,7 +25,9 @@ pub mod volume;
 
 use alloc::format;
 
+use arrayvec::ArrayString;
 use stasis_state::machine::DeviceKind;
+use stasis_state::name::NAME_LEN;
 use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, Virtio, device_id};
 
 use crate::device::{Access, Context, Device, Effects, Memory, Outside, Window};
@@ -84,6 +86,8 @@ pub trait Outward {
 #[derive(Clone, Debug)]
 pub struct Slots {
     record: Virtio,
+    /// The names of what is behind the devices, which never change: [`Virtio::name_text`] checks one anew each time.
+    names: [ArrayString<NAME_LEN>; MAX_VIRTIO],
     /// A bit for each queue of each slot that may have requests.
     notified: [u8; MAX_VIRTIO],
     /// Number of resets of each device since the guest was made: what was begun before the last one is not completed.
@@ -103,7 +107,9 @@ impl Device for Slots {
 
     /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every start of the machine.
     fn restored(record: Virtio, _: u64) -> Self {
+        let name = |n| ArrayString::from(record.name_text(n)).unwrap_or_default();
         let mut slots = Self {
+            names: core::array::from_fn(name),
             record,
             notified: [0; MAX_VIRTIO],
             resets: [0; MAX_VIRTIO],
@@ -215,6 +221,11 @@ impl Slots {
     /// Returns the first request of a queue that is not completed; None if there is none, or the device does not work now.
     fn first(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Chain>, Broken> {
         self.queue(id).map_or(Ok(None), |queue| queue.first(memory))
+    }
+
+    /// Returns whether a queue has requests that are not completed, or is broken, which [`first`](Self::first) tells.
+    fn has_more(&self, id: QueueId, memory: &Memory<'_>) -> Result<bool, Broken> {
+        self.queue(id).map_or(Ok(false), |queue| queue.has_more(memory))
     }
 
     /// Completes the first request of a queue, of which the device has written `written` bytes, and raises the interrupt if the driver wants it.

@@ -129,8 +129,10 @@ fn serve(slots: &mut Slots, guest: &mut Guest, comes: bool) {
     while let Some((_, request)) = slots.disk_request(&memory) {
         let Some(request) = request else { continue };
         let mut bytes = [0; 512];
-        let _ = slots.disk_from_guest(&memory, &request, 0, &mut bytes);
-        let _ = slots.disk_to_guest(&mut memory, &request, 0, &bytes);
+        let mut data = request.data();
+        let _ = slots.disk_from_guest(&memory, &request, &mut data, &mut bytes);
+        let mut data = request.data();
+        let _ = slots.disk_to_guest(&mut memory, &request, &mut data, &bytes);
         slots.disk_done(&mut memory, &request, Outcome::Done);
         left -= 1;
         assert!(left > 0, "a disk serves for ever");

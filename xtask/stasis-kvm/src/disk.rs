@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use stasis_devices::device::Memory;
 use stasis_devices::virtio::Slots;
-use stasis_devices::virtio::block::{Gone, Outcome, Request, SECTOR, Transfer};
+use stasis_devices::virtio::block::{NotMoved, Outcome, Request, SECTOR, Transfer};
+use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_state::virtio::{Virtio, device_id};
 use stasis_tool::checkpoint::image_of;
@@ -17,7 +18,7 @@ use stasis_tool::report;
 use stasis_tool::volume::image;
 
 /// Bytes that are moved at once, a multiple of a sector.
-const PIECE: usize = 64 << 10;
+const PIECE: u64 = 64 << 10;
 
 /// What a person does who has no right image of a disk.
 const WRITES: &str = "`stasis checkpoint get --disks` writes its image beside the checkpoint";
@@ -85,13 +86,42 @@ fn failed(error: &io::Error) -> VolumeError {
     }
 }
 
+/// Returns the place and the bytes of each piece of `len` bytes.
+fn pieces(len: u64) -> impl Iterator<Item = (u64, usize)> {
+    (0..len).step_by(PIECE as usize).map(move |at| (at, PIECE.min(len - at) as usize))
+}
+
 impl Volume for Disk {
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError> {
-        self.file.read_exact_at(into, offset).map_err(|error| failed(&error))
+    fn read(
+        &mut self,
+        offset: u64,
+        len: u64,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), VolumeError> {
+        let mut buffer = vec![0; len.min(PIECE) as usize];
+        for (at, count) in pieces(len) {
+            let piece = &mut buffer[..count];
+            self.file.read_exact_at(piece, offset + at).map_err(|error| failed(&error))?;
+            take(piece);
+        }
+        Ok(())
     }
 
-    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError> {
-        self.file.write_all_at(from, offset).map_err(|error| failed(&error))
+    fn write(
+        &mut self,
+        offset: u64,
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), VolumeError> {
+        let mut buffer = vec![0; len.min(PIECE) as usize];
+        for (at, count) in pieces(len) {
+            let piece = &mut buffer[..count];
+            if !fill(piece) {
+                break;
+            }
+            self.file.write_all_at(piece, offset + at).map_err(|error| failed(&error))?;
+        }
+        Ok(())
     }
 
     /// Does nothing: the copy ends with this program, so a loss of power leaves nothing of it in any case.
@@ -104,25 +134,23 @@ impl Volume for Disk {
     }
 
     fn write_zeroes(&mut self, offset: u64, len: u64) -> Result<(), VolumeError> {
-        let zeros = [0; PIECE];
-        for at in (0..len).step_by(PIECE) {
-            self.write(offset + at, &zeros[..PIECE.min((len - at) as usize)])?;
-        }
-        Ok(())
+        self.write(offset, len, &mut |piece| {
+            piece.fill(0);
+            true
+        })
     }
 }
 
 /// Does a request on its disk, and completes it. A disk that is not there fails.
 pub fn perform(slots: &mut Slots, memory: Memory<'_>, request: &Request, disk: Option<&mut Disk>) {
-    let mut guest = Guest { slots, memory, request };
+    let mut guest = Guest { slots, memory, request, data: request.data() };
     let outcome = match disk {
-        Some(disk) => {
-            let serial = disk.volume.clone();
-            request.perform(disk, &serial, &mut guest, &mut vec![0; PIECE]).0
-        }
-        None => Outcome::Error,
+        Some(disk) => request.perform(disk, &mut guest),
+        None => Some(Outcome::Error),
     };
-    guest.slots.disk_done(&mut guest.memory, request, outcome);
+    if let Some(outcome) = outcome {
+        guest.slots.disk_done(&mut guest.memory, request, outcome);
+    }
 }
 
 /// The guest's side of a request.
@@ -130,15 +158,16 @@ struct Guest<'s, 'm> {
     slots: &'s mut Slots,
     memory: Memory<'m>,
     request: &'s Request,
+    data: Bytes,
 }
 
 impl Transfer for Guest<'_, '_> {
-    fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone> {
-        self.slots.disk_from_guest(&self.memory, self.request, skip, into)
+    fn from_guest(&mut self, into: &mut [u8]) -> Result<(), NotMoved> {
+        self.slots.disk_from_guest(&self.memory, self.request, &mut self.data, into)
     }
 
-    fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
-        self.slots.disk_to_guest(&mut self.memory, self.request, skip, from)
+    fn to_guest(&mut self, from: &[u8]) -> Result<(), NotMoved> {
+        self.slots.disk_to_guest(&mut self.memory, self.request, &mut self.data, from)
     }
 }
 

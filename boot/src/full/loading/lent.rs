@@ -46,8 +46,10 @@ fn access(
     access: VolumeAccess,
 ) -> Result<(), Error<DiskError>> {
     match access {
-        VolumeAccess::Read(offset, into) => volumes.read(name, offset, into),
-        VolumeAccess::Write(offset, from) => volumes.write(name, offset, from),
+        VolumeAccess::Read(offset, len, take) => volumes.read_with(name, offset, len, take),
+        VolumeAccess::Write(offset, len, fill) => {
+            volumes.write_while(name, offset, len, fill).map(drop)
+        }
         VolumeAccess::Zero(offset, len) => volumes.zero(name, offset, len),
         VolumeAccess::Flush => volumes.flush(name),
     }

@@ -4,12 +4,14 @@
 //! the guest is locked ([`Transfer`]). It is completed at last ([`Slots::disk_done`]). Until then it stays the first of its queue, and so a
 //! checkpoint has it as one that is not done yet: it is done whole after the resume. Twice is no harm, as its volume is as of that instant, too.
 
+use arrayvec::ArrayString;
+use stasis_state::name::NAME_LEN;
 use stasis_state::virtio::{Virtio, device_id};
 
-use super::chain::{Chain, Lengths};
+use super::chain::{Bytes, Chain, Lengths};
 use super::config::Config;
 use super::queue::Broken;
-use super::volume::{Volume, VolumeError};
+use super::volume::Volume;
 use super::{QueueId, Slots};
 use crate::device::Memory;
 
@@ -108,8 +110,13 @@ pub const SERIAL: u64 = 20;
 pub struct Request {
     /// The queue.
     id: QueueId,
+    /// Name of the volume behind the disk.
+    volume: ArrayString<NAME_LEN>,
     chain: Chain,
-    lengths: Lengths,
+    /// Its data: what the device reads behind the header, or what it writes.
+    data: Bytes,
+    /// Address of the status, the last byte that the device writes. It may be anywhere.
+    status: u64,
     /// Number of resets of the device when it was taken.
     resets: u32,
     /// What it is about.
@@ -118,40 +125,27 @@ pub struct Request {
     writes_through: bool,
 }
 
-/// The guest's side of a request's data. Each call locks the guest.
+/// The guest's side of a request's data, which are copied from their beginning on, piece by piece. Each call locks the guest.
 ///
 /// # Errors
 ///
-/// [`Gone`], if the request is no more: its device was reset, or its buffers are not in RAM.
+/// [`NotMoved`].
 pub trait Transfer {
-    /// Copies what the guest writes to the disk, from the byte `skip` of the data on.
+    /// Copies what the guest writes to the disk: the bytes behind those of the call before.
     #[expect(clippy::wrong_self_convention, reason = "it says whence the bytes come")]
-    fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone>;
+    fn from_guest(&mut self, into: &mut [u8]) -> Result<(), NotMoved>;
 
-    /// Gives the guest what it reads from the disk, from the byte `skip` of the data on.
-    fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone>;
+    /// Gives the guest what it reads from the disk: the bytes behind those of the call before.
+    fn to_guest(&mut self, from: &[u8]) -> Result<(), NotMoved>;
 }
 
-/// The request is no more.
+/// Why data of a request were not copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone;
-
-/// Why a request was not done.
-enum Failure {
-    Volume(VolumeError),
+pub enum NotMoved {
+    /// The request is no more: its device was reset, or its buffers are not in RAM.
     Gone,
-}
-
-impl From<VolumeError> for Failure {
-    fn from(error: VolumeError) -> Self {
-        Self::Volume(error)
-    }
-}
-
-impl From<Gone> for Failure {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
+    /// No frame is free for a page that the guest shares with a clone.
+    NoFrame,
 }
 
 impl Request {
@@ -160,50 +154,49 @@ impl Request {
         self.id.slot
     }
 
-    /// Does the request on `volume`, in pieces as large as `buffer`. Returns what the driver is told, and what has failed.
-    ///
-    /// # Panics
-    ///
-    /// If `buffer` is shorter than [`SERIAL`], or no multiple of a sector.
-    pub fn perform(
-        &self,
-        volume: &mut dyn Volume,
-        serial: &str,
-        transfer: &mut dyn Transfer,
-        buffer: &mut [u8],
-    ) -> (Outcome, Option<VolumeError>) {
-        assert!(buffer.len() as u64 >= SERIAL && (buffer.len() as u64).is_multiple_of(SECTOR));
+    /// Returns the name of the volume behind the disk, which is the disk's serial number, too.
+    pub fn volume(&self) -> &str {
+        &self.volume
+    }
+
+    /// Returns the request's data, from their beginning on: for [`Slots::disk_from_guest`] and [`Slots::disk_to_guest`].
+    pub fn data(&self) -> Bytes {
+        self.data
+    }
+
+    /// Does the request on `volume`. Returns what the driver is told; None if there was no frame for what it reads: the request is not completed then, and so it is done again, from its
+    /// beginning.
+    pub fn perform(&self, volume: &mut dyn Volume, transfer: &mut dyn Transfer) -> Option<Outcome> {
+        let mut moved = Ok(());
         let done = match self.what {
-            What::Refuse(outcome) => return (outcome, None),
-            What::Read { offset, len } => pieces(len, buffer, &mut |at, piece| {
-                volume.read(offset + at, piece)?;
-                Ok(transfer.to_guest(at, piece)?)
+            What::Refuse(outcome) => return Some(outcome),
+            What::Read { offset, len } => volume.read(offset, len, &mut |piece| {
+                moved = moved.and_then(|()| transfer.to_guest(piece));
             }),
-            What::Write { offset, len } => pieces(len, buffer, &mut |at, piece| {
-                transfer.from_guest(at, piece)?;
-                Ok(volume.write(offset + at, piece)?)
+            What::Write { offset, len } => volume.write(offset, len, &mut |piece| {
+                moved = transfer.from_guest(piece);
+                moved.is_ok()
             }),
-            What::Flush => volume.flush().map_err(Failure::from),
-            What::Discard { offset, len } => volume.discard(offset, len).map_err(Failure::from),
-            What::WriteZeroes { offset, len } => {
-                volume.write_zeroes(offset, len).map_err(Failure::from)
-            }
+            What::Flush => volume.flush(),
+            What::Discard { offset, len } => volume.discard(offset, len),
+            What::WriteZeroes { offset, len } => volume.write_zeroes(offset, len),
             What::Identify { len } => {
-                let text = &serial.as_bytes()[..serial.len().min(SERIAL as usize)];
-                buffer[..SERIAL as usize].fill(0);
-                buffer[..text.len()].copy_from_slice(text);
-                transfer.to_guest(0, &buffer[..len as usize]).map_err(Failure::from)
+                let mut text = [0; SERIAL as usize];
+                let count = self.volume.len().min(text.len());
+                text[..count].copy_from_slice(&self.volume.as_bytes()[..count]);
+                moved = transfer.to_guest(&text[..len as usize]);
+                Ok(())
             }
         };
         let writes = matches!(self.what, What::Write { .. } | What::WriteZeroes { .. });
         let done = match done {
-            Ok(()) if writes && self.writes_through => volume.flush().map_err(Failure::from),
+            Ok(()) if writes && self.writes_through && moved.is_ok() => volume.flush(),
             done => done,
         };
-        match done {
-            Ok(()) => (Outcome::Done, None),
-            Err(Failure::Volume(error)) => (Outcome::Error, Some(error)),
-            Err(Failure::Gone) => (Outcome::Error, None),
+        match (done, moved) {
+            (_, Err(NotMoved::NoFrame)) => None,
+            (Ok(()), Ok(())) => Some(Outcome::Done),
+            _ => Some(Outcome::Error),
         }
     }
 
@@ -217,30 +210,7 @@ impl Request {
     }
 }
 
-/// What is done with a piece of a request's data, which has this place in it.
-type Each<'e> = dyn FnMut(u64, &mut [u8]) -> Result<(), Failure> + 'e;
-
-/// Calls `each` with the place of each piece of `len` bytes, and with as much of `buffer`.
-fn pieces(len: u64, buffer: &mut [u8], each: &mut Each<'_>) -> Result<(), Failure> {
-    let mut at = 0;
-    while at < len {
-        let count = (len - at).min(buffer.len() as u64) as usize;
-        each(at, &mut buffer[..count])?;
-        at += count as u64;
-    }
-    Ok(())
-}
-
 impl Slots {
-    /// Returns the name of the volume behind the disk of slot `n`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no slot `n` that can have a device.
-    pub fn volume_name(&self, n: u8) -> &str {
-        self.record.name_text(n.into())
-    }
-
     /// Returns the names of the volumes behind the disks.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
         self.record.volumes()
@@ -258,23 +228,27 @@ impl Slots {
 
     fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Request>, Broken> {
         let Some(chain) = self.first(id, memory)? else { return Ok(None) };
-        let lengths = chain.lengths(memory)?;
+        let (lengths, start) = chain.measure(memory)?;
+        let mut bytes = start.to_read();
         let mut header = [0; HEADER as usize];
-        if lengths.written == 0 || chain.read(memory, 0, &mut header)? < header.len() {
+        if lengths.written == 0 || bytes.read(memory, &mut header)? < header.len() {
             return Err(Broken::Short);
         }
         let n = usize::from(id.slot);
-        let what = self.what(n, header, &chain, lengths, memory)?;
+        let what = self.what(n, header, bytes, lengths, memory)?;
+        let data = if let What::Write { .. } = what { bytes } else { start.to_write() };
+        let (status, resets) = (lengths.last, self.resets[n]);
         let writes_through = self.record.driver_features[n] & FLUSH == 0;
-        Ok(Some(Request { id, chain, lengths, resets: self.resets[n], what, writes_through }))
+        let volume = self.names[n];
+        Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through }))
     }
 
-    /// Returns what the request with this `header` is about. VIRTIO 1.2, 5.2.6.
+    /// Returns what the request with this `header` is about, behind which it has these `bytes`. VIRTIO 1.2, 5.2.6.
     fn what(
         &self,
         n: usize,
         header: [u8; HEADER as usize],
-        chain: &Chain,
+        mut bytes: Bytes,
         lengths: Lengths,
         memory: &Memory<'_>,
     ) -> Result<What, Broken> {
@@ -289,7 +263,7 @@ impl Slots {
             8 => What::Identify { len: to_guest.min(SERIAL) },
             kind @ (11 | 13) if from_guest == 16 => {
                 let mut range = [0; 16];
-                chain.read(memory, HEADER, &mut range)?;
+                bytes.read(memory, &mut range)?;
                 range_of(kind == 11, range, capacity)
             }
             11 | 13 => What::Refuse(Outcome::Error),
@@ -302,42 +276,40 @@ impl Slots {
         self.resets[usize::from(request.id.slot)] == request.resets
     }
 
-    /// Copies bytes that a request writes to the disk, from the byte `skip` of its data on.
+    /// Copies the next bytes of `data` that a request writes to the disk.
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`NotMoved`].
     pub fn disk_from_guest(
         &self,
         memory: &Memory<'_>,
         request: &Request,
-        skip: u64,
+        data: &mut Bytes,
         into: &mut [u8],
-    ) -> Result<(), Gone> {
-        let copied = match self.is_current(request) {
-            true => request.chain.read(memory, HEADER + skip, into),
-            false => Ok(0),
-        };
-        if copied == Ok(into.len()) { Ok(()) } else { Err(Gone) }
+    ) -> Result<(), NotMoved> {
+        self.check_current(request)?;
+        is_whole(data.read(memory, into), into.len())
     }
 
-    /// Gives the guest bytes that a request reads from the disk, from the byte `skip` of its data on.
+    /// Gives the guest the next bytes of `data` that a request reads from the disk.
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`NotMoved`].
     pub fn disk_to_guest(
         &self,
         memory: &mut Memory<'_>,
         request: &Request,
-        skip: u64,
+        data: &mut Bytes,
         from: &[u8],
-    ) -> Result<(), Gone> {
-        let copied = match self.is_current(request) {
-            true => request.chain.write(memory, skip, from),
-            false => Ok(0),
-        };
-        if copied == Ok(from.len()) { Ok(()) } else { Err(Gone) }
+    ) -> Result<(), NotMoved> {
+        self.check_current(request)?;
+        is_whole(data.write(memory, from), from.len())
+    }
+
+    fn check_current(&self, request: &Request) -> Result<(), NotMoved> {
+        if self.is_current(request) { Ok(()) } else { Err(NotMoved::Gone) }
     }
 
     /// Completes a request, unless its device was reset meanwhile. The line of its slot may have changed.
@@ -346,12 +318,21 @@ impl Slots {
             return;
         }
         // The status is the last byte, and a driver that has moved it meanwhile looks where it was.
-        let told = memory.write(request.lengths.last, &[outcome as u8]);
+        let told = memory.write(request.status, &[outcome as u8]);
         let completed = told.and_then(|()| {
             let written = request.written(outcome);
             self.complete(request.id, memory, &request.chain, written)
         });
         self.settle(request.id, completed.map(|()| true));
+    }
+}
+
+/// Checks that all of `len` bytes were copied.
+fn is_whole(copied: Result<usize, Broken>, len: usize) -> Result<(), NotMoved> {
+    match copied {
+        Ok(copied) if copied == len => Ok(()),
+        Err(Broken::NoFrame) => Err(NotMoved::NoFrame),
+        _ => Err(NotMoved::Gone),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The buffers of one request: [`Chain`]. VIRTIO 1.2, 2.7.5.
 //!
-//! A chain is walked anew for each copy, and nothing of it is kept: so a request has no state of its own, and takes no memory, however many
-//! descriptors it has. A driver that changes descriptors meanwhile gets what it then says, within its own RAM.
+//! A chain is walked as its bytes are copied, and [`Bytes`] has no more than the place that a copy has come to: so a request takes no memory, however many
+//! descriptors it has. A driver that changes descriptors meanwhile gets what it says before or after that, within its own RAM.
 
 use stasis_state::virtio::MAX_QUEUE;
 
@@ -10,6 +10,8 @@ use crate::device::Memory;
 
 /// Bytes of a descriptor.
 const DESCRIPTOR: u64 = 16;
+/// Descriptors that are read at once: most chains have no more, and stand together.
+const WINDOW: usize = 4;
 
 /// The bits of a descriptor's `flags`.
 mod flag {
@@ -55,7 +57,8 @@ pub struct Lengths {
 }
 
 /// A walk over the descriptors of a chain.
-struct Walk {
+#[derive(Clone, Copy, Debug)]
+pub struct Walk {
     /// Address of the table that is walked, and the number of its descriptors.
     table: u64,
     len: u32,
@@ -66,29 +69,53 @@ struct Walk {
     left: u16,
     /// A buffer that the device writes has come.
     has_written: bool,
+    /// Descriptors of the table that were read together: the number of the first, how many there are, and what they are.
+    first: u32,
+    count: u32,
+    window: [Descriptor; WINDOW],
+}
+
+/// A descriptor, as it stands in memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Descriptor {
+    address: u64,
+    /// The length, then the flags, then the number of the next one.
+    rest: u64,
+}
+
+impl Descriptor {
+    fn of(bytes: &[u8; DESCRIPTOR as usize]) -> Self {
+        let [a0, a1, a2, a3, a4, a5, a6, a7, r0, r1, r2, r3, r4, r5, r6, r7] = *bytes;
+        let address = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
+        Self { address, rest: u64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]) }
+    }
+
+    fn len(self) -> u32 {
+        self.rest as u32
+    }
+
+    fn flags(self) -> u16 {
+        (self.rest >> 32) as u16
+    }
+
+    fn next(self) -> u16 {
+        (self.rest >> 48) as u16
+    }
 }
 
 impl Walk {
     /// Returns the next buffer; None behind the last one.
     fn advance(&mut self, memory: &impl View) -> Result<Option<Piece>, Broken> {
         while let Some(number) = self.next {
-            if number >= self.len {
-                return Err(Broken::NoDescriptor(number));
-            }
-            let mut bytes = [0; DESCRIPTOR as usize];
-            let at = self.table.wrapping_add(u64::from(number) * DESCRIPTOR);
-            memory.read(at, &mut bytes)?;
-            let [a0, a1, a2, a3, a4, a5, a6, a7, l0, l1, l2, l3, f0, f1, n0, n1] = bytes;
-            let address = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
-            let len = u32::from_le_bytes([l0, l1, l2, l3]);
-            let flags = u16::from_le_bytes([f0, f1]);
+            let descriptor = self.descriptor(number, memory)?;
+            let (address, len, flags) = (descriptor.address, descriptor.len(), descriptor.flags());
             let has_next = flags & flag::NEXT != 0;
             if flags & flag::INDIRECT != 0 {
                 self.enter(address, len, has_next)?;
                 continue;
             }
             self.left = self.left.checked_sub(1).ok_or(Broken::Endless)?;
-            self.next = has_next.then_some(u16::from_le_bytes([n0, n1]).into());
+            self.next = has_next.then_some(descriptor.next().into());
             let is_written = flags & flag::WRITE != 0;
             if self.has_written && !is_written {
                 return Err(Broken::Order);
@@ -99,6 +126,35 @@ impl Walk {
         Ok(None)
     }
 
+    /// Returns a descriptor of the table.
+    #[inline]
+    fn descriptor(&mut self, number: u32, memory: &impl View) -> Result<Descriptor, Broken> {
+        let within = number.wrapping_sub(self.first);
+        if within >= self.count {
+            self.look(number, memory)?;
+            return Ok(self.window[0]);
+        }
+        Ok(self.window[within as usize])
+    }
+
+    /// Reads a descriptor of the table, and those behind it with it.
+    fn look(&mut self, number: u32, memory: &impl View) -> Result<(), Broken> {
+        if number >= self.len {
+            return Err(Broken::NoDescriptor(number));
+        }
+        let mut bytes = [[0; DESCRIPTOR as usize]; WINDOW];
+        let at = self.table.wrapping_add(u64::from(number) * DESCRIPTOR);
+        let mut count = (self.len - number).min(WINDOW as u32);
+        if memory.read(at, bytes[..count as usize].as_flattened_mut()).is_err() {
+            // The rest of the table may be in no RAM: a driver that does not use it does nothing wrong.
+            memory.read(at, &mut bytes[0])?;
+            count = 1;
+        }
+        self.window = bytes.each_ref().map(Descriptor::of);
+        (self.first, self.count) = (number, count);
+        Ok(())
+    }
+
     /// Goes on in a table of indirect descriptors, which must be the chain's first and only descriptor outside of it, or its last.
     fn enter(&mut self, table: u64, bytes: u32, has_next: bool) -> Result<(), Broken> {
         let is_whole = bytes != 0 && bytes.is_multiple_of(DESCRIPTOR as u32);
@@ -106,46 +162,96 @@ impl Walk {
             return Err(Broken::Indirect(bytes));
         }
         (self.is_indirect, self.table, self.len) = (true, table, bytes / DESCRIPTOR as u32);
-        self.next = Some(0);
+        (self.next, self.count) = (Some(0), 0);
         Ok(())
+    }
+
+    /// Returns the bytes that the device reads, from here on.
+    pub fn to_read(self) -> Bytes {
+        Bytes { walk: self, is_written: false, address: 0, left: 0 }
+    }
+
+    /// Returns the bytes that the device writes, from here on.
+    pub fn to_write(self) -> Bytes {
+        Bytes { walk: self, is_written: true, address: 0, left: 0 }
     }
 }
 
-/// The parts of a chain's bytes, of those that the device writes or of those that it reads.
-struct Parts {
+/// The bytes of a request that the device reads, or those that it writes, from some place on: each copy goes on where the one before has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Bytes {
     walk: Walk,
     is_written: bool,
-    /// Bytes that come first and are left out.
-    skip: u64,
-    /// Bytes that are wanted.
-    left: usize,
+    /// Address of the rest of the buffer that was come to, and its bytes.
+    address: u64,
+    left: u64,
 }
 
-impl Parts {
-    /// Returns the address and the bytes of the next part; None if nothing more is wanted, or there.
-    fn advance(&mut self, memory: &Memory<'_>) -> Result<Option<(u64, usize)>, Broken> {
-        while self.left > 0
-            && let Some(piece) = self.walk.advance(memory)?
-        {
-            let there = u64::from(piece.len);
-            if piece.is_written != self.is_written {
-                continue;
+impl Bytes {
+    /// Returns the address of the next part, of `most` bytes at most, and its bytes; None if there are no more.
+    fn advance(&mut self, memory: &impl View, most: u64) -> Result<Option<(u64, u64)>, Broken> {
+        while self.left == 0 {
+            let Some(piece) = self.walk.advance(memory)? else { return Ok(None) };
+            if piece.is_written == self.is_written {
+                (self.address, self.left) = (piece.address, piece.len.into());
             }
-            if self.skip >= there {
-                self.skip -= there;
-                continue;
-            }
-            let address = piece.address.wrapping_add(self.skip);
-            let count = (there - self.skip).min(self.left as u64) as usize;
-            (self.skip, self.left) = (0, self.left - count);
-            return Ok(Some((address, count)));
         }
-        Ok(None)
+        let (address, count) = (self.address, self.left.min(most));
+        self.address = address.wrapping_add(count);
+        self.left -= count;
+        Ok(Some((address, count)))
+    }
+
+    /// Leaves out `count` bytes, or all that are left.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the chain is.
+    pub fn skip(&mut self, memory: &Memory<'_>, mut count: u64) -> Result<(), Broken> {
+        while count > 0
+            && let Some((_, skipped)) = self.advance(memory, count)?
+        {
+            count -= skipped;
+        }
+        Ok(())
+    }
+
+    /// Copies the next bytes, which the device reads, and returns their number: fewer than `into` has if the request has no more.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the chain is, or a buffer is not in RAM.
+    pub fn read(&mut self, memory: &Memory<'_>, into: &mut [u8]) -> Result<usize, Broken> {
+        let mut done = 0;
+        while done < into.len()
+            && let Some((address, count)) = self.advance(memory, (into.len() - done) as u64)?
+        {
+            memory.read(address, &mut into[done..][..count as usize])?;
+            done += count as usize;
+        }
+        Ok(done)
+    }
+
+    /// Writes `from` to the next bytes, which the device writes, and returns the number of bytes that there was room for.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the chain is, or a buffer is not in RAM. Some of it may have been written.
+    pub fn write(&mut self, memory: &mut Memory<'_>, from: &[u8]) -> Result<usize, Broken> {
+        let mut done = 0;
+        while done < from.len()
+            && let Some((address, count)) = self.advance(memory, (from.len() - done) as u64)?
+        {
+            memory.write(address, &from[done..][..count as usize])?;
+            done += count as usize;
+        }
+        Ok(done)
     }
 }
 
 impl Chain {
-    fn walk(&self) -> Walk {
+    /// Returns a walk over the chain, from its first descriptor on.
+    pub fn walk(&self) -> Walk {
         Walk {
             table: self.table,
             len: self.num.into(),
@@ -153,31 +259,32 @@ impl Chain {
             is_indirect: false,
             left: MAX_QUEUE,
             has_written: false,
+            first: 0,
+            count: 0,
+            window: [Descriptor::default(); WINDOW],
         }
     }
 
-    fn parts(&self, is_written: bool, skip: u64, left: usize) -> Parts {
-        Parts { walk: self.walk(), is_written, skip, left }
-    }
-
-    /// Returns the bytes of the request. Whether they are in RAM, the copy tells.
+    /// Returns the bytes of the request, and a walk over it that need not read the first descriptors again. Whether the bytes are in RAM, the copy tells.
     ///
     /// # Errors
     ///
     /// [`Broken`], if the chain can't be walked to its end.
-    pub fn lengths(&self, memory: &Memory<'_>) -> Result<Lengths, Broken> {
+    pub fn measure(&self, memory: &impl View) -> Result<(Lengths, Walk), Broken> {
         let mut lengths = Lengths::default();
-        self.pieces(memory, |piece| match piece.is_written {
-            true => {
-                let len = u64::from(piece.len);
+        let mut start = self.walk();
+        start.descriptor(self.head.into(), memory)?;
+        let mut walk = start;
+        while let Some(piece) = walk.advance(memory)? {
+            let len = u64::from(piece.len);
+            if !piece.is_written {
+                lengths.read += len;
+            } else if len > 0 {
                 lengths.written += len;
-                if len > 0 {
-                    lengths.last = piece.address.wrapping_add(len - 1);
-                }
+                lengths.last = piece.address.wrapping_add(len - 1);
             }
-            false => lengths.read += u64::from(piece.len),
-        })?;
-        Ok(lengths)
+        }
+        Ok((lengths, start))
     }
 
     /// Calls `look` with each buffer of the request, in their order. They may be anywhere.
@@ -191,33 +298,5 @@ impl Chain {
             look(piece);
         }
         Ok(())
-    }
-
-    /// Copies bytes that the device reads, from the byte `skip` on, and returns their number: fewer than `into` has if the request has no more.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`], if the chain is, or a buffer is not in RAM.
-    pub fn read(&self, memory: &Memory<'_>, skip: u64, into: &mut [u8]) -> Result<usize, Broken> {
-        let (mut done, mut parts) = (0, self.parts(false, skip, into.len()));
-        while let Some((address, count)) = parts.advance(memory)? {
-            memory.read(address, &mut into[done..done + count])?;
-            done += count;
-        }
-        Ok(done)
-    }
-
-    /// Writes `from` to the bytes that the device writes, from the byte `skip` on, and returns the number of bytes that there was room for.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`], if the chain is, or a buffer is not in RAM. Some of it may have been written.
-    pub fn write(&self, memory: &mut Memory<'_>, skip: u64, from: &[u8]) -> Result<usize, Broken> {
-        let (mut done, mut parts) = (0, self.parts(true, skip, from.len()));
-        while let Some((address, count)) = parts.advance(memory)? {
-            memory.write(address, &from[done..done + count])?;
-            done += count;
-        }
-        Ok(done)
     }
 }

@@ -41,9 +41,11 @@ fn transmit(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let all = chain.lengths(memory)?.read;
-    let kept = all.min(MOST_TEXT as u64);
-    chain.read(memory, all - kept, outward.text(kept as usize))?;
+    let (lengths, start) = chain.measure(memory)?;
+    let kept = lengths.read.min(MOST_TEXT as u64);
+    let mut text = start.to_read();
+    text.skip(memory, lengths.read - kept)?;
+    text.read(memory, outward.text(kept as usize))?;
     slots.complete(id, memory, &chain, 0)?;
     // Not before: a request that is not completed is done again.
     outward.print(kept as usize);
@@ -62,7 +64,7 @@ fn receive(
     if count == 0 {
         return Ok(false);
     }
-    let written = chain.write(memory, 0, &typed[..count])?;
+    let written = chain.walk().to_write().write(memory, &typed[..count])?;
     if written == 0 {
         return Err(Broken::Short);
     }

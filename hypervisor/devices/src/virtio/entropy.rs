@@ -15,12 +15,13 @@ pub(super) fn serve(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let wanted = chain.lengths(memory)?.written.min(MOST as u64) as usize;
+    let (lengths, start) = chain.measure(memory)?;
+    let wanted = lengths.written.min(MOST as u64) as usize;
     let mut bytes = [0; MOST];
     if !outward.random(&mut bytes[..wanted]) {
         return Ok(false);
     }
-    let written = chain.write(memory, 0, &bytes[..wanted])?;
+    let written = start.to_write().write(memory, &bytes[..wanted])?;
     slots.complete(id, memory, &chain, written as u32)?;
     Ok(true)
 }

@@ -21,7 +21,7 @@ const HEADER: u64 = 12;
 pub const ADDRESS: usize = 6;
 
 /// The queues' numbers.
-const RECEIVE: u8 = 0;
+pub(super) const RECEIVE: u8 = 0;
 const TRANSMIT: u8 = 1;
 const CONTROL: u8 = 2;
 
@@ -120,7 +120,6 @@ pub(super) fn serve(
     match id.queue {
         TRANSMIT => transmit(slots, id, memory, outward),
         CONTROL => control(slots, id, memory),
-        // Buffers for what comes are used when something comes.
         _ => Ok(false),
     }
 }
@@ -132,13 +131,16 @@ fn transmit(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let len = chain.lengths(memory)?.read.saturating_sub(HEADER);
+    let (lengths, start) = chain.measure(memory)?;
+    let len = lengths.read.saturating_sub(HEADER);
     let n = usize::from(id.slot);
     // What is no frame is lost, as on a wire; so is what is sent without one.
     let frame = usize::try_from(len).ok().filter(|len| (MIN_FRAME..=MAX_FRAME).contains(len));
     let frame = frame.filter(|_| is_up(&slots.record, n));
     if let Some(len) = frame {
-        chain.read(memory, HEADER, outward.frame(len))?;
+        let mut bytes = start.to_read();
+        bytes.skip(memory, HEADER)?;
+        bytes.read(memory, outward.frame(len))?;
     }
     slots.complete(id, memory, &chain, 0)?;
     // Not before: a request that is not completed is done again.
@@ -146,19 +148,20 @@ fn transmit(
         outward.send(id.slot, len);
         slots.traffic[n].sent += 1;
     }
-    Ok(true)
+    // Another step would find no more: the driver notifies for each frame.
+    slots.has_more(id, memory)
 }
 
 /// Answers a command: the driver has announced itself. There are no others.
 fn control(slots: &mut Slots, id: QueueId, memory: &mut Memory<'_>) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
     let mut command = [0; 2];
-    chain.read(memory, 0, &mut command)?;
+    chain.walk().to_read().read(memory, &mut command)?;
     let is_known = command == [CLASS_ANNOUNCE, 0];
     if is_known {
         slots.record.net_status[usize::from(id.slot)] &= !ANNOUNCE;
     }
-    let written = chain.write(memory, 0, &[u8::from(!is_known)])?;
+    let written = chain.walk().to_write().write(memory, &[u8::from(!is_known)])?;
     slots.complete(id, memory, &chain, written as u32)?;
     Ok(true)
 }
@@ -208,8 +211,8 @@ impl Slots {
         // num_buffers is 1.
         let mut header = [0; HEADER as usize];
         header[10] = 1;
-        let mut written = chain.write(memory, 0, &header)?;
-        written += chain.write(memory, HEADER, frame)?;
+        let mut bytes = chain.walk().to_write();
+        let written = bytes.write(memory, &header)? + bytes.write(memory, frame)?;
         if written < header.len() + frame.len() {
             return Err(Broken::Short);
         }

@@ -141,6 +141,15 @@ impl Queue {
             && aligned(self.device, 4)
     }
 
+    /// Returns whether the driver has published anything that is not completed.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the available ring is not in RAM.
+    pub(super) fn has_more(&self, memory: &impl View) -> Result<bool, Broken> {
+        Ok(memory.u16(self.driver.wrapping_add(IDX))? != self.next_avail)
+    }
+
     /// Returns the first request that is not completed, or None if there is none.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, device_id};
 
 use super::queue::OFFERED;
-use super::{QueueId, Slots, VERSION_1};
+use super::{QueueId, Slots, VERSION_1, net};
 use crate::access::{Width, read_words, write_words};
 use crate::device::Access;
 
@@ -203,9 +203,12 @@ impl Slots {
 
     /// Notes that the driver has put requests into a queue.
     pub(super) fn notify(&mut self, n: usize, queue: u32) {
-        let is_device = self.record.device_id[n] != device_id::NONE;
-        let is_there = is_device && (queue as usize) < VIRTIO_QUEUES;
-        if is_there && self.queue(QueueId { slot: n as u8, queue: queue as u8 }).is_some() {
+        let device = self.record.device_id[n];
+        let is_there = device != device_id::NONE && (queue as usize) < VIRTIO_QUEUES;
+        // Buffers for frames are used when something comes.
+        let waits = device == device_id::NETWORK && queue == net::RECEIVE.into();
+        if is_there && !waits && self.queue(QueueId { slot: n as u8, queue: queue as u8 }).is_some()
+        {
             self.notified[n] |= 1 << queue;
         }
     }

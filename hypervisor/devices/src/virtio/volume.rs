@@ -17,11 +17,22 @@ pub enum VolumeError {
 ///
 /// [`VolumeError`]. Of a write that failed, any part may have been written.
 pub trait Volume {
-    /// Reads the bytes from `offset` on.
-    fn read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), VolumeError>;
+    /// Reads `len` bytes from `offset` on, and hands them to `take` in pieces, in their order.
+    fn read(
+        &mut self,
+        offset: u64,
+        len: u64,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), VolumeError>;
 
-    /// Writes the bytes from `offset` on. They may be lost by a loss of power until [`Volume::flush`] returns.
-    fn write(&mut self, offset: u64, from: &[u8]) -> Result<(), VolumeError>;
+    /// Writes `len` bytes from `offset` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true: what it has refused is as it was, and so is
+    /// all behind it. They may be lost by a loss of power until [`Volume::flush`] returns.
+    fn write(
+        &mut self,
+        offset: u64,
+        len: u64,
+        fill: &mut dyn FnMut(&mut [u8]) -> bool,
+    ) -> Result<(), VolumeError>;
 
     /// Makes all that was written before survive a loss of power.
     fn flush(&mut self) -> Result<(), VolumeError>;

@@ -4,7 +4,8 @@ use super::{Guest, Line};
 use stasis_devices::device::Memory;
 use stasis_devices::generation;
 use stasis_devices::virtio::Outward;
-use stasis_devices::virtio::block::{Gone, Outcome, Request};
+use stasis_devices::virtio::block::{NotMoved, Outcome, Request};
+use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::Card;
 use stasis_memory::GuestMemory;
 use stasis_vgic::VcpuMask;
@@ -92,41 +93,36 @@ impl Guest {
         self.devices.virtio.volumes()
     }
 
-    /// Returns the name of the volume behind a request's disk.
-    pub fn volume_name(&self, request: &Request) -> &str {
-        self.devices.virtio.volume_name(request.slot())
-    }
-
-    /// Copies bytes that a request writes to the disk, from the byte `skip` of its data on.
+    /// Copies the next bytes of `data` that a request writes to the disk.
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`NotMoved`].
     pub fn disk_from_guest(
         &self,
         ram: &mut impl GuestMemory,
         request: &Request,
-        skip: u64,
+        data: &mut Bytes,
         into: &mut [u8],
-    ) -> Result<(), Gone> {
+    ) -> Result<(), NotMoved> {
         let memory = &Memory { base: *self.record.ram_base, ram };
-        self.devices.virtio.disk_from_guest(memory, request, skip, into)
+        self.devices.virtio.disk_from_guest(memory, request, data, into)
     }
 
-    /// Gives the guest bytes that a request reads from the disk, from the byte `skip` of its data on.
+    /// Gives the guest the next bytes of `data` that a request reads from the disk.
     ///
     /// # Errors
     ///
-    /// [`Gone`].
+    /// [`NotMoved`].
     pub fn disk_to_guest(
         &self,
         ram: &mut impl GuestMemory,
         request: &Request,
-        skip: u64,
+        data: &mut Bytes,
         from: &[u8],
-    ) -> Result<(), Gone> {
+    ) -> Result<(), NotMoved> {
         let memory = &mut Memory { base: *self.record.ram_base, ram };
-        self.devices.virtio.disk_to_guest(memory, request, skip, from)
+        self.devices.virtio.disk_to_guest(memory, request, data, from)
     }
 
     /// Completes a disk's request, unless the disk was reset meanwhile. Returns the vCPUs that must be kicked.

@@ -17,7 +17,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::Outward;
-use stasis_devices::virtio::block::{Gone, Outcome, Request, Transfer};
+use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer};
+use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::MAX_FRAME;
 use stasis_guest::Whole;
 use stasis_host::run_state::RunState;
@@ -46,7 +47,8 @@ pub fn announce_disk_work() {
 struct Machine<'a> {
     /// A frame that the card in a slot sends, by its length.
     sent: Option<(u8, usize)>,
-    frame: [u8; MAX_FRAME],
+    /// Place of a frame; None as long as there was none: it would have to be cleared for each request of a disk.
+    frame: Option<[u8; MAX_FRAME]>,
     terminal: &'a Terminal,
     /// Bytes of the text that is printed.
     printed: usize,
@@ -68,7 +70,7 @@ impl Outward for Machine<'_> {
     }
 
     fn frame(&mut self, len: usize) -> &mut [u8] {
-        &mut self.frame[..len]
+        &mut self.frame.get_or_insert([0; MAX_FRAME])[..len]
     }
 
     fn send(&mut self, slot: u8, len: usize) {
@@ -118,7 +120,7 @@ impl Domain {
         host.errands.outbox.has_work = false;
         let machine = &mut Machine {
             sent: None,
-            frame: [0; MAX_FRAME],
+            frame: None,
             terminal: &self.terminal,
             printed: 0,
             text: None,
@@ -150,8 +152,10 @@ impl Domain {
         };
         drop(resident);
         self.kick(kick.without(index));
-        if let Some((slot, len)) = machine.sent.take() {
-            network::forward(self, slot, &machine.frame[..len]);
+        if let Some((slot, len)) = machine.sent.take()
+            && let Some(frame) = &machine.frame
+        {
+            network::forward(self, slot, &frame[..len]);
         }
         if let Some(place) = machine.text.as_deref()
             && machine.printed > 0
@@ -212,32 +216,34 @@ impl Domain {
     pub fn has_volume(&self, volume: &str) -> bool {
         self.resident.lock().guest.volumes().any(|name| name == volume)
     }
-
-    /// Calls `name` with the name of the volume behind a request's disk, and returns its result.
-    pub fn with_volume_name<T>(&self, request: &Request, name: impl FnOnce(&str) -> T) -> T {
-        name(self.resident.lock().guest.volume_name(request))
-    }
 }
 
 /// The guest's side of a request of a disk: each copy locks the guest, for as long as a piece takes.
 pub struct DiskTransfer<'a> {
-    /// The guest.
-    pub domain: &'a Domain,
-    /// The request.
-    pub request: &'a Request,
+    domain: &'a Domain,
+    request: &'a Request,
+    /// The data that are still to be copied.
+    data: Bytes,
+}
+
+impl<'a> DiskTransfer<'a> {
+    /// Returns that of a request of a guest, of whose data nothing was copied.
+    pub fn new(domain: &'a Domain, request: &'a Request) -> Self {
+        Self { domain, request, data: request.data() }
+    }
 }
 
 impl Transfer for DiskTransfer<'_> {
-    fn from_guest(&mut self, skip: u64, into: &mut [u8]) -> Result<(), Gone> {
+    fn from_guest(&mut self, into: &mut [u8]) -> Result<(), NotMoved> {
         let mut resident = self.domain.resident.lock();
         let (guest, ram) = resident.parts();
-        guest.disk_from_guest(ram, self.request, skip, into)
+        guest.disk_from_guest(ram, self.request, &mut self.data, into)
     }
 
-    fn to_guest(&mut self, skip: u64, from: &[u8]) -> Result<(), Gone> {
+    fn to_guest(&mut self, from: &[u8]) -> Result<(), NotMoved> {
         let mut resident = self.domain.resident.lock();
         let (guest, ram) = resident.parts();
-        let given = guest.disk_to_guest(ram, self.request, skip, from);
+        let given = guest.disk_to_guest(ram, self.request, &mut self.data, from);
         self.domain.release(resident, VcpuMask::NONE);
         given
     }

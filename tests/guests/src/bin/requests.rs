@@ -29,8 +29,8 @@ const UART_INTID: u32 = 33;
 const QUEUES: usize = 0x4100_0000;
 const SMALL: usize = 0x4110_0000;
 const DATA: usize = 0x4120_0000;
-/// Entries of a queue.
-const NUM: u16 = 32;
+/// Entries of a queue: more than there are frames in a phase, so that none is lost for want of a buffer, in however long turns QEMU executes the cores.
+const NUM: u16 = 128;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;

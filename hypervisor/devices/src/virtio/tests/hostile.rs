@@ -83,6 +83,22 @@ fn impossible_indirect_tables_are_contained() {
 }
 
 #[test]
+fn a_table_whose_end_is_in_no_ram_serves_as_far_as_it_is_used() {
+    let mut driver = entropy();
+    let table = RAM_BASE + RAM as u64 - 32;
+    driver.describe(table, 0, (BUFFERS, 3), WRITE | NEXT);
+    driver.describe(table, 1, (BUFFERS + 0x100, 5), WRITE);
+    driver.describe(DESC, 0, (table, 48), INDIRECT);
+    driver.publish(0);
+    driver.serve(Some(1));
+    assert_eq!(driver.used(), (1, 0, 8));
+    driver.describe(table, 1, (BUFFERS + 0x100, 5), WRITE | NEXT);
+    driver.set_up();
+    driver.publish(0);
+    assert_contained(driver);
+}
+
+#[test]
 fn rings_outside_of_ram_are_contained() {
     for offset in [0x80, 0x90, 0xa0] {
         for address in [0u32, 0xffff_fff0] {

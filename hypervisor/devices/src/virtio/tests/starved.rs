@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::requests::{ask, disk, finish, status, take, volume};
 use super::*;
-use crate::virtio::block::{Gone, Outcome};
+use crate::virtio::block::{NotMoved, Outcome, Transfer};
 use stasis_memory::{AccessError, GuestMemory};
 use stasis_state::OutOfRange;
 
@@ -80,6 +80,29 @@ impl GuestMemory for Full<'_> {
     }
 }
 
+/// A guest for which no frame is free at first, and then there is one.
+struct Late(bool);
+
+impl Transfer for Late {
+    fn from_guest(&mut self, _: &mut [u8]) -> Result<(), NotMoved> {
+        Ok(())
+    }
+
+    fn to_guest(&mut self, _: &[u8]) -> Result<(), NotMoved> {
+        let is_late = core::mem::replace(&mut self.0, true);
+        if is_late { Ok(()) } else { Err(NotMoved::NoFrame) }
+    }
+}
+
+#[test]
+fn a_read_that_has_lacked_a_frame_has_no_outcome_whatever_comes_behind() {
+    let mut driver = disk();
+    ask(&mut driver, 0, 3, &[(BUFFERS, 8192)], WRITE);
+    let request = take(&mut driver).unwrap();
+    assert_eq!(request.perform(&mut volume(), &mut Late(false)), None);
+    assert_eq!(request.perform(&mut volume(), &mut Late(true)), Some(Outcome::Done));
+}
+
 #[test]
 fn a_request_for_which_no_memory_is_free_is_done_when_there_is_some() {
     let mut driver = disk();
@@ -88,7 +111,10 @@ fn a_request_for_which_no_memory_is_free_is_done_when_there_is_some() {
     let Driver { slots, moment, .. } = &mut driver;
     let mut full = Full(&mut moment.ram);
     let memory = &mut Memory { base: RAM_BASE, ram: &mut full };
-    assert_eq!(slots.disk_to_guest(memory, &request, 0, &[1; 512]), Err(Gone));
+    assert_eq!(
+        slots.disk_to_guest(memory, &request, &mut request.data(), &[1; 512]),
+        Err(NotMoved::NoFrame)
+    );
     slots.disk_done(memory, &request, Outcome::Error);
     assert_eq!(driver.read(0x70), 0xf, "the driver has done nothing wrong");
     assert_eq!((driver.used().0, driver.read(0x60)), (0, 0));
