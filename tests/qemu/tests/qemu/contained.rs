@@ -12,6 +12,8 @@ use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks, transcript};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, TURN_US, guest};
 
+use crate::same_machine;
+
 /// Nanoseconds that an instruction takes here.
 const INSTRUCTION_NS: u64 = 4;
 /// The windows of the real-time guest, in nanoseconds, and the frame that they are in.
@@ -200,6 +202,8 @@ pub fn all_attacks_leave_a_neighbour_as_it_was(lab: &Lab) -> Result<()> {
 pub fn a_guest_that_ends_harms_nobody(lab: &Lab) -> Result<()> {
     let mut stasis = lab.machine().guest("probe")?.guest("counter")?.boot()?;
     stasis.attach("probe")?;
+    stasis.qemu.console.wait_for(same_machine::BEGIN, SILENCE)?;
+    stasis.qemu.console.send(b"x")?;
     stasis.qemu.console.wait_for("send 1", SILENCE)?;
     // More than its FIFO has room for, while it is at something else.
     stasis.qemu.console.send(&[b'x'; 100])?;

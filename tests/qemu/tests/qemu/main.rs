@@ -66,6 +66,7 @@ mod travel_handler_long;
 mod travel_kvm;
 mod travel_kvm_long;
 mod travel_kvm_refused_long;
+mod travel_probe_long;
 mod travel_qemu;
 mod travel_qemu_long;
 mod travel_streams;
@@ -435,6 +436,8 @@ fn main() -> ExitCode {
         travel_handler_long:
             every_point_of_handler_comes_back_from_a_kvm_as_it_went,
             every_point_of_handler_prints_on_a_kvm_what_is_told;
+        travel_probe_long:
+            probe_sees_elsewhere_what_is_told;
         travel_kvm_refused_long:
             what_can_not_run_is_refused_in_one_line,
             a_physical_timer_that_is_on_is_refused_by_an_older_kvm,

@@ -19,10 +19,11 @@ pub fn probe() {
     undefined();
     debug();
     println!(
-        "~ PMU PMCR_EL0 fault {:x?}",
+        "~ PMU PMCR_EL0: ESR {:x?}",
         catch(|| {
             let _ = mrs!("PMCR_EL0");
         })
+        .map(|fault| fault.esr)
     );
 }
 

@@ -16,7 +16,7 @@ pub fn probe() {
     let fault = catch(|| {
         let _ = smc(u64::from(VERSION), [0; 3]);
     });
-    println!("~ smc: fault {fault:x?}");
+    println!("~ smc: ESR {:x?}", fault.map(|fault| fault.esr));
     if fault.is_none() {
         by("~ smc", smc);
     }
