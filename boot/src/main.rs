@@ -65,17 +65,8 @@ use work::Work;
 unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     // SAFETY: nothing was allocated yet, and this function runs once.
     unsafe { memory::init_heap() };
-    // SAFETY: the boot protocol passes the address of the device tree; the entry code has mapped it; nobody writes it.
-    let described = unsafe { machine::find(device_tree) };
-    let machine = described.unwrap_or_else(|error| panic::give_up(&error));
-    let translation = memory::map(&machine);
-    let translation =
-        translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
-    // SAFETY: 1. This is a 39-bit translation with 4 KiB pages that maps one to one the image as the linker laid it out, all RAM and the devices.
-    // 2. Its tables are never freed. 3. The early translation is one to one, too.
-    unsafe { mmu::install(translation.root()) };
-    // SAFETY: 1. `machine::find` has returned it. 2. `memory::map` maps all of both so, and the translation stays for ever. `smp` starts other cores with it.
-    let machine = unsafe { Machine::reached(machine) };
+    // SAFETY: 1. The entry code has passed on the address that the boot protocol has. 2. That code has installed the early translation, and the heap was made above.
+    let machine = unsafe { reach(device_tree) };
 
     // SAFETY: the device tree says that the frame is the UART's. It is mapped as a device, and only this driver uses it.
     output::init(unsafe { serial(machine.uart) });
@@ -140,6 +131,25 @@ fn generated(machine: &Machine<'_>, task: &mut Task) -> Vec<u8> {
             Vec::new()
         }
     }
+}
+
+/// Returns the machine that the device tree describes, once EL2 reaches all of it by a translation of its own.
+///
+/// # Safety
+///
+/// `device_tree` is the address that the boot protocol has passed. The early translation is installed, and the heap is there.
+unsafe fn reach(device_tree: u64) -> Machine<'static> {
+    // SAFETY: the boot protocol passes the address of the device tree, by the caller; the entry code has mapped it; nobody writes it.
+    let described = unsafe { machine::find(device_tree) };
+    let machine = described.unwrap_or_else(|error| panic::give_up(&error));
+    let translation = memory::map(&machine);
+    let translation =
+        translation.unwrap_or_else(|error| panic!("cannot map the machine: {error:?}"));
+    // SAFETY: 1. This is a 39-bit translation with 4 KiB pages that maps one to one the image as the linker laid it out, all RAM and the devices.
+    // 2. Its tables are never freed. 3. The early translation is one to one, too.
+    unsafe { mmu::install(translation.root()) };
+    // SAFETY: 1. `machine::find` has returned it. 2. `memory::map` maps all of both so, and the translation stays for ever. `smp` starts other cores with it.
+    unsafe { Machine::reached(machine) }
 }
 
 /// Returns the driver of a UART.

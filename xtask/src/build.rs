@@ -218,12 +218,8 @@ const CARRIED: &str = "carried";
 /// The flag of a program that is linked with the C library that comes with its target.
 const SELF_CONTAINED: &str = "-Clink-self-contained=yes";
 
-/// Returns the settings of cargo for the target of `stasis-kvm`: the linker that comes with Rust, and the C library that comes with the target.
-pub fn carried_config() -> [String; 2] {
-    carried_config_of(KVM, &Settings::default())
-}
-
-fn carried_config_of(target: &str, settings: &Settings) -> [String; 2] {
+/// Returns the settings of cargo for a program of this target that is carried to another machine: the linker that comes with Rust, and the C library that comes with the target.
+fn carried_config(target: &str, settings: &Settings) -> [String; 2] {
     let linker = format!("target.{target}.linker=\"rust-lld\"");
     [linker, settings.rustflags(target, &[SELF_CONTAINED])]
 }
@@ -245,7 +241,7 @@ pub fn carried(
     report::step(format_args!("building {program}"));
     let shell = shell(workspace)?;
     let (cargo, folder) = (cargo(), &settings.target);
-    let [linker, flags] = carried_config_of(target, settings);
+    let [linker, flags] = carried_config(target, settings);
     cmd!(
         shell,
         "{cargo} build --profile {CARRIED} --package {package} --bin {program} --target {target} --target-dir {folder} --config {linker} --config {flags}"

@@ -137,6 +137,7 @@ impl Points {
     }
 
     /// Returns whether there is a breakpoint at this address.
+    #[cfg(test)]
     pub fn has_breakpoint(&self, address: u64) -> bool {
         self.breakpoints.contains(&Some(address))
     }

@@ -112,7 +112,7 @@ pub struct GuestConfig {
     pub portable: bool,
     /// Number of vCPUs.
     pub vcpus: u8,
-    /// The physical cores of its vCPUs, of which there may be fewer: see [`Self::core_of`]. None at all: whoever makes
+    /// The physical cores of its vCPUs, of which there may be fewer: the list begins again where it ends. None at all: whoever makes
     /// it chooses. Whether the machine has them, the caller knows.
     pub cores: Vec<u32>,
     /// The guest's share of a core that it has together with others, relative to theirs.
@@ -180,11 +180,6 @@ impl GuestConfig {
     /// Returns whether the guest has a device that accesses its memory by itself.
     pub fn has_virtio(&self) -> bool {
         !self.disks.is_empty() || !self.networks.is_empty() || self.entropy || self.terminal
-    }
-
-    /// Returns the core of a vCPU: the list of them begins again where it ends. None if no core is named.
-    pub fn core_of(&self, vcpu: usize) -> Option<u32> {
-        self.cores.get(vcpu.checked_rem(self.cores.len())?).copied()
     }
 }
 

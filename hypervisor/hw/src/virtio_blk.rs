@@ -167,11 +167,6 @@ impl<T: Transport> VirtioBlk<T> {
         self.capacity
     }
 
-    /// Returns whether every write will be refused.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
     /// Checks that the disk was not given up.
     ///
     /// # Errors

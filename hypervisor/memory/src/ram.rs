@@ -247,6 +247,7 @@ impl<M: Machine> GuestRam<M> {
     }
 
     /// Returns whether the byte at `offset` may be anything but zero. Does not read the byte.
+    #[cfg(test)]
     pub fn may_have_content(&self, offset: usize) -> bool {
         self.written.contains(offset)
     }

@@ -8,7 +8,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::{devices::DeviceRecords, record};
+use crate::{devices::DeviceRecords, record, timer};
 
 /// Most entries of a machine.
 pub const MAX_ENTRIES: usize = 64;
@@ -211,8 +211,8 @@ const fn entry(kind: DeviceKind, base: u64, size: u64, count: u8, intid: u16) ->
 const BEFORE: [Entry; 9] = [
     entry(DeviceKind::GICD, 0x0800_0000, 0x1_0000, 1, 0),
     entry(DeviceKind::GICC, 0x0801_0000, 0x2000, 1, 0),
-    entry(DeviceKind::VIRTUAL_TIMER, 0, 0, 1, 27),
-    entry(DeviceKind::PHYSICAL_TIMER, 0, 0, 1, 30),
+    entry(DeviceKind::VIRTUAL_TIMER, 0, 0, 1, timer::VIRTUAL_TIMER),
+    entry(DeviceKind::PHYSICAL_TIMER, 0, 0, 1, timer::PHYSICAL_TIMER),
     entry(DeviceKind::PL011, 0x0900_0000, 0x1000, 1, 33),
     entry(DeviceKind::PL031, 0x0901_0000, 0x1000, 1, 34),
     entry(DeviceKind::PL061, 0x0903_0000, 0x1000, 1, 39),

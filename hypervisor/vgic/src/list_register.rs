@@ -96,6 +96,7 @@ impl ListRegister {
     };
 
     /// Returns whether the list register asks for a maintenance interrupt now: the guest has deactivated an interrupt that was to tell.
+    #[cfg(test)]
     pub const fn asks_for_maintenance(self) -> bool {
         matches!(self.state, State::Inactive)
             && matches!(self.origin, Origin::Software { maintenance: true, .. })

@@ -169,33 +169,10 @@ pub struct Arguments {
 
 /// Runs the command.
 pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
+    if let Some(done) = one_thing(workspace, &arguments) {
+        return done;
+    }
     let Arguments { save, name, compare, with, plot, plot_history, .. } = arguments;
-    let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, devices, .. } =
-        arguments;
-    if let Some(file) = runs {
-        return look_back(&file, with.as_deref(), plot.as_deref(), plot_history.as_deref());
-    }
-    if let Some(operation) = profile {
-        return self::profile(workspace, &operation);
-    }
-    if pages || switches || linux || writes || idle || pauses.is_some() {
-        let (_, built) = prepare(workspace)?;
-        let text = match pauses {
-            Some(plot) => built.pauses(workspace, plot.as_deref())?,
-            None if pages => table::pages(&built.pages(workspace)?),
-            None if switches => {
-                report::step("counting world switches");
-                table::switches(&built.switches(workspace)?.measure()?)
-            }
-            None if linux => built.linux(workspace)?,
-            None if writes => built.writes(workspace)?,
-            None => built.idle(workspace)?,
-        };
-        return report::print(|out| write!(out, "{text}"));
-    }
-    if let Some(measure) = devices {
-        return self::devices(workspace, measure);
-    }
     // Read the file before the work, so that a file that can't be read is reported early.
     let saved = save.as_deref().map(Runs::load_or_new).transpose()?;
     let old = compare.map(|file| -> Result<_> {
@@ -227,6 +204,35 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
         report::step(format_args!("saved as \"{name}\" to {}", file.display()));
     }
     Ok(())
+}
+
+/// Does what the arguments ask for in place of measuring everything; `None` if they ask for nothing else.
+fn one_thing(workspace: &Workspace, arguments: &Arguments) -> Option<Result<()>> {
+    let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, .. } = arguments;
+    let Arguments { with, plot, plot_history, devices, .. } = arguments;
+    if let Some(file) = runs {
+        return Some(look_back(file, with.as_deref(), plot.as_deref(), plot_history.as_deref()));
+    }
+    if let Some(operation) = profile {
+        return Some(self::profile(workspace, operation));
+    }
+    if let Some(measure) = devices {
+        return Some(self::devices(workspace, *measure));
+    }
+    let measure: &dyn Fn(&Built) -> Result<String> = match pauses {
+        Some(plot) => &|built| built.pauses(workspace, plot.as_deref()),
+        None if *pages => &|built| Ok(table::pages(&built.pages(workspace)?)),
+        None if *switches => &|built| {
+            report::step("counting world switches");
+            Ok(table::switches(&built.switches(workspace)?.measure()?))
+        },
+        None if *linux => &|built| built.linux(workspace),
+        None if *writes => &|built| built.writes(workspace),
+        None if *idle => &|built| built.idle(workspace),
+        None => return None,
+    };
+    let table = prepare(workspace).and_then(|(_, built)| measure(&built));
+    Some(table.and_then(|table| report::print(|out| write!(out, "{table}"))))
 }
 
 /// Lists the runs in a file, and what the last one has changed since `with`, or since the one before. Draws that, and the history.

@@ -134,13 +134,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::CompressStore(how) => said(catalog::compress(work, how)),
         Command::Cancel if typed::has_cancelled() => Ok(()),
         Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
-        Command::Quit => {
-            if let Err(why) = disks::flush(work) {
-                log::warn!("{why}");
-            }
-            terminal::show_waiting();
-            Err(firmware::system_off().to_string())
-        }
+        Command::Quit => quit(work),
         Command::Help(_)
         | Command::Guests { .. }
         | Command::Log { .. }
@@ -150,6 +144,19 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         | Command::Windows { .. }
         | Command::Gic(_) => Err("it was answered before".to_string()),
     }
+}
+
+/// Turns the machine off. What guests have written to their disks is flushed before.
+///
+/// # Errors
+///
+/// Why the firmware did not.
+fn quit(work: &mut Work) -> Result<(), String> {
+    if let Err(why) = disks::flush(work) {
+        log::warn!("{why}");
+    }
+    terminal::show_waiting();
+    Err(firmware::system_off().to_string())
 }
 
 /// Turns an error into the text for the last line of an answer.

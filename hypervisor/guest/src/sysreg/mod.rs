@@ -178,38 +178,14 @@ fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
         (2, 0, 1, 3 | 4, 4) => Register::Constant(0),
         // MDRAR_EL1: there is no table of debug components.
         (2, 0, 1, 0, 0) => Register::ReadOnly(0),
-        // Trace.
-        (2, 1, ..) => Register::Hidden,
 
         // ACTLR_EL1 reads as its record, and ignores writes: what a bit does on this board, it does not do on another.
         (3, 0, 1, 0, 1) => Register::Constant(*vcpu.system.actlr_el1),
-        // RGSR_EL1 and GCR_EL1 (MTE), ZCR_EL1 to SMCR_EL1 (SVE, trace, SME).
-        (3, 0, 1, 0, 5 | 6) | (3, 0, 1, 2, _) => Register::Hidden,
-        // Pointer authentication's keys.
-        (3, 0, 2, 1..=3, _) => Register::Hidden,
-        // ICC_PMR_EL1 and the rest of a GICv3's CPU interface.
-        (3, 0, 4, 6, 0) | (3, 0, 12, 8..=12, _) => Register::Hidden,
-        // RAS: the error records. MTE: TFSR_EL1.
-        (3, 0, 5, 3..=4 | 6, _) => Register::Hidden,
-        // Statistical profiling and the trace buffer.
-        (3, 0, 9, 9..=11, _) => Register::Hidden,
-        // Limited ordering regions.
-        (3, 0, 10, 4, _) => Register::Hidden,
-        // SCXTNUM_EL1 and SCXTNUM_EL0.
-        (3, 0 | 3, 13, 0, 7) => Register::Hidden,
-        // The PMU.
-        (3, 0, 9, 14, _) | (3, 3, 9, 12..=14, _) | (3, 3, 14, 8..=15, _) => Register::Hidden,
-        // Activity monitors.
-        (3, 3, 13, 2..=15, _) => Register::Hidden,
 
         (3, 1, 0, 0, 0) => Register::Cache(CacheRegister::Size),
         (3, 1, 0, 0, 1) => Register::Cache(CacheRegister::Levels),
         (3, 2, 0, 0, 0) => Register::Cache(CacheRegister::Selection),
-        // CCSIDR2_EL1.
-        (3, 1, 0, 0, 2) => Register::Hidden,
 
-        // CNTPCTSS_EL0 and CNTVCTSS_EL0.
-        (3, 3, 14, 0, 5 | 6) => Register::Hidden,
         (3, 3, 14, 2, 0) => Register::Timer(PhysicalRegister::TimerValue),
         (3, 3, 14, 2, 1) => Register::Timer(PhysicalRegister::Control),
         (3, 3, 14, 2, 2) => Register::Timer(PhysicalRegister::CompareValue),
@@ -219,8 +195,40 @@ fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
         (3, 1, 11, 0, 2 | 3) | (3, 1, 15, 0, 0) | (3, 1, 15, 2, 0..=3) => Register::Constant(0),
         (3, 1, 15, 3, 0) => Register::ReadOnly(GICD_BASE),
 
+        other if is_hidden(other) => Register::Hidden,
         _ => Register::Unknown,
     }
+}
+
+/// Returns whether the register of an encoding, as [`split`] returns it, is one of a part of the CPU that no guest is shown.
+fn is_hidden(encoding: (u16, u16, u16, u16, u16)) -> bool {
+    matches!(
+        encoding,
+        // Trace.
+        (2, 1, ..)
+        // RGSR_EL1 and GCR_EL1 (MTE), ZCR_EL1 to SMCR_EL1 (SVE, trace, SME).
+        | (3, 0, 1, 0, 5 | 6) | (3, 0, 1, 2, _)
+        // Pointer authentication's keys.
+        | (3, 0, 2, 1..=3, _)
+        // ICC_PMR_EL1 and the rest of a GICv3's CPU interface.
+        | (3, 0, 4, 6, 0) | (3, 0, 12, 8..=12, _)
+        // RAS: the error records. MTE: TFSR_EL1.
+        | (3, 0, 5, 3..=4 | 6, _)
+        // Statistical profiling and the trace buffer.
+        | (3, 0, 9, 9..=11, _)
+        // Limited ordering regions.
+        | (3, 0, 10, 4, _)
+        // SCXTNUM_EL1 and SCXTNUM_EL0.
+        | (3, 0 | 3, 13, 0, 7)
+        // The PMU.
+        | (3, 0, 9, 14, _) | (3, 3, 9, 12..=14, _) | (3, 3, 14, 8..=15, _)
+        // Activity monitors.
+        | (3, 3, 13, 2..=15, _)
+        // CCSIDR2_EL1.
+        | (3, 1, 0, 0, 2)
+        // CNTPCTSS_EL0 and CNTVCTSS_EL0.
+        | (3, 3, 14, 0, 5 | 6)
+    )
 }
 
 /// Returns op0, op1, CRn, CRm and op2, which [`sysreg`] packs.

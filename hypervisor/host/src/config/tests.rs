@@ -400,13 +400,6 @@ fn a_property_of_the_wrong_type_is_named() {
 }
 
 #[test]
-fn a_list_of_cores_begins_again_where_it_ends() {
-    let guest = GuestConfig { vcpus: 4, ..linux() };
-    assert_eq!([0, 1, 2, 3].map(|vcpu| guest.core_of(vcpu)), [Some(1), Some(2), Some(1), Some(2)]);
-    assert_eq!(bare().core_of(0), None);
-}
-
-#[test]
 fn each_broken_rule_of_a_plan_names_core_and_window() {
     let complaint = |change: fn(&mut Configuration)| {
         let mut configuration = divided();

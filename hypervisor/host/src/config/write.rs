@@ -35,8 +35,18 @@ pub fn compile(configuration: &Configuration) -> Result<Vec<u8>, ConfigError> {
     Ok(tree.finish())
 }
 
-fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
+fn guest(tree: &mut Writer, number: u32, config: &GuestConfig) {
     begin_numbered(tree, "guest", number);
+    software(tree, config);
+    machine(tree, config);
+    fate(tree, config);
+    devices(tree, config);
+    care(tree, config);
+    tree.end();
+}
+
+/// Writes what the guest is and what it starts with.
+fn software(tree: &mut Writer, guest: &GuestConfig) {
     tree.string(property::NAME, &guest.name);
     tree.string(property::IMAGE, &guest.image);
     if let Some(kind) = guest.kind {
@@ -48,6 +58,10 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if !guest.cmdline.is_empty() {
         tree.string(property::BOOTARGS, &guest.cmdline);
     }
+}
+
+/// Writes the guest's memory, its vCPUs and its time.
+fn machine(tree: &mut Writer, guest: &GuestConfig) {
     tree.number(property::MEMORY_SIZE, guest.memory);
     if guest.memory_map != MemoryMap::Virt {
         tree.string(property::MEMORY_MAP, guest.memory_map.name());
@@ -68,6 +82,10 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if let Some(frequency) = guest.counter_frequency {
         tree.cell(property::COUNTER_FREQUENCY, frequency);
     }
+}
+
+/// Writes when the guest starts, and what becomes of it when it can't go on.
+fn fate(tree: &mut Writer, guest: &GuestConfig) {
     if guest.autostart {
         tree.empty(property::AUTOSTART);
     }
@@ -76,6 +94,10 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if let Some(watchdog_us) = guest.watchdog_us {
         tree.number(property::WATCHDOG_US, watchdog_us);
     }
+}
+
+/// Writes what the guest reaches: devices of the machine, disks, networks, random numbers, a terminal.
+fn devices(tree: &mut Writer, guest: &GuestConfig) {
     if !guest.devices.is_empty() {
         list(tree, property::DEVICES, &guest.devices);
     }
@@ -101,6 +123,10 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.terminal {
         tree.empty(property::TERMINAL);
     }
+}
+
+/// Writes when the guest is stored by itself, and when it counts as well.
+fn care(tree: &mut Writer, guest: &GuestConfig) {
     if let Some(Periodic { every_us, keep, run_share }) = guest.periodic {
         tree.number(property::CHECKPOINT_EVERY_US, every_us);
         tree.cell(property::CHECKPOINT_KEEP, u32::from(keep));
@@ -111,7 +137,6 @@ fn guest(tree: &mut Writer, number: u32, guest: &GuestConfig) {
     if guest.well_after_us != DEFAULT_WELL_AFTER_US {
         tree.number(property::WELL_AFTER_US, guest.well_after_us);
     }
-    tree.end();
 }
 
 fn core(tree: &mut Writer, core: &CoreConfig) {

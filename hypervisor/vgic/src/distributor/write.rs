@@ -8,6 +8,25 @@ use crate::vcpus::Effects;
 use crate::vgic::Vgic;
 use stasis_state::vgic::MAX_INTIDS;
 
+/// What a write does to the bits of a word.
+#[derive(Clone, Copy)]
+struct Change {
+    set: u32,
+    clear: u32,
+}
+
+impl Change {
+    /// Returns what a write of the bits of `mask` does to a register of this rule. Other bits of `value` are 0.
+    #[inline(always)]
+    fn of(rule: Rule, value: u32, mask: u32) -> Self {
+        match rule {
+            Rule::Write => Self { set: value, clear: mask },
+            Rule::Set => Self { set: value, clear: 0 },
+            Rule::Clear => Self { set: 0, clear: value },
+        }
+    }
+}
+
 impl Vgic {
     /// Carries out a write on the records.
     pub(super) fn write(&mut self, vcpu: usize, access: Access, value: u64) -> Effects {
@@ -37,17 +56,18 @@ impl Vgic {
                 self.forward()
             }
             Register::Group(n) => {
-                self.write_bits(Bits::Group, Rule::Write, vcpu, n.into(), value, mask)
+                self.write_bits(Bits::Group, vcpu, n.into(), Change::of(Rule::Write, value, mask))
             }
             Register::Enable(rule, n) => {
                 // SGIs are always enabled.
                 let fixed = if n == 0 { 0xffff } else { 0 };
-                self.write_bits(Bits::Enable, rule, vcpu, n.into(), value & !fixed, mask)
+                let change = Change::of(rule, value & !fixed, mask);
+                self.write_bits(Bits::Enable, vcpu, n.into(), change)
             }
             Register::Pending(rule, n) => {
                 let n = usize::from(n);
                 let sgis = if n == 0 { 0xffff } else { 0 };
-                self.write_bits(Bits::Latch, rule, vcpu, n, value & !sgis, mask)
+                self.write_bits(Bits::Latch, vcpu, n, Change::of(rule, value & !sgis, mask))
             }
             Register::Active(rule, n) => self.write_active(rule, vcpu, n.into(), value),
             Register::Priority(first) => {
@@ -88,25 +108,13 @@ impl Vgic {
     }
 
     /// Writes word `n` of a register with a bit for each interrupt.
-    fn write_bits(
-        &mut self,
-        register: Bits,
-        rule: Rule,
-        vcpu: usize,
-        n: usize,
-        value: u32,
-        mask: u32,
-    ) -> Effects {
+    fn write_bits(&mut self, register: Bits, vcpu: usize, n: usize, change: Change) -> Effects {
         let implemented = self.implemented(n);
         if implemented == 0 {
             return Effects::default();
         }
         let old = self.word(register, vcpu, n);
-        let new = match rule {
-            Rule::Write => old & !mask | value,
-            Rule::Set => old | value,
-            Rule::Clear => old & !value,
-        };
+        let new = old & !change.clear | change.set;
         let mut effects = Effects::default();
         for intid in intids(n, (old ^ new) & implemented) {
             self.set_bit(register, vcpu, intid, new & (1 << (intid % 32)) != 0);
@@ -162,14 +170,8 @@ impl Vgic {
         let edges = |fields| edges(fields) << (first % 32);
         let (value, mask) = (edges(value & mask), edges(mask));
         if first >= FIRST_SPI {
-            return self.write_bits(
-                Bits::Edge,
-                Rule::Write,
-                0,
-                usize::from(first / 32),
-                value,
-                mask,
-            );
+            let change = Change::of(Rule::Write, value, mask);
+            return self.write_bits(Bits::Edge, 0, usize::from(first / 32), change);
         }
         let mut effects = Effects::default();
         for vcpu in 0..self.cpus.len() {

@@ -87,16 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     check_size(size, cpus).with_context(can_not)?;
     let mut base = match &arguments.base {
         Some(path) => Stream::open(path)?,
-        None => {
-            let pmu = if qemu::cpus::has_pmu(&mut stream.part())? { "" } else { NO_PMU };
-            let cpu = match backend {
-                Backend::Tcg => format!("{}{pmu}", arguments.cpu),
-                Backend::Kvm => format!("host{pmu}{NO_STOLEN_TIME}"),
-            };
-            let program = arguments.qemu.clone();
-            let devices = virtio::devices(&stream.sections).map(Plugged::blank).collect();
-            Machine { program, backend, cpu, cpus, ram: size, devices }.base()?.0
-        }
+        None => base_of(arguments, &mut stream, backend, size)?,
     };
     base.check_backend(backend)?;
     let main = ram.block(RAM_NAME)?;
@@ -126,6 +117,24 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     })?;
     report::step(format_args!("{}: {}", out.display(), report::size(len)));
     Ok(())
+}
+
+/// Returns what a QEMU writes of a machine like that of `stream` that has not begun, with `ram` bytes.
+fn base_of(
+    arguments: &Arguments,
+    stream: &mut Stream,
+    backend: Backend,
+    ram: u64,
+) -> Result<Stream> {
+    let pmu = if qemu::cpus::has_pmu(&mut stream.part())? { "" } else { NO_PMU };
+    let cpu = match backend {
+        Backend::Tcg => format!("{}{pmu}", arguments.cpu),
+        Backend::Kvm => format!("host{pmu}{NO_STOLEN_TIME}"),
+    };
+    let cpus = stream.sections.count("cpu");
+    let program = arguments.qemu.clone();
+    let devices = virtio::devices(&stream.sections).map(Plugged::blank).collect();
+    Ok(Machine { program, backend, cpu, cpus, ram, devices }.base()?.0)
 }
 
 /// Returns how fast the counter of the machine with a KVM is, in Hz.
