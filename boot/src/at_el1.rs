@@ -19,7 +19,7 @@ unsafe extern "C" fn stasis_at_el1(device_tree: u64) {
     // SAFETY: this is `stasis_at_el1`, and no other core was started.
     unsafe { boot::map_device_at_el1(machine.uart.device.frame.start) };
     // SAFETY: 1. The device tree says that the frame is the UART's; it was mapped one to one as a device just now. 2. Nothing else runs.
-    let uart = unsafe { crate::serial(machine.uart) };
+    let uart = unsafe { machine::serial(machine.uart) };
     uart.init();
     COMPLAINT.bytes().for_each(|byte| uart.write(byte));
 }

@@ -1,5 +1,6 @@
-//! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task.
+//! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task. In the pauses of long work, `Duties` is [`Meanwhile`].
 
+use crate::meanwhile::Meanwhile;
 use crate::work::Work;
 use crate::{care, chores, clearing, notes, starved, terminal};
 use alloc::sync::Arc;
@@ -9,8 +10,9 @@ use stasis_host::chores::{self as host, Chores};
 use stasis_run::above::Above;
 use stasis_run::domain::Domain;
 use stasis_run::network::uplink;
+use stasis_run::turns::Task;
 
-/// Takes what the cores that run vCPUs report.
+/// Takes what the cores that run vCPUs report, and does what the task can do in the pauses of long work.
 pub struct Duties;
 
 impl Above for Duties {
@@ -28,6 +30,20 @@ impl Above for Duties {
 
     fn print(&self, domain: &Domain, text: &[u8]) {
         terminal::guest_text(domain, text);
+    }
+}
+
+impl Meanwhile for Duties {
+    fn answer(&self, task: &mut Task) {
+        chores::answer(task);
+    }
+
+    fn serve(&self, work: &mut Work) -> bool {
+        chores::undisturbed(|| care::serve(work)) || chores::load(work) || clearing::serve()
+    }
+
+    fn next_due(&self, work: &Work) -> Option<u64> {
+        next_due(work)
     }
 }
 
@@ -54,7 +70,7 @@ impl Chores for Console<'_, '_> {
 }
 
 /// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
-pub fn next_due(work: &Work) -> Option<u64> {
+fn next_due(work: &Work) -> Option<u64> {
     notes::next_due().into_iter().chain(chores::next_due(work)).chain(clearing::next_due()).min()
 }
 

@@ -15,6 +15,7 @@ pub mod debug;
 pub mod disks;
 pub mod identity;
 pub mod instant;
+pub mod lent;
 pub mod loading;
 pub mod resume;
 pub mod storage;

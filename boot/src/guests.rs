@@ -6,7 +6,7 @@ use crate::devices::{self, DevicesError, Granted};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::work::Work;
-use crate::{chores, clearing, disks, notes, plans, smp, terminal, uplinks};
+use crate::{clearing, disks, meanwhile, notes, plans, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -102,7 +102,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
-    ram.finish_writing(&mut || chores::yield_now(task));
+    ram.finish_writing(&mut || meanwhile::yield_now(task));
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
     add(task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
@@ -110,7 +110,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
 
 /// Takes RAM for a guest, which is all zeros. It is cleared as the guest touches it, unless others touch it, too, or its core's time is planned.
 fn take_ram(config: &GuestConfig, has_window: bool, task: &mut Task) -> Result<Ram, NoRam> {
-    let pause = &mut || chores::yield_now(task);
+    let pause = &mut || meanwhile::yield_now(task);
     let lowest = config.memory_map.lowest();
     if config.overcommit {
         Ram::overcommitted(config.memory, pause)
@@ -172,7 +172,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
         let made = load(boot, config, domain.given(), can_leave, there.start, ram)?;
-        ram.finish_writing(&mut || chores::yield_now(task));
+        ram.finish_writing(&mut || meanwhile::yield_now(task));
         Ok::<_, CreationError>(made)
     };
     let (guest, vcpus) = match fresh {
@@ -183,7 +183,7 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
         }
         None => {
             let ram = parked.overwrite(task);
-            ram.zero_all(&mut || chores::yield_now(task));
+            ram.zero_all(&mut || meanwhile::yield_now(task));
             load(ram, task)?
         }
     };
@@ -290,7 +290,7 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     terminal::forget(domain);
     turns::retire(task, domain);
     let (ram, stage2) = parked.take_memory(task);
-    ram.give_back(&mut || chores::yield_now(task));
+    ram.give_back(&mut || meanwhile::yield_now(task));
     GUESTS.lock().give_back(domain.number, stage2);
     Ok(())
 }

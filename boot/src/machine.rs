@@ -2,7 +2,11 @@
 
 use core::ops::Deref;
 use dtoolkit::fdt::Fdt;
-use stasis_host::board::{self, MachineError};
+use stasis_host::board::{self, MachineError, Uart, UartKind};
+use stasis_hw::mini_uart::MiniUart;
+use stasis_hw::mmio::Frame;
+use stasis_hw::pl011::Pl011;
+use stasis_hw::serial::Serial;
 
 const _: () = assert!(board::MAX_CORES == stasis_arch::boot::MAX_CORES);
 
@@ -39,5 +43,21 @@ impl<'a> Deref for Machine<'a> {
 
     fn deref(&self) -> &board::Machine<'a> {
         &self.0
+    }
+}
+
+/// Returns the driver of a UART.
+///
+/// # Safety
+///
+/// The frame of the UART is mapped one to one as a device, and nothing else uses it.
+pub unsafe fn serial(uart: Uart) -> Serial {
+    let base = uart.device.frame.start as usize;
+    // SAFETY: 1. The caller says that the frame is mapped one to one as a device. 2. Nothing else uses the UART, which changes no memory.
+    unsafe {
+        match uart.kind {
+            UartKind::Pl011 => Serial::Pl011(Pl011::new(Frame::new(base))),
+            UartKind::Mini => Serial::Mini(MiniUart::new(Frame::new(base))),
+        }
     }
 }

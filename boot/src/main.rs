@@ -24,6 +24,7 @@ mod guests;
 mod lean;
 mod logger;
 mod machine;
+mod meanwhile;
 mod memory;
 mod notes;
 mod output;
@@ -43,13 +44,9 @@ use full::*;
 use lean::*;
 use machine::Machine;
 use stasis_arch::{mmu, timer};
-use stasis_host::board::{Uart, UartKind};
-use stasis_hw::mini_uart::MiniUart;
 use stasis_hw::mmio::Frame;
-use stasis_hw::pl011::Pl011;
 use stasis_hw::pl031::Pl031;
 use stasis_hw::rng200::Rng200;
-use stasis_hw::serial::Serial;
 use stasis_run::turns::{self, Task};
 use stasis_run::{clock, gic, pool, random};
 use storage::Storage;
@@ -69,7 +66,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     let machine = unsafe { reach(device_tree) };
 
     // SAFETY: the device tree says that the frame is the UART's. It is mapped as a device, and only this driver uses it.
-    output::init(unsafe { serial(machine.uart) });
+    output::init(unsafe { machine::serial(machine.uart) });
     clock::init_counter(&machine).unwrap_or_else(|error| panic::give_up(&error));
     logger::init(machine.bootargs);
     log::info!("Stasis {} on {}", env!("CARGO_PKG_VERSION"), machine.model);
@@ -105,6 +102,7 @@ unsafe extern "C" fn stasis_primary(device_tree: u64) -> ! {
     random::init([&machine.seed, &generated(&machine, &mut task)]);
     chores::prepare(&machine);
     stasis_run::above::init(&duties::Duties);
+    meanwhile::init(&duties::Duties);
     // SAFETY: 1. The translation that was installed maps all RAM one to one as data, for ever; `free_ram` leaves out parts of pages. 2. `free_ram`
     // leaves out the image with its heap and stacks, and what the firmware has put into RAM. Nobody has taken any of the rest.
     unsafe { pool::init(free) };
@@ -150,20 +148,4 @@ unsafe fn reach(device_tree: u64) -> Machine<'static> {
     unsafe { mmu::install(translation.root()) };
     // SAFETY: 1. `machine::find` has returned it. 2. `memory::map` maps all of both so, and the translation stays for ever. `smp` starts other cores with it.
     unsafe { Machine::reached(machine) }
-}
-
-/// Returns the driver of a UART.
-///
-/// # Safety
-///
-/// The frame of the UART is mapped one to one as a device, and nothing else uses it.
-unsafe fn serial(uart: Uart) -> Serial {
-    let base = uart.device.frame.start as usize;
-    // SAFETY: 1. The caller says that the frame is mapped one to one as a device. 2. Nothing else uses the UART, which changes no memory.
-    unsafe {
-        match uart.kind {
-            UartKind::Pl011 => Serial::Pl011(Pl011::new(Frame::new(base))),
-            UartKind::Mini => Serial::Mini(MiniUart::new(Frame::new(base))),
-        }
-    }
 }

@@ -2,7 +2,8 @@
 //!
 //! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first and sent later.
 
-use crate::channel::{Ticket, line};
+use crate::channel::current::Ticket;
+use crate::channel::line;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -95,7 +96,12 @@ impl Write for Utf8<'_> {
     }
 }
 
+/// Turns an error into the text for the last line of an answer.
+pub fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
 /// Turns an error of writing an answer into the text for its last line.
 pub fn written(result: fmt::Result) -> Result<(), String> {
-    result.map_err(|error| error.to_string())
+    said(result)
 }

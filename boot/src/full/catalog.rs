@@ -3,8 +3,10 @@
 
 use crate::answer::Answer;
 use crate::loading::{self, InUse};
-use crate::storage::{Disk, DiskError, NoStore};
-use crate::stream::{open, routines};
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
+use crate::stream::open;
+use crate::stream::routines::routines;
 use crate::work::Work;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -4,20 +4,20 @@
 //! Only the console's task sends and receives here. [`serve`] is its turn. While a command takes long, [`meanwhile`] answers what needs nothing of the command's:
 //! the lists, the streams, and the wish to give it up.
 
-pub mod attach;
+mod attach;
+pub mod current;
 mod desk;
+pub mod endpoint;
 pub mod events;
 pub mod line;
-pub mod requests;
-pub mod streams;
+mod requests;
+mod streams;
 mod transfer;
 mod watch;
 
-pub use requests::Ticket;
-
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
+use crate::typed;
 use crate::work::Work;
-use crate::{serial, typed};
 use alloc::boxed::Box;
 use desk::Desk;
 use spin::mutex::SpinMutex;
@@ -57,7 +57,7 @@ pub fn init(machine: &Machine) {
     }
     if let Some(uart) = machine.channel {
         // SAFETY: `Machine` is proof that the device tree says that the frame is the UART's, and that it is mapped as a device. Only this driver uses it.
-        line::init(unsafe { serial(uart) });
+        line::init(unsafe { machine::serial(uart) });
         interrupts::open_channel(uart.device.intid);
         log::debug!("the channel is the UART at {}", uart.device.frame);
     }
@@ -70,10 +70,19 @@ pub fn init(machine: &Machine) {
 /// Does what has come, and carries out one request that waits. Returns whether there may be more.
 pub fn serve(work: &mut Work) -> bool {
     let mut more = with(|channel| channel.turn(work.task)).unwrap_or(false);
-    more |= streams::work(work);
+    more |= with(|channel| channel.desk.work_streams(work)).unwrap_or(false);
     let next = with(|channel| channel.desk.next_waiting()).flatten();
     if let Some((id, line)) = next {
-        requests::carry_out(work, id, &line);
+        let received = &mut |into: &mut [u8]| {
+            let pipe = |channel: &mut Channel| {
+                let pipe = channel.desk.session.pipe(id)?;
+                Some((pipe.read_some(into), pipe.is_at_end()))
+            };
+            with(pipe).flatten()
+        };
+        if let Some(result) = requests::carry_out(work, id, &line, received) {
+            with(|channel| channel.desk.end(work.task, id, result));
+        }
         return true;
     }
     typed::others_wait(false);
@@ -87,12 +96,6 @@ pub fn serve(work: &mut Work) -> bool {
 pub fn meanwhile(task: &mut Task) {
     with(|channel| channel.turn(task));
     line::listen();
-}
-
-/// Lets others run whose turn it is, as [`Task::yield_now`] does, and answers what can be answered meanwhile.
-pub fn yield_now(task: &mut Task) {
-    task.yield_now();
-    meanwhile(task);
 }
 
 /// Returns the value of the counter at which a client must get something; `None` if nothing is planned.
@@ -111,7 +114,7 @@ fn with<T>(action: impl FnOnce(&mut Channel) -> T) -> Option<T> {
 impl Channel {
     /// Takes what was received, and sends what there is to send. Returns whether there may be more.
     fn turn(&mut self, task: &mut Task) -> bool {
-        requests::send_progress(task);
+        current::send_progress(task);
         for _ in 0..MOST {
             let Some(byte) = line::read() else {
                 line::listen();

@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use crate::work::Work;
-use crate::{channel, console, debug, disks, identity, loading};
+use crate::{channel, console, debug, disks, identity, loading, typed};
 use stasis_run::turns::Task;
 
 /// Makes ready what needs the machine's random bytes, before there is a guest.
@@ -37,7 +37,12 @@ pub fn next_due(work: &Work) -> Option<u64> {
     loading::next_due(work.task).into_iter().chain(channel::next_due()).min()
 }
 
-/// Lets others run whose turn it is, and answers what the channel asks and can be answered meanwhile.
-pub fn yield_now(task: &mut Task) {
-    channel::yield_now(task);
+/// Answers what the channel asks and can be answered while a command is under way.
+pub fn answer(task: &mut Task) {
+    channel::meanwhile(task);
+}
+
+/// Calls `work`, which is no part of the command under way. Returns its result.
+pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
+    typed::undisturbed(work)
 }

@@ -2,6 +2,7 @@
 //! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
 
 pub mod commands;
+pub mod find;
 mod lifecycle;
 mod sharing;
 pub mod top;
@@ -12,7 +13,6 @@ use crate::{archive, catalog, notes, registry, terminal, typed, volumes};
 use alloc::string::String;
 use stasis_console::{Input, Names};
 use stasis_run::domain::Domain;
-use stasis_run::turns::Task;
 use stasis_run::{interrupts, roster};
 
 /// Opens the console on the calling core. `intid` is the interrupt of its UART.
@@ -71,12 +71,6 @@ fn with(number: usize, action: impl FnOnce(&Domain)) {
     if let Some(domain) = registry::all().iter().find(|domain| domain.number == number) {
         action(domain);
     }
-}
-
-/// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.
-fn rest_until(task: &mut Task, counter: u64) {
-    interrupts::listen_to_console();
-    task.rest_until(counter);
 }
 
 /// Returns the names that the Tab key can complete.

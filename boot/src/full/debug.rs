@@ -3,11 +3,9 @@
 //! [`stasis_debug`] has the protocol, [`Debugged`] the guest. A visit goes on between two commands alone, when nobody has its guest parked. It is dropped at
 //! any time, also while a command has its guest parked; so a guest that was left waits in [`LEFT`] until [`serve`] lets it go on.
 
-use crate::channel::streams::{Endpoint, Step};
-use crate::console::commands::find;
+use crate::channel::endpoint::{Endpoint, Step, Why};
 use crate::work::Work;
 use alloc::boxed::Box;
-use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem::ManuallyDrop;
@@ -33,16 +31,17 @@ pub enum Visit {
     /// The debugger is there.
     IsThere(Buffered),
     /// The visit is over: well, or for this reason.
-    IsOver(Result<(), String>),
+    IsOver(Result<(), Why>),
 }
 
-/// Opens a visit to the guest that `word` names.
-///
-/// # Errors
-///
-/// There is no such guest.
-pub fn open(word: &str) -> Result<Box<dyn Endpoint>, String> {
-    Ok(Box::new(Visit::Comes(find(word)?)))
+/// Why a guest gets no debugger: no memory is free for it.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no memory is free for a debugger")]
+pub struct NoMemory;
+
+/// Opens a visit to a guest.
+pub fn open(domain: Arc<Domain>) -> Box<dyn Endpoint> {
+    Box::new(Visit::Comes(domain))
 }
 
 /// Lets the guests go on whose debuggers have left. Returns whether there were any. Nobody has a guest parked.
@@ -60,19 +59,19 @@ impl Endpoint for Visit {
         if let Self::Comes(domain) = self {
             let guest = match Debugged::begin(domain.clone()) {
                 Ok(guest) => guest,
-                Err(misfit) => return Step::Ended(Err(misfit.to_string())),
+                Err(misfit) => return Step::Ended(Err(Arc::new(misfit))),
             };
             log::info!("guest \"{}\" has a debugger", domain.name);
             *self = match Buffered::begin(guest) {
                 Some(visit) => Self::IsThere(visit),
-                None => return Step::Ended(Err("no memory is free for a debugger".to_string())),
+                None => return Step::Ended(Err(Arc::new(NoMemory))),
             };
         }
         if let Self::IsThere(visit) = self {
             match go_on(&mut visit.session, pipe) {
                 Ok(step) => return step,
                 Err(End::Left | End::Ended) => *self = Self::IsOver(Ok(())),
-                Err(end) => *self = Self::IsOver(Err(end.to_string())),
+                Err(end) => *self = Self::IsOver(Err(Arc::new(end))),
             }
         }
         match self {

@@ -20,10 +20,11 @@ use stasis_store::layout::BLOCK;
 use stasis_store::{Error, Store};
 
 use crate::archive::BootArchive;
-use crate::channel;
-use crate::loading::Lent;
+use crate::lent::{Lent, VolumeAccess};
+use crate::meanwhile;
 use crate::registry;
-use crate::storage::{Disk, DiskError, NoStore};
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
 
 /// Bytes of an image that are written to a new volume at once.
@@ -197,7 +198,7 @@ fn fill(store: &mut Store<Disk>, volume: &str, image: &[u8]) -> Result<(), Error
             let at = at + (whole.len() * BLOCK) as u64;
             store.volumes_mut().write(volume, at, &last)?;
         }
-        channel::yield_now(store.device_mut().task());
+        meanwhile::yield_now(store.device_mut().task());
     }
     Ok(())
 }
@@ -322,18 +323,6 @@ fn serve_all(guests: &[Arc<Domain>], carry_out: &mut dyn FnMut(&Wanted)) -> bool
         }
     }
     is_more
-}
-
-/// What is done to a volume in the store. Offsets and lengths are in bytes.
-pub enum VolumeAccess<'b> {
-    /// Reads as many bytes at this offset, and hands them out in pieces.
-    Read(u64, u64, &'b mut dyn FnMut(&[u8])),
-    /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it returns true.
-    Write(u64, u64, &'b mut dyn FnMut(&mut [u8]) -> bool),
-    /// Makes as many bytes at an offset zeros.
-    Zero(u64, u64),
-    /// Makes what was written part of the store.
-    Flush,
 }
 
 /// A volume in the store.

@@ -4,51 +4,31 @@
 //! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. While the disk can't be read, the guest
 //! waits; for a place that the disk refuses again and again it waits for a while only. A guest whose memory is damaged, or can't be read, is stopped, and cared for as one that has crashed.
 
-mod lent;
-mod origin;
+pub mod origin;
 
 use crate::answer::Answer;
-use crate::storage::{Disk, DiskError, NoStore};
-use crate::stream::{Progress, StreamError};
+use crate::lent::Lent;
+use crate::storage::disk::Disk;
+use crate::storage::error::NoStore;
+use crate::stream::progress::Progress;
 use crate::typed::GivenUp;
 use crate::work::Work;
-use crate::{channel, notes, typed};
+use crate::{meanwhile, notes, typed};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::ops::Range;
-pub use lent::Lent;
-pub use origin::Origin;
+use origin::{Origin, OriginError};
 use stasis_arch::timer;
 use stasis_console::text::Size;
 use stasis_guest::stop::{Crash, Stopped};
-use stasis_host::loading::{Kind, NotLoaded, Retry, Then, Why, fill};
+use stasis_host::loading::{NotLoaded, Retry, Then, Why, fill};
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::{Domain, Lacking};
 use stasis_run::turns::Task;
-use stasis_state::{LoadError, PAGE_SIZE};
-use stasis_store::{Error, Store};
-
-/// Why a checkpoint's memory was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum OriginError {
-    /// There is no store.
-    #[error(transparent)]
-    NoStore(#[from] NoStore),
-    /// The store has failed.
-    #[error(transparent)]
-    Store(#[from] Error<DiskError>),
-    /// The checkpoint was not read, or breaks a rule of the format.
-    #[error(transparent)]
-    Read(#[from] LoadError<StreamError>),
-    /// There is no page table for a block that was read.
-    #[error("there is no memory for the block's page table")]
-    NoTable,
-    /// The store is another one, or was changed elsewhere.
-    #[error("checkpoint {0} is another one now")]
-    Exchanged(u64),
-}
+use stasis_state::PAGE_SIZE;
+use stasis_store::Store;
 
 /// Why the rest of a guest's memory was not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -67,31 +47,6 @@ pub enum Unfinished {
 impl From<NotLoaded<OriginError>> for Unfinished {
     fn from(error: NotLoaded<OriginError>) -> Self {
         Self::NotLoaded(error)
-    }
-}
-
-impl OriginError {
-    /// Returns whether the checkpoint is not what it was, and was read.
-    fn is_damage(&self) -> bool {
-        match self {
-            Self::Exchanged(_) | Self::Read(LoadError::Format(_)) => true,
-            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
-                error.is_of_damage()
-            }
-            _ => false,
-        }
-    }
-
-    /// Returns what may become of it when it is tried again; `None` if nothing else.
-    fn kind(&self) -> Option<Kind> {
-        match self {
-            Self::NoStore(_) => Some(Kind::Absent),
-            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
-                let Error::Device { error, .. } = error else { return None };
-                Some(if error.is_absence() { Kind::Absent } else { Kind::Refused })
-            }
-            _ => None,
-        }
     }
 }
 
@@ -158,8 +113,7 @@ pub fn finish(
     loop {
         typed::check_given_up()?;
         let task = store.device_mut().task();
-        task.yield_now();
-        channel::meanwhile(task);
+        meanwhile::yield_now(task);
         let Some(mut load) = take(task, |load| load.domain.number == domain.number) else {
             return if domain.look().missing == 0 { Ok(()) } else { Err(Unfinished::Lost) };
         };
@@ -232,7 +186,7 @@ impl Load {
         let block = missing.block(filled.start);
         for unit in missing.units(block.clone()).filter(|unit| *unit != filled) {
             has_content |= self.fill(store, missing, unit)?;
-            channel::yield_now(store.task());
+            meanwhile::yield_now(store.task());
         }
         let address = self.base + block.start as u64;
         let arrived = self.domain.arrive(block, has_content, store.task());

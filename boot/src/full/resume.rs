@@ -3,119 +3,32 @@
 //! First, every checkpoint is read and checked: all of it, or without the pages, which are [loaded](crate::loading) and checked while the guest runs. Then
 //! [`incoming`] takes what the guests need, loads the memory that must be there, and makes them run.
 
+pub mod error;
 mod incoming;
 mod regions;
+pub mod way;
 
 use crate::answer::Answer;
-use crate::disks::{InUse, NotKept};
-use crate::guests::GuestError;
-use crate::loading::{Origin, OriginError};
-use crate::storage::{Disk, DiskError, NoStore};
-use crate::stream::{Progress, StreamError, open, routines};
-use crate::typed::GivenUp;
+use crate::loading::origin::{Origin, OriginError};
+use crate::storage::disk::Disk;
+use crate::stream::open;
+use crate::stream::progress::Progress;
+use crate::stream::routines::routines;
 use crate::work::Work;
 use crate::{loading, notes, registry};
 
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
+use error::{ReadError, ResumeError};
 use incoming::{Resumable, Resumed};
 use stasis_arch::timer;
-use stasis_host::admission::{LoadFailed, Refusal};
-use stasis_host::sets::{self, CopyError};
+use stasis_host::sets;
 use stasis_run::clock;
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Baseline, Checkpoint, GuestState, LoadError};
-use stasis_store::{Error, Store};
-
-/// Why no guest was resumed.
-#[derive(Debug, thiserror::Error)]
-pub enum ResumeError {
-    /// The guest can't be resumed under another name.
-    #[error(transparent)]
-    Copy(#[from] CopyError),
-    /// There is no store.
-    #[error(transparent)]
-    NoStore(#[from] NoStore),
-    /// The store has failed, or has no such checkpoint.
-    #[error(transparent)]
-    Store(#[from] Error<DiskError>),
-    /// A checkpoint is not good. Nothing was changed.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// A checkpoint is not good, or was not read. Nothing was changed.
-    #[error(transparent)]
-    Origin(#[from] OriginError),
-    /// Another guest has a volume of the guest's. Nothing was changed.
-    #[error(transparent)]
-    InUse(#[from] InUse),
-    /// A guest that is to keep its disks lacks one. Nothing was changed.
-    #[error(transparent)]
-    NotKept(#[from] NotKept),
-    /// A guest was refused. Nothing was changed.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The machine lacks memory or cores for a guest, or can't have one more guest.
-    #[error(transparent)]
-    NoRoom(#[from] GuestError),
-    /// The memory of a guest was not loaded to its end.
-    #[error("{0}")]
-    Load(LoadFailed<ReadError>),
-}
-
-/// Why a checkpoint was not read to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The store has failed.
-    #[error(transparent)]
-    Store(#[from] Error<DiskError>),
-    /// The command was given up.
-    #[error(transparent)]
-    GivenUp(GivenUp),
-    /// The checkpoint was not read, or breaks a rule of the format.
-    #[error(transparent)]
-    Load(LoadError<StreamError>),
-    /// The memory that the guest shares was not read, or is not what was stored.
-    #[error("{0}")]
-    Regions(regions::Failed),
-}
-
-impl From<LoadFailed<ReadError>> for ResumeError {
-    fn from(failed: LoadFailed<ReadError>) -> Self {
-        Self::Load(failed)
-    }
-}
-
-impl From<LoadError<StreamError>> for ReadError {
-    fn from(error: LoadError<StreamError>) -> Self {
-        match error {
-            LoadError::Source(StreamError::GivenUp(given_up)) => Self::GivenUp(given_up),
-            other => Self::Load(other),
-        }
-    }
-}
-
-/// How guests are resumed.
-#[derive(Clone, Copy, Debug)]
-pub struct Way {
-    /// Whether their counter may have any frequency.
-    pub any_speed: bool,
-    /// Whether all of their memory is loaded and checked before they run.
-    pub whole: bool,
-    /// What becomes of their disks.
-    pub disks: Disks,
-}
-
-/// What becomes of the disks of guests that are resumed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disks {
-    /// The disks are as they were at the instant, and what they had become is kept until a person deletes it.
-    BroughtBack,
-    /// The disks are as they were at the instant, and of what they had become, the newest is kept: the machine does this by itself.
-    Recovered,
-    /// The disks stay as they are.
-    Stay,
-}
+use stasis_store::Store;
+use way::{Disks, Way};
 
 /// A checkpoint that was read and found good.
 struct Found {

@@ -7,50 +7,24 @@
 //! While nobody uses the store, it is kept on a [`Driver`], which can't read or write. A user of the store lends it the task, which waits for
 //! the disk; that makes the driver a [`Disk`].
 
-mod disk;
+pub mod disk;
+pub mod error;
 
 use crate::machine::Machine;
-use crate::work::Work;
 use alloc::vec::Vec;
-use disk::Driver;
-pub use disk::{Disk, DiskError};
+use disk::{Disk, Driver};
+use error::NoStore;
 use stasis_console::text::Size;
 use stasis_host::board::Device;
 pub use stasis_host::config::lean::Unserved;
 use stasis_host::config::{self, Configuration, StoreConfig};
 use stasis_hw::sdhci::Sdhci;
-use stasis_hw::{sd, virtio_blk};
+use stasis_hw::virtio_blk;
 use stasis_run::interrupts;
 use stasis_run::turns::Task;
+use stasis_store::Store;
 use stasis_store::partition::Partition;
 use stasis_store::volume::Name;
-use stasis_store::{Error, Store};
-
-/// Why there is no store.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NoStore {
-    /// The machine has no disk, or the disk does not work.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// The disk has no partition with a store that can be used.
-    #[error(transparent)]
-    Unusable(#[from] Error<DiskError>),
-    /// Somebody has the store already.
-    #[error("the store is in use")]
-    InUse,
-}
-
-impl From<virtio_blk::Error> for NoStore {
-    fn from(error: virtio_blk::Error) -> Self {
-        Self::Disk(error.into())
-    }
-}
-
-impl From<sd::Error> for NoStore {
-    fn from(error: sd::Error) -> Self {
-        Self::Disk(error.into())
-    }
-}
 
 /// The place where checkpoints are kept.
 pub struct Storage {
@@ -203,19 +177,5 @@ impl Storage {
             store = disk.and_then(|disk| open(disk, task, &mut self.lost));
         }
         store.inspect_err(|error| self.store = Err(error.clone()))
-    }
-}
-
-impl Work<'_> {
-    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see [`Disk::task`].
-    ///
-    /// # Errors
-    ///
-    /// Why there is no store, or the error of `action`.
-    pub fn with_store<T, E: From<NoStore>>(
-        &mut self,
-        action: impl FnOnce(&mut Store<Disk>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.storage.with_store(self.task, action)
     }
 }

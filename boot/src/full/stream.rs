@@ -1,36 +1,18 @@
 //! A checkpoint in the store, as a [`Sink`] to write to and a [`Source`] to read from.
 
-mod progress;
-mod routines;
+pub mod error;
+pub mod progress;
+pub mod routines;
 
 use alloc::boxed::Box;
 use core::ops::Range;
 
-use crate::storage::{Disk, DiskError};
-use crate::typed::{self, GivenUp};
-use crate::{channel, disks, loading};
-pub use progress::Progress;
-pub use routines::routines;
-use stasis_host::admission::Refusal;
+use crate::storage::disk::Disk;
+use crate::storage::error::DiskError;
+use crate::{disks, loading, meanwhile, typed};
+use error::StreamError;
 use stasis_state::{Sharing, Sink, Source};
 use stasis_store::{Error, Store, reader, writer};
-
-/// Why a checkpoint was not written or read to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// The store has failed.
-    #[error(transparent)]
-    Store(#[from] Error<DiskError>),
-    /// The checkpoint that blocks are shared with was not read.
-    #[error("the checkpoint before was not read: {0}")]
-    Base(Box<Error<DiskError>>),
-    /// The machine can't have the guest of the checkpoint.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// A person or a program has given the command up.
-    #[error(transparent)]
-    GivenUp(#[from] GivenUp),
-}
 
 /// The writer of the store, as a sink of the format.
 pub struct ToStore<'s, 't> {
@@ -73,9 +55,7 @@ impl Sink for ToStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        let task = self.writer.device_mut().task();
-        task.yield_now();
-        channel::meanwhile(task);
+        meanwhile::yield_now(self.writer.device_mut().task());
         loading::serve_wanted(&mut self.writer);
         disks::serve_wanted(&mut self.writer);
     }
@@ -145,9 +125,7 @@ impl Source for FromStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        let task = self.reader.device_mut().task();
-        task.yield_now();
-        channel::meanwhile(task);
+        meanwhile::yield_now(self.reader.device_mut().task());
         loading::serve_wanted(&mut self.reader);
         disks::serve_wanted(&mut self.reader);
     }

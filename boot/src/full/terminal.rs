@@ -2,11 +2,12 @@
 //!
 //! The public functions take the lock of [`CONSOLE`], so their callers must not hold it. [`crate::console`] reads what is typed.
 
-use crate::channel::{attach, events, line};
+use crate::channel::{events, line};
 use crate::output;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::LazyLock;
 use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Port, Terminal, WAITING};
 use stasis_devices::pl011::Character;
@@ -17,6 +18,26 @@ use stasis_run::turns::Task;
 
 /// The console. Both the task and the cores that run vCPUs say everything through it.
 static CONSOLE: LazyLock<TaskLock<Console>> = LazyLock::new(|| TaskLock::new(Console::new()));
+
+/// Number of listeners that want what guests send. The task writes it; relaxed, for what is missed in the moment is seen in the task's next turn.
+static LISTENERS: AtomicUsize = AtomicUsize::new(0);
+
+/// Adds one who reads what guests send ([`read_output`]): from now on the task is woken by what any guest sends.
+pub fn add_listener() {
+    LISTENERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Removes one whom [`add_listener`] has added.
+pub fn remove_listener() {
+    LISTENERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Wakes the task, if anybody wants what a guest has just sent.
+fn note_output() {
+    if LISTENERS.load(Ordering::Relaxed) > 0 {
+        roster::wake_console();
+    }
+}
 
 /// The console's UART as a terminal.
 struct Uart;
@@ -116,13 +137,13 @@ pub fn show_waiting_in_panic() {
 /// Takes a byte that a guest has sent.
 pub fn guest_output(domain: &Domain, byte: u8) {
     CONSOLE.lock_without_task().output(domain.number, &[byte], &mut Uart);
-    attach::note_output();
+    note_output();
 }
 
 /// Takes a text that a guest has printed at its terminal. The console's task shows it, for it may be longer than others can wait.
 pub fn guest_text(domain: &Domain, text: &[u8]) {
     let is_shown = CONSOLE.lock_without_task().print(domain.number, text);
-    attach::note_output();
+    note_output();
     if is_shown {
         roster::wake_console();
     }

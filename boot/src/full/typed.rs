@@ -2,7 +2,7 @@
 //!
 //! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All of this runs on the console's core.
 
-use crate::channel::{line, requests};
+use crate::channel::{current, line};
 use spin::mutex::SpinMutex;
 use stasis_console::type_ahead::TypeAhead;
 use stasis_devices::pl011::Character;
@@ -33,7 +33,7 @@ pub fn end() -> usize {
 
 /// Returns an error if the command under way must be given up. Returns none if no command is under way.
 pub fn check_given_up() -> Result<(), GivenUp> {
-    match look(TypeAhead::is_given_up) || requests::is_given_up() {
+    match look(TypeAhead::is_given_up) || current::is_given_up() {
         true => Err(GivenUp),
         false => Ok(()),
     }
@@ -56,8 +56,8 @@ pub fn giving_way<T>(work: impl FnOnce() -> T) -> (T, bool) {
 
 /// Returns whether a key was pressed, and takes it, or whether a client has given the command up.
 pub fn key() -> bool {
-    match requests::is_carried_out() {
-        true => requests::is_given_up(),
+    match current::is_carried_out() {
+        true => current::is_given_up(),
         false => look(TypeAhead::key),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::answer::Answer;
 use crate::disks::{self, InUse};
-use crate::storage::{Disk, DiskError, NoStore};
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -1,7 +1,7 @@
 //! The channel for programs, beside the console for people: what both of its ends have in common. `docs/channel.md` specifies it.
 //!
 //! [`frame`] makes bytes of a [`Frame`], [`reader`] finds frames among bytes. [`session`] is the machine's side: which frames are right at the moment, and what
-//! they ask for. [`flow`] counts the bytes of a stream, on either side. `boot` carries out what is asked, `stasis-client` asks.
+//! they ask for. [`stream`] says what a stream leads to. [`flow`] counts the bytes of a stream, on either side. `boot` carries out what is asked, `stasis-client` asks.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod pipe;
 pub mod reader;
 pub mod session;
 pub mod shared;
+pub mod stream;
 
 pub use frame::{Frame, Kind, MAX_PAYLOAD};
 pub use message::Status;

@@ -1,27 +1,15 @@
 //! The stream `attach GUEST`: a guest's UART, or its terminal, for as many clients as like, beside the console.
 
-use super::streams::{Endpoint, Step};
-use crate::console::commands::no_terminal;
+use super::endpoint::{Endpoint, Step};
+use crate::console::find::NoTerminal;
 use crate::terminal;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use stasis_channel::pipe::Pipe;
 use stasis_console::Port;
 use stasis_host::run_state::RunState;
 use stasis_run::domain::Domain;
-use stasis_run::roster;
 use stasis_run::turns::Task;
-
-/// Number of streams that want what guests send. The task writes it; relaxed, for what is missed in the moment is seen in the task's next turn.
-static LISTENERS: AtomicUsize = AtomicUsize::new(0);
-
-/// Wakes the task, if any stream wants what a guest has just sent.
-pub fn note_output() {
-    if LISTENERS.load(Ordering::Relaxed) > 0 {
-        roster::wake_console();
-    }
-}
 
 /// The stream.
 pub struct Attach {
@@ -47,7 +35,7 @@ impl Attach {
     }
 
     fn to(domain: Arc<Domain>, port: Port) -> Self {
-        LISTENERS.fetch_add(1, Ordering::Relaxed);
+        terminal::add_listener();
         Self { domain, port, is_there: !port.is_terminal, position: 0 }
     }
 
@@ -69,7 +57,7 @@ impl Attach {
 
 impl Drop for Attach {
     fn drop(&mut self) {
-        LISTENERS.fetch_sub(1, Ordering::Relaxed);
+        terminal::remove_listener();
     }
 }
 
@@ -78,7 +66,7 @@ impl Endpoint for Attach {
         if !self.is_there {
             match self.domain.try_has_terminal() {
                 Some(true) => self.is_there = true,
-                Some(false) => return Step::Ended(Err(no_terminal(&self.domain.name))),
+                Some(false) => return Step::Ended(Err(Arc::new(NoTerminal::of(&self.domain)))),
                 // Whoever has the guest now, does not keep it for long.
                 None => return Step::Soon,
             }

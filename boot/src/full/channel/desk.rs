@@ -1,16 +1,20 @@
 //! [`Desk`]: what clients have under way, and what is done when a frame comes.
 
-use super::streams::Stream;
+use super::endpoint::{Endpoint, Step, Stream};
+use super::streams::{self, NotOpened};
 use super::watch::Watch;
-use super::{events, line, requests, streams};
-use crate::typed;
+use super::{current, events, line, requests};
+use crate::work::Work;
+use crate::{terminal, typed};
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_channel::message::Status;
+use stasis_channel::pipe::Pipe;
 use stasis_channel::session::{Action, Session};
+use stasis_channel::stream::StreamName;
 use stasis_channel::{Frame, Kind, MAX_PAYLOAD};
 use stasis_run::turns::Task;
 use stasis_run::{clock, random};
@@ -103,11 +107,14 @@ impl Desk {
     }
 
     fn open(&mut self, task: &mut Task, id: u16, name: &str) {
-        match streams::open(name) {
+        let parsed = StreamName::parse(name);
+        let opened = parsed.clone().map_err(NotOpened::from).and_then(streams::open);
+        match opened {
             Ok(end) => self.streams.push(Stream { id, end, is_soon: false }),
-            Err((status, why)) => return self.done(task, id, status, &why),
+            Err(why) => return self.done(task, id, why.status(), &why.to_string()),
         }
-        if streams::is_put(name) {
+        // What comes is taken in the turn of a request.
+        if let Ok(StreamName::Put { .. }) = parsed {
             self.wait(id, name);
         }
     }
@@ -127,7 +134,7 @@ impl Desk {
         self.waiting.retain(|(waiting, _)| *waiting != id);
         self.streams.retain(|stream| stream.id != id);
         self.watches.retain(|watch| watch.id != id);
-        if !requests::give_up(id, status, why) {
+        if !current::give_up(id, status, why) {
             self.done(task, id, status, why);
         }
     }
@@ -138,14 +145,16 @@ impl Desk {
         self.streams.clear();
         self.watches.clear();
         self.guests.set(false);
-        requests::disown();
+        current::disown();
     }
 
     /// Ends the session.
     pub(super) fn leave(&mut self, task: &mut Task) {
         self.session = Session::new();
         self.give_all_up();
-        line::leave(task);
+        if line::leave(task) {
+            terminal::redraw(task);
+        }
     }
 
     /// Lets all that is under way go on, and sends what has happened. Returns whether something has more to do at once.
@@ -184,5 +193,49 @@ impl Desk {
     /// Sends a frame.
     pub(super) fn send(&self, task: &mut Task, kind: Kind, id: u16, payload: &[u8]) {
         line::send(task, Frame { kind, id, payload });
+    }
+}
+
+impl Desk {
+    /// Lets each endpoint go on that needs more than the task. Returns whether one has more to do.
+    pub(super) fn work_streams(&mut self, work: &mut Work) -> bool {
+        self.step_each(work, |end, work, pipe| end.work(work, pipe), |work| work.task)
+    }
+
+    /// Lets each endpoint go on that needs nothing but the task. Returns whether one has more to do.
+    pub(super) fn step_streams(&mut self, task: &mut Task) -> bool {
+        self.step_each(task, |end, task, pipe| end.step(task, pipe), |task| task)
+    }
+
+    fn step_each<C>(
+        &mut self,
+        context: &mut C,
+        mut step: impl FnMut(&mut dyn Endpoint, &mut C, &mut Pipe) -> Step,
+        mut task: impl FnMut(&mut C) -> &mut Task,
+    ) -> bool {
+        let mut is_busy = false;
+        for mut stream in core::mem::take(&mut self.streams) {
+            let id = stream.id;
+            let Some(pipe) = self.session.pipe(id) else { continue };
+            let stepped = step(&mut *stream.end, context, pipe);
+            if matches!(stepped, Step::Ended(_)) {
+                pipe.finish();
+            }
+            while let Some((kind, payload)) = self.session.pipe(id).and_then(Pipe::next_frame) {
+                self.send(task(context), kind, id, &payload);
+                is_busy = true;
+            }
+            let is_sent = self.session.pipe(id).is_none_or(|pipe| pipe.is_sent());
+            stream.is_soon = matches!(stepped, Step::Soon);
+            match stepped {
+                Step::Ended(result) if is_sent => {
+                    let result = result.map_err(|why| (Status::Failed, why.to_string()));
+                    self.end(task(context), id, result);
+                }
+                // One that has ended waits until the client grants more.
+                _ => self.streams.push(stream),
+            }
+        }
+        is_busy
     }
 }

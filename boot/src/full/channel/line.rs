@@ -2,7 +2,7 @@
 //!
 //! The console's task alone sends frames, so that no two are mixed. Where the line is the console's, what all cores say waits here meanwhile, and goes in frames, too.
 
-use crate::{output, terminal};
+use crate::output;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -112,10 +112,11 @@ pub fn has_console() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 
-/// Gives the console's line back, if the channel has it, with what the console has said meanwhile, and the bytes that came behind.
-pub fn leave(task: &mut Task) {
+/// Gives the console's line back, if the channel has it, with what the console has said meanwhile, and the bytes that came behind. Returns whether the channel had it: then
+/// the terminal must be drawn again.
+pub fn leave(task: &mut Task) -> bool {
     if !has_console() {
-        return;
+        return false;
     }
     // Until the line is the console's, what it says waits; so nothing is said out of turn.
     loop {
@@ -132,7 +133,7 @@ pub fn leave(task: &mut Task) {
         }
     }
     CONSOLES.lock().leave();
-    terminal::redraw(task);
+    true
 }
 
 /// Says bytes as they are, for the console: on its line or, while the channel has that, in frames. Takes the lock of the UART.

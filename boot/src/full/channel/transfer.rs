@@ -1,13 +1,18 @@
 //! Checkpoints on their way: the stream `get CHECKPOINT` reads one from the store, the stream `put NAME BYTES` writes one into it.
 
-use super::streams::{Endpoint, Step};
-use super::{events, meanwhile, with};
+use super::endpoint::{Endpoint, Step};
+use super::events;
 use crate::answer::Answer;
-use crate::storage::{Disk, DiskError, NoStore};
-use crate::stream::{StreamError, open, routines};
+use crate::meanwhile;
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
+use crate::stream::error::StreamError;
+use crate::stream::open;
+use crate::stream::routines::routines;
 use crate::typed::{self, GivenUp};
 use crate::work::Work;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec;
 use core::fmt::Write;
 use stasis_arch::timer;
@@ -86,29 +91,32 @@ impl Endpoint for Get {
         match work.with_store(|store| self.go_on(store, pipe)) {
             Ok(true) => Step::Waits,
             Ok(false) => Step::Ended(Ok(())),
-            Err(error) => Step::Ended(Err(error.to_string())),
+            Err(error) => Step::Ended(Err(Arc::new(error))),
         }
     }
 }
+
+/// Reads what the client of a stream has sent, as much as there is room for. Returns how many bytes that are, and whether no more will come; `None` if there is no such stream any more.
+pub type Received<'r> = &'r mut dyn FnMut(&mut [u8]) -> Option<(usize, bool)>;
 
 /// The place of a stream `put` among the streams. [`receive`] reads what comes, in the turn of a request.
 pub struct Put;
 
 impl Endpoint for Put {}
 
-/// Writes what comes by the stream `id` into the store, as a checkpoint of this name and length. Says its number.
+/// Writes what is `received` into the store, as a checkpoint of this name and length. Says its number.
 ///
 /// # Errors
 ///
 /// Why there is no new checkpoint.
 pub fn receive(
     work: &mut Work,
-    id: u16,
     (name, length): (&str, u64),
+    received: Received,
     out: &mut Answer,
 ) -> Result<(), TransferError> {
     work.with_store(|store| {
-        let number = write(store, id, name, length)?;
+        let number = write(store, name, length, received)?;
         let read = match open(store, number) {
             Ok(mut source) => {
                 let name = stasis_state::read_name(&mut source, routines());
@@ -132,23 +140,23 @@ pub fn receive(
 }
 
 /// Writes what comes into the store. Returns the number of the checkpoint.
-fn write(store: &mut Store<Disk>, id: u16, name: &str, length: u64) -> Result<u64, TransferError> {
+fn write(
+    store: &mut Store<Disk>,
+    name: &str,
+    length: u64,
+    received: Received,
+) -> Result<u64, TransferError> {
     let silence = SILENCE_SECONDS * timer::frequency();
     let mut writer = store.begin(name, length, clock::date())?;
     let mut bytes = vec![0; WINDOW];
     let (mut left, mut heard) = (length, timer::counter());
     while left > 0 {
         let task = writer.device_mut().task();
-        task.yield_now();
-        meanwhile(task);
+        meanwhile::yield_now(task);
         // A hello that has just come may have made the id another client's.
         typed::check_given_up()?;
         let most = left.min(WINDOW as u64) as usize;
-        let read = with(|channel| {
-            let pipe = channel.desk.session.pipe(id)?;
-            Some((pipe.read_some(&mut bytes[..most]), pipe.is_at_end()))
-        });
-        match read.flatten().ok_or(GivenUp)? {
+        match received(&mut bytes[..most]).ok_or(GivenUp)? {
             (0, true) => return Err(TransferError::Short(left)),
             (0, false) if timer::counter() - heard > silence => return Err(TransferError::Silent),
             (0, false) => task.rest_until(timer::counter() + timer::frequency() / 100),

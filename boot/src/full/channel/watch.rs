@@ -1,7 +1,7 @@
 //! `top` with a time, asked for by the channel: tables that come as time goes on, while other requests are carried out.
 
 use crate::answer::Answer;
-use crate::console::commands::guests_are_free;
+use crate::console::find::guests_are_free;
 use crate::console::top::Reading;
 use stasis_arch::timer;
 use stasis_console::command::Command;

@@ -4,8 +4,11 @@
 //! it was. The identity tells: the number may be another checkpoint's, on another disk. Where anything is not surely right, the memory forgets the
 //! checkpoint, and all of it is stored.
 
-use crate::storage::{Disk, DiskError};
-use crate::stream::{self, StreamError, routines};
+use crate::storage::disk::Disk;
+use crate::storage::error::DiskError;
+use crate::stream;
+use crate::stream::error::StreamError;
+use crate::stream::routines::routines;
 use stasis_host::baseline::{self, Listed, Unfit};
 use stasis_run::domain::Domain;
 use stasis_state::{Baseline, Index, LoadError};

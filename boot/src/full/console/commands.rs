@@ -1,24 +1,23 @@
 //! Carries out the console's commands.
 
+use super::find::{NoTerminal, cores_of, find, find_all, guests_are_free, row};
 use super::{lifecycle, sharing, top};
-use crate::answer::{Answer, written};
-use crate::resume::{Disks, Way};
+use crate::answer::{Answer, said, written};
+use crate::resume::way::{Disks, Way};
 use crate::work::Work;
 use crate::{
     catalog, checkpoint, clone, disks, firmware, registry, resume, terminal, typed, volumes,
 };
-use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use stasis_console::Port;
 use stasis_console::command::{self, Command, CommandError};
 use stasis_console::table::{self, CardRow, GuestRow};
 use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
 use stasis_hw::gic::write_filled;
-use stasis_run::domain::{Card, Domain, Look};
+use stasis_run::domain::{Card, Domain};
 use stasis_run::network::uplink;
 use stasis_run::turns::Task;
 
@@ -57,14 +56,6 @@ pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), R
     result.map_err(Refusal::Failed)
 }
 
-/// Returns whether no guest is parked, and so each can be looked at: by the caller, or by who has called it.
-pub fn guests_are_free() -> bool {
-    /// A vCPU has a guest's lock for less than as many tries to take it.
-    const PATIENCE: usize = 10_000;
-    let is_free = |domain: &Arc<Domain>| (0..PATIENCE).any(|_| !domain.is_parked());
-    registry::all().iter().all(is_free)
-}
-
 /// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
 pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
     guests_are_free().then(|| show(task, command, out)).flatten()
@@ -76,14 +67,13 @@ fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), S
         Command::Help(topic) => written(command::write_help(out, *topic)),
         Command::Guests { json } => list_guests(*json, out),
         Command::Top { seconds: None, json, .. } => top::show_all(*json, out),
-        Command::Log { guest, lines } => {
-            find(guest).and_then(|domain| written(terminal::write_log(task, &domain, *lines, out)))
-        }
+        Command::Log { guest, lines } => said(find(guest))
+            .and_then(|domain| written(terminal::write_log(task, &domain, *lines, out))),
         Command::Dmesg { lines } => written(terminal::write_own_log(task, *lines, out)),
         Command::Network { json } => list_cards(*json, out),
         Command::Weights { json } => sharing::list_weights(*json, out),
         Command::Windows { json } => sharing::list_windows(*json, out),
-        Command::Gic(guest) => find(guest).and_then(|domain| {
+        Command::Gic(guest) => said(find(guest)).and_then(|domain| {
             written(write!(out, "{}", domain.gic().table(write_filled, interrupt_name)))
         }),
         _ => return None,
@@ -100,13 +90,13 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Start(guests) => lifecycle::start(work, &guests),
         Command::Restart(guests) => lifecycle::restart(work, &guests),
         Command::Remove(guests) => lifecycle::remove(work, &guests),
-        Command::Attach { guest, terminal } => attach(work, &*find(guest)?, terminal),
+        Command::Attach { guest, terminal } => attach(work, &*said(find(guest))?, terminal),
         Command::SendBreak(guest) => {
-            find(guest)?.type_in(Character::BREAK);
+            said(find(guest))?.type_in(Character::BREAK);
             Ok(())
         }
         Command::Checkpoint { guests, name } => {
-            let domains = find_all(&guests)?;
+            let domains = said(find_all(&guests))?;
             let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
             said(checkpoint::store(work, &domains, name, None, out))
         }
@@ -115,7 +105,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
             said(resume::resume(work, which, copy, Way { any_speed, whole, disks }, out))
         }
         Command::Clone { guest, name } => {
-            let domain = find(guest)?;
+            let domain = said(find(guest))?;
             said(clone::clone(work, &domain, name, out))
         }
         Command::Delete(which) => said(catalog::delete(work, which, out)),
@@ -127,7 +117,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::SetWeight { guests, weight } => sharing::set_weight(&guests, weight),
         Command::Divide { core, frame } => sharing::divide(core, frame),
         Command::SetLinks { guest, up } => {
-            find(guest)?.set_links(up);
+            said(find(guest))?.set_links(up);
             Ok(())
         }
         Command::UpgradeStore => said(catalog::upgrade(work, out)),
@@ -159,63 +149,13 @@ fn quit(work: &mut Work) -> Result<(), String> {
     Err(firmware::system_off().to_string())
 }
 
-/// Turns an error into the text for the last line of an answer.
-pub(super) fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
-    result.map_err(|error| error.to_string())
-}
-
-/// Returns the guest that a command names, by name or number.
-pub fn find(word: &str) -> Result<Arc<Domain>, String> {
-    let domains = registry::all();
-    let place = said(command::find_guest(&rows(&domains), word))?;
-    Ok(domains[place].clone())
-}
-
 /// Attaches the console to a guest's UART, or to its terminal.
 fn attach(work: &mut Work, domain: &Domain, is_terminal: bool) -> Result<(), String> {
     if is_terminal && !domain.has_terminal() {
-        return Err(no_terminal(&domain.name));
+        return said(Err(NoTerminal::of(domain)));
     }
     terminal::attach(work.task, domain, Port { guest: domain.number, is_terminal });
     Ok(())
-}
-
-/// Returns why nobody can be attached to the terminal of the guest with this name.
-pub fn no_terminal(guest: &str) -> String {
-    format!("guest \"{guest}\" has no terminal; its configuration must say terminal = true")
-}
-
-/// Returns the guests that a command names; all guests if it names none.
-pub(super) fn find_all(words: &[&str]) -> Result<Vec<Arc<Domain>>, String> {
-    let domains = registry::all();
-    let places = said(command::find_guests(&rows(&domains), words))?;
-    Ok(places.into_iter().map(|place| domains[place].clone()).collect())
-}
-
-/// Returns rows with only what never changes of guests: number and name.
-fn rows(domains: &[Arc<Domain>]) -> Vec<GuestRow<'_>> {
-    domains.iter().map(|domain| row(domain, None, &[])).collect()
-}
-
-/// Returns a guest's row. Without a `look`, only its number and its name are right.
-fn row<'a>(domain: &'a Domain, look: Option<Look>, cores: &'a [u32]) -> GuestRow<'a> {
-    GuestRow {
-        number: domain.number,
-        name: &domain.name,
-        state: look.map_or("", |look| look.state.name()),
-        vcpus: cores.len() as u8,
-        memory: look.map_or(0, |look| look.ram.len()),
-        own: look.map_or(0, |look| look.usage.own),
-        shared: look.map_or(0, |look| look.usage.shared),
-        to_load: look.map_or(0, |look| look.missing),
-        changed: look.map_or(0, |look| look.changed),
-        cores,
-    }
-}
-
-/// Returns the numbers of the cores of a guest's vCPUs, in their order.
-pub(super) fn cores_of(domain: &Domain) -> Vec<u32> {
-    domain.cores().map(|core| core as u32).collect()
 }
 
 fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {

@@ -1,7 +1,8 @@
 //! Commands that change what guests do: `pause`, `unpause`, `shutdown`, `stop`, `start`, `restart` and `remove`. Each is for one guest, for several, or for all that it fits;
 //! [`stasis_console::several`] says what becomes of the others if it can't be done for one.
 
-use super::commands::{find, find_all, said};
+use super::find::{find, find_all};
+use crate::answer::said;
 use crate::work::Work;
 use crate::{archive, disks, guests, notes, registry};
 use alloc::string::{String, ToString};
@@ -18,7 +19,7 @@ fn for_each(
     words: &[&str],
     act: impl FnMut(Arc<Domain>) -> Result<(), Undone>,
 ) -> Result<(), String> {
-    said(each(find_all(words)?, words.is_empty(), act))
+    said(each(said(find_all(words))?, words.is_empty(), act))
 }
 
 /// Stops the time and the vCPUs of guests.
@@ -101,7 +102,7 @@ fn named(word: &str) -> Result<String, String> {
     match find(word) {
         Ok(domain) => Ok(domain.name.clone()),
         Err(_) if archive::guest(word).is_some() => Ok(word.to_string()),
-        Err(error) => Err(error),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The commands `weight` and `windows`: who has how much of the cores, while all run.
 
-use super::commands::{cores_of, find, find_all, said};
-use crate::answer::{Answer, written};
+use super::find::{cores_of, find, find_all};
+use crate::answer::{Answer, said, written};
 use crate::{plans, registry, smp};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -31,7 +31,7 @@ fn weight(domain: &Domain) -> u64 {
 
 /// Gives guests another weight.
 pub(super) fn set_weight(words: &[&str], weight: u16) -> Result<(), String> {
-    for domain in find_all(words)? {
+    for domain in said(find_all(words))? {
         domain.tasks().for_each(|(roster, task)| roster.set_weight(task, weight));
     }
     Ok(())

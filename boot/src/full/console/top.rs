@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, written};
 use crate::work::Work;
-use crate::{care, channel, chores, clearing, duties, registry, smp, typed};
+use crate::{meanwhile, registry, smp, typed};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,6 +10,8 @@ use stasis_arch::timer;
 use stasis_guest::stats::Snapshot;
 use stasis_host::top::{Top, VcpuRow};
 use stasis_run::domain::Domain;
+use stasis_run::interrupts;
+use stasis_run::turns::Task;
 
 /// The counters of all guests at one instant.
 #[derive(Default)]
@@ -96,11 +98,17 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
         if timer::counter() >= counter {
             return true;
         }
-        channel::meanwhile(work.task);
-        if typed::undisturbed(|| care::serve(work)) || chores::load(work) || clearing::serve() {
+        meanwhile::answer(work.task);
+        if meanwhile::serve(work) {
             continue;
         }
-        let due = duties::next_due(work).map_or(counter, |due| due.min(counter));
-        super::rest_until(work.task, due);
+        let due = meanwhile::next_due(work).map_or(counter, |due| due.min(counter));
+        rest_until(work.task, due);
     }
+}
+
+/// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.
+fn rest_until(task: &mut Task, counter: u64) {
+    interrupts::listen_to_console();
+    task.rest_until(counter);
 }

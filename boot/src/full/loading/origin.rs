@@ -3,15 +3,61 @@
 //! Between two units, the store may have been opened anew, on another card. So each time the checkpoint must be the one that it was. Stores before version 3 do not
 //! have checkpoints' identities: there, the beginning of the file must be the same, which has the guest's clock, and the identity since format 1.5.
 
-use super::OriginError;
-use super::lent::{File, Lent};
-use crate::storage::Disk;
-use crate::stream::routines;
+use crate::lent::{File, Lent};
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
+use crate::stream::error::StreamError;
+use crate::stream::routines::routines;
 use alloc::vec::Vec;
-use stasis_host::loading::{Page, PageSource};
-use stasis_state::{Checkpoint, Content, Index, PAGE_SIZE, Piece};
-use stasis_store::Store;
+use stasis_host::loading::{Kind, Page, PageSource};
+use stasis_state::{Checkpoint, Content, Index, LoadError, PAGE_SIZE, Piece};
 use stasis_store::catalog::{self, Identity};
+use stasis_store::{Error, Store};
+
+/// Why a checkpoint's memory was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginError {
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The checkpoint was not read, or breaks a rule of the format.
+    #[error(transparent)]
+    Read(#[from] LoadError<StreamError>),
+    /// There is no page table for a block that was read.
+    #[error("there is no memory for the block's page table")]
+    NoTable,
+    /// The store is another one, or was changed elsewhere.
+    #[error("checkpoint {0} is another one now")]
+    Exchanged(u64),
+}
+
+impl OriginError {
+    /// Returns whether the checkpoint is not what it was, and was read.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Exchanged(_) | Self::Read(LoadError::Format(_)) => true,
+            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
+                error.is_of_damage()
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns what may become of it when it is tried again; `None` if nothing else.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::NoStore(_) => Some(Kind::Absent),
+            Self::Store(error) | Self::Read(LoadError::Source(StreamError::Store(error))) => {
+                let Error::Device { error, .. } = error else { return None };
+                Some(if error.is_absence() { Kind::Absent } else { Kind::Refused })
+            }
+            _ => None,
+        }
+    }
+}
 
 /// Blocks whose metadata is kept, for faults that go to and fro.
 const KEPT: usize = 4;

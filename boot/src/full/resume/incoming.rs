@@ -3,12 +3,14 @@
 //! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
 //! memory, and makes the guests run.
 
-use super::{Disks, ReadError, ResumeError, Way, regions};
+use super::error::{ReadError, ResumeError};
+use super::regions;
+use super::way::{Disks, Way};
 use crate::devices::Granted;
 use crate::disks::{self, InUse};
 use crate::guests::{self, GuestError, NewGuest};
-use crate::storage::Disk;
-use crate::{archive, channel, registry, terminal};
+use crate::storage::disk::Disk;
+use crate::{archive, meanwhile, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -257,7 +259,7 @@ fn admit<'a>(
             let len = admitted.guest.ram_size();
             let ram = match on_demand {
                 true => Ram::take_uncleared(0, len),
-                false => Ram::take(0, len, &mut || channel::yield_now(task)),
+                false => Ram::take(0, len, &mut || meanwhile::yield_now(task)),
             };
             let ram = ram.map_err(GuestError::from)?;
             (admitted, Seat::New(ram))

@@ -1,10 +1,10 @@
 //! Memory that guests share, of those that are resumed on demand. Others use it at once, so it is there before the guest runs: it is [checked](check) before anything is
 //! changed, and [loaded](load) then.
 
-use crate::channel;
-use crate::loading::{Origin, OriginError};
-use crate::storage::Disk;
-use crate::stream::routines;
+use crate::loading::origin::{Origin, OriginError};
+use crate::meanwhile;
+use crate::storage::disk::Disk;
+use crate::stream::routines::routines;
 use alloc::boxed::Box;
 use core::ops::Range;
 use stasis_host::loading::{NotLoaded, Why, check_shared, fill_shared, shared_pieces};
@@ -36,7 +36,7 @@ pub fn check(
             let address = region.start + piece.start as u64;
             let pages = &mut origin.of(store).map_err(|why| failed(address, why))?;
             check_shared(pages, piece.len(), address, routines().crc32c)?;
-            channel::yield_now(store.device_mut().task());
+            meanwhile::yield_now(store.device_mut().task());
         }
     }
     Ok(())
@@ -68,7 +68,7 @@ pub fn load(
             let address = region.start + piece.start as u64;
             let pages = &mut origin.of(store).map_err(|why| failed(address, why))?;
             fill_shared(pages, given.as_writable(), piece, address)?;
-            channel::yield_now(store.device_mut().task());
+            meanwhile::yield_now(store.device_mut().task());
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! The disk that has the store: virtio-blk if the machine has one, else an SD card.
 
-use super::NoStore;
+use super::error::{DiskError, NoStore};
 use crate::machine::Machine;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -45,33 +45,6 @@ pub enum Driver {
 pub enum Disk<'t> {
     Virtio(Box<VirtioBlk>, &'t mut Task),
     Card(Card<Sdhci<&'t mut Task>>, Vec<u8>),
-}
-
-/// Why an access to a disk has failed.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum DiskError {
-    /// A virtio disk.
-    #[error(transparent)]
-    Virtio(#[from] virtio_blk::Error),
-    /// An SD card.
-    #[error(transparent)]
-    Card(#[from] sd::Error),
-}
-
-impl DiskError {
-    /// Returns whether the disk itself is not there, or can't be set up: it may be back later. If not, it is there, and refuses what it was asked for.
-    pub fn is_absence(&self) -> bool {
-        matches!(
-            self,
-            Self::Card(
-                sd::Error::NoCard
-                    | sd::Error::Controller(_)
-                    | sd::Error::Start { .. }
-                    | sd::Error::Unusable { .. }
-                    | sd::Error::Lost { .. }
-            )
-        )
-    }
 }
 
 impl Driver {

@@ -1,14 +1,27 @@
 //! The store as it is lent to whoever works with it: [`Lent`], so that a page can be read also while a checkpoint is written or read.
 
-use crate::disks::VolumeAccess;
-use crate::storage::{Disk, DiskError};
-use crate::stream::StreamError;
+use crate::storage::disk::Disk;
+use crate::storage::error::{DiskError, NoStore};
+use crate::stream::error::StreamError;
+use crate::work::Work;
 use stasis_run::turns::Task;
 use stasis_state::Source;
 use stasis_store::catalog::Checkpoint;
 use stasis_store::reader::Reader;
 use stasis_store::writer::Writer;
 use stasis_store::{Error, Store, Volumes};
+
+/// What is done to a volume in the store. Offsets and lengths are in bytes.
+pub enum VolumeAccess<'b> {
+    /// Reads as many bytes at this offset, and hands them out in pieces.
+    Read(u64, u64, &'b mut dyn FnMut(&[u8])),
+    /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it returns true.
+    Write(u64, u64, &'b mut dyn FnMut(&mut [u8]) -> bool),
+    /// Makes as many bytes at an offset zeros.
+    Zero(u64, u64),
+    /// Makes what was written part of the store.
+    Flush,
+}
 
 /// A store, or what somebody works with who has borrowed it.
 pub trait Lent {
@@ -148,5 +161,19 @@ impl Source for File<'_> {
 
     fn pause(&mut self) {
         self.lent.task().yield_now();
+    }
+}
+
+impl Work<'_> {
+    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see [`Disk::task`].
+    ///
+    /// # Errors
+    ///
+    /// Why there is no store, or the error of `action`.
+    pub fn with_store<T, E: From<NoStore>>(
+        &mut self,
+        action: impl FnOnce(&mut Store<Disk>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.storage.with_store(self.task, action)
     }
 }

@@ -1,0 +1,48 @@
+//! The machine's end of a stream of the channel: [`Endpoint`].
+
+use crate::work::Work;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::error::Error;
+use stasis_channel::pipe::Pipe;
+use stasis_run::turns::Task;
+
+/// Why a stream has ended that has not ended well.
+pub type Why = Arc<dyn Error + Send + Sync>;
+
+/// What an endpoint's step has come to.
+#[derive(Debug)]
+pub enum Step {
+    /// The stream waits: for bytes, for room, or for something else that wakes the console's task.
+    Waits,
+    /// The stream waits for something that wakes nobody: it must be asked again within 10 ms.
+    Soon,
+    /// The stream has come to its end: well, or for this reason. What it has written is sent before the client is told.
+    Ended(Result<(), Why>),
+}
+
+/// What a stream leads to. It goes on by steps of the console's task, which must be short: other work waits meanwhile. Whatever happens elsewhere that an
+/// endpoint waits for wakes the task by [`wake_console`](stasis_run::roster::wake_console).
+///
+/// An endpoint whose client is gone, or has given the stream up, is dropped. One that has ended is asked again until all is sent, and must say again that it has ended.
+pub trait Endpoint: Send {
+    /// Goes on as far as it can without waiting. This may be in the midst of a command, so nothing but the task is at hand, and a guest may be parked.
+    fn step(&mut self, _: &mut Task, _: &mut Pipe) -> Step {
+        Step::Waits
+    }
+
+    /// Goes on with what needs more than the task, between two commands.
+    fn work(&mut self, _: &mut Work, _: &mut Pipe) -> Step {
+        Step::Waits
+    }
+}
+
+/// A stream.
+pub struct Stream {
+    /// The id of the stream.
+    pub id: u16,
+    /// What it leads to.
+    pub end: Box<dyn Endpoint>,
+    /// Whether it must be asked again soon.
+    pub is_soon: bool,
+}

@@ -1,0 +1,80 @@
+//! Why no guest was resumed: [`ResumeError`], and, of a checkpoint, [`ReadError`].
+
+use super::regions;
+use crate::disks::{InUse, NotKept};
+use crate::guests::GuestError;
+use crate::loading::origin::OriginError;
+use crate::storage::error::{DiskError, NoStore};
+use crate::stream::error::StreamError;
+use crate::typed::GivenUp;
+use stasis_host::admission::{LoadFailed, Refusal};
+use stasis_host::sets::CopyError;
+use stasis_state::LoadError;
+use stasis_store::Error;
+
+/// Why no guest was resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum ResumeError {
+    /// The guest can't be resumed under another name.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// There is no store.
+    #[error(transparent)]
+    NoStore(#[from] NoStore),
+    /// The store has failed, or has no such checkpoint.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// A checkpoint is not good. Nothing was changed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A checkpoint is not good, or was not read. Nothing was changed.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
+    /// Another guest has a volume of the guest's. Nothing was changed.
+    #[error(transparent)]
+    InUse(#[from] InUse),
+    /// A guest that is to keep its disks lacks one. Nothing was changed.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+    /// A guest was refused. Nothing was changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine lacks memory or cores for a guest, or can't have one more guest.
+    #[error(transparent)]
+    NoRoom(#[from] GuestError),
+    /// The memory of a guest was not loaded to its end.
+    #[error("{0}")]
+    Load(LoadFailed<ReadError>),
+}
+
+/// Why a checkpoint was not read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store has failed.
+    #[error(transparent)]
+    Store(#[from] Error<DiskError>),
+    /// The command was given up.
+    #[error(transparent)]
+    GivenUp(GivenUp),
+    /// The checkpoint was not read, or breaks a rule of the format.
+    #[error(transparent)]
+    Load(LoadError<StreamError>),
+    /// The memory that the guest shares was not read, or is not what was stored.
+    #[error("{0}")]
+    Regions(regions::Failed),
+}
+
+impl From<LoadFailed<ReadError>> for ResumeError {
+    fn from(failed: LoadFailed<ReadError>) -> Self {
+        Self::Load(failed)
+    }
+}
+
+impl From<LoadError<StreamError>> for ReadError {
+    fn from(error: LoadError<StreamError>) -> Self {
+        match error {
+            LoadError::Source(StreamError::GivenUp(given_up)) => Self::GivenUp(given_up),
+            other => Self::Load(other),
+        }
+    }
+}
