@@ -17,6 +17,7 @@ mod serial;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod uplink;
+mod window;
 
 use arrayvec::ArrayVec;
 use dtoolkit::fdt::Fdt;

@@ -1,11 +1,12 @@
 //! The command line of `stasis-kvm`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use stasis_tool::report;
+
+use crate::arguments::Run;
 
 /// `stasis-kvm` itself.
 #[derive(Debug, Parser)]
@@ -35,16 +36,6 @@ It needs /dev/kvm, and a GICv2 in the machine. All keys go to the guest, but for
   Ctrl-A B       sends a break
   Ctrl-A Ctrl-A  sends one Ctrl-A
 SIGUSR1 makes a checkpoint, too. Stasis's docs/conversion.md tells what changes for the guest.";
-
-/// The arguments of `run`.
-#[derive(Args, Debug)]
-pub struct Run {
-    /// A checkpoint's file, as `stasis checkpoint get --disks` writes it, with the images of the guest's disks beside it
-    pub checkpoint: PathBuf,
-    /// The file that a checkpoint is written to [default: NAME-kvm.stasis, with the guest's name]
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
 
 /// Runs `stasis-kvm`, and returns the exit code of its process.
 pub fn main() -> ExitCode {

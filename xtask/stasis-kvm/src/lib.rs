@@ -9,6 +9,7 @@
 //! What becomes of a guest's state between the two is decided in [`stasis_convert::kvm`], which needs no KVM and is tested on the host. The modules that need
 //! a KVM are there for arm64 alone.
 
+pub mod arguments;
 pub mod board;
 pub mod cli;
 pub mod disk;
@@ -31,5 +32,7 @@ mod machine;
 mod registers;
 #[cfg(target_arch = "aarch64")]
 mod session;
+#[cfg(target_arch = "aarch64")]
+mod shared;
 #[cfg(target_arch = "aarch64")]
 mod vcpu;

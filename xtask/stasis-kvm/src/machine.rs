@@ -2,9 +2,8 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use kvm_bindings::{
@@ -22,7 +21,7 @@ use stasis_state::{Capture, GuestState, SaveError};
 use stasis_tool::output::{Output, finish_together};
 use stasis_tool::report;
 
-use crate::board::{Board, Moment};
+use crate::board::Board;
 use crate::clock::{self, Clock};
 use crate::control::Control;
 use crate::disk::Disk;
@@ -32,39 +31,13 @@ use crate::image::{Image, routines};
 use crate::lacking;
 use crate::memory::Memory;
 use crate::registers::{Known, check_identity};
+use crate::shared::{Shared, wall_time};
 use crate::vcpu::Vcpu;
 
 /// KVM_REG_ARM_PSCI_VERSION, and PSCI 1.1, which Stasis's guests have.
 const PSCI_VERSION: (u64, u64) = (0x6030_0000_0014_0000, 0x1_0001);
 /// KVM_REG_ARM_STD_BMAP, STD_HYP_BMAP and VENDOR_HYP_BMAP: what KVM's firmware answers besides PSCI (TRNG, stolen time, vendor services). Stasis's does not.
 const FIRMWARE: [u64; 3] = [0x6030_0000_0016_0000, 0x6030_0000_0016_0001, 0x6030_0000_0016_0002];
-
-/// What the threads of a machine have in common.
-pub struct Shared {
-    /// Stands and ends.
-    pub control: Control,
-    board: Mutex<Board>,
-    clock: Clock,
-    memory: Memory,
-    ram_base: u64,
-}
-
-impl Shared {
-    /// Returns the devices. Waits for another vCPU that has them.
-    pub fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the present moment, as devices see it.
-    pub fn moment(&self) -> Moment {
-        Moment {
-            guest_time: self.clock.now(),
-            wall_time: wall_time(),
-            memory: self.memory.clone(),
-            ram_base: self.ram_base,
-        }
-    }
-}
 
 /// Opens the machine's KVM.
 ///
@@ -73,11 +46,6 @@ impl Shared {
 /// There is none, or it is not for this user.
 pub fn open_kvm() -> Result<Kvm> {
     Kvm::new().map_err(|error| lacking::kvm(error.errno()))
-}
-
-/// Returns the seconds since 1970.
-fn wall_time() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// A guest on KVM.

@@ -15,7 +15,7 @@ use stasis_tool::console::terminal::Settings;
 use stasis_tool::output::Output;
 use stasis_tool::report;
 
-use crate::cli::Run;
+use crate::arguments::Run;
 use crate::control::Ended;
 use crate::disk::Disk;
 use crate::image::Image;

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 
 use crate::board::Answer;
 use crate::control::Ended;
-use crate::machine::Shared;
 use crate::registers::Known;
+use crate::shared::Shared;
 
 /// KVM_EXIT_ARM_NISV: an access where nothing is, by an instruction that the hardware does not describe.
 const EXIT_ARM_NISV: u32 = 28;

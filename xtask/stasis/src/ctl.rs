@@ -6,6 +6,7 @@ mod ask;
 pub mod attach;
 mod bar;
 pub mod connect;
+pub(crate) mod environment;
 mod events;
 pub(crate) mod options;
 mod outputs;
@@ -23,7 +24,7 @@ use stasis_client::target::{DEFAULT_BAUD, baud_from};
 use stasis_client::{Client, Error, Options, Target};
 
 use crate::names;
-use crate::report::Coded;
+use crate::report::{Coded, mistyped};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\
@@ -37,9 +38,6 @@ COMMAND is one of the console's, such as guests, top, checkpoint linux, or one o
 `stasis ctl help` lists the console's. `cargo xtask run` says where its machine's channel is.
 It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answers, or another tool has the channel;
 4: the machine or the connection was lost in the midst; 5: the machine speaks another version; 6: given up; 7: waited too long.";
-
-/// The variable of the environment that says where the machine's channel is.
-const TO: &str = "STASIS_TO";
 
 /// Where a machine's channel is.
 #[derive(Args, Clone, Debug)]
@@ -69,7 +67,8 @@ impl Address {
     pub fn target(&self) -> Result<Target> {
         self.given()?.or_else(Target::usual).ok_or_else(|| {
             mistyped(format!(
-                "where is the machine? --to unix:PATH says it, or the environment's {TO}, or `stasis connect unix:PATH`, which serves all tools"
+                "where is the machine? --to unix:PATH says it, or the environment's {}, or `stasis connect unix:PATH`, which serves all tools",
+                environment::TO
             ))
         })
     }
@@ -82,7 +81,7 @@ impl Address {
     pub fn given(&self) -> Result<Option<Target>> {
         match &self.to {
             Some(target) => Ok(Some(target.clone())),
-            None => given_by_environment(),
+            None => environment::target(),
         }
     }
 
@@ -115,19 +114,6 @@ impl Address {
         let (baud, patience) = (self.baud.unwrap_or(DEFAULT_BAUD), self.patience());
         Client::connect(&target, Options { baud, patience, ..options }).map_err(coded)
     }
-}
-
-/// Returns where the environment says that the machine's channel is; `None` if it does not, or is empty.
-///
-/// # Errors
-///
-/// The environment's target is mistyped.
-pub(crate) fn given_by_environment() -> Result<Option<Target>> {
-    let Some(given) = std::env::var(TO).ok().filter(|given| !given.is_empty()) else {
-        return Ok(None);
-    };
-    let wrong = |why| mistyped(format!("the environment's {TO}=\"{given}\": {why}"));
-    given.parse().map(Some).map_err(wrong)
 }
 
 /// Returns an error of the session with the exit code that belongs to it.
@@ -171,11 +157,6 @@ fn wrong_words(word: &str) -> String {
 /// Returns when a time is over that begins now; `None` for one that has no end, or none that can be told.
 pub(crate) fn end_of(time: Option<Duration>) -> Option<Instant> {
     time.and_then(|time| Instant::now().checked_add(time))
-}
-
-/// Returns the error of a command line that is wrong, with its exit code.
-pub(crate) fn mistyped(why: String) -> anyhow::Error {
-    Coded { code: 2, why }.into()
 }
 
 /// Runs the command.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use stasis_client::{Client, Message, Options, Target};
 use stasis_console::command::{List, Names, list_for, words_for};
 
-use crate::ctl::given_by_environment;
+use crate::ctl::environment;
 use crate::ctl::options::{command_words, find};
 
 /// How long a machine may take to answer, unless `--patience` in the line says another time.
@@ -71,7 +71,7 @@ fn asked(list: List) -> Option<Names> {
     let option = |name| find(name, &words).and_then(|(_, value)| value);
     let target = match option("--to") {
         Some(to) => to.parse().ok()?,
-        None => given_by_environment().ok()?.or_else(Target::usual)?,
+        None => environment::target().ok()?.or_else(Target::usual)?,
     };
     let patience = option("--patience").and_then(|seconds| seconds.parse().ok());
     // Nobody waits at a prompt for longer, and a time without an end has no sum with now.

@@ -153,6 +153,11 @@ pub fn size_from(text: &str) -> Result<u64, String> {
     })
 }
 
+/// Returns the error of a command line that is wrong, with its exit code.
+pub(crate) fn mistyped(why: String) -> anyhow::Error {
+    Coded { code: 2, why }.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,27 @@ use alloc::{vec, vec::Vec};
 
 use stasis_state::Source;
 
-use super::ram::ReadError;
 use crate::error::Error;
 
 /// Bytes that are read at once. Most of a stream is pages, each behind a head of 8 bytes.
 const BUFFER: u64 = 64 * 1024;
+
+/// Why a stream could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError<E> {
+    /// The source failed.
+    #[error("{0}")]
+    Source(E),
+    /// The stream is none of those that are known here.
+    #[error("{0}")]
+    Stream(Error),
+}
+
+impl<E> From<Error> for ReadError<E> {
+    fn from(error: Error) -> Self {
+        Self::Stream(error)
+    }
+}
 
 /// A position in a stream.
 pub(super) struct Cursor<'s, S> {

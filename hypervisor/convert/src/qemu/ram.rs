@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use stasis_state::{PAGE_SIZE, Source};
 
 use super::cursor::Cursor;
+pub use super::cursor::ReadError;
 use super::sections::{CONFIGURATION, EOF, FOOTER, MAGIC, SECTION_FULL};
 use super::stream::SUBSECTION;
 use crate::error::Error;
@@ -43,23 +44,6 @@ const MAX_BLOCK: u64 = 1 << 40;
 const CHUNK: u64 = 512;
 
 type Result<T, S> = core::result::Result<T, ReadError<<S as Source>::Error>>;
-
-/// Why a stream could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError<E> {
-    /// The source failed.
-    #[error("{0}")]
-    Source(E),
-    /// The stream is none of those that are known here.
-    #[error("{0}")]
-    Stream(Error),
-}
-
-impl<E> From<Error> for ReadError<E> {
-    fn from(error: Error) -> Self {
-        Self::Stream(error)
-    }
-}
 
 /// A block of a machine's RAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,6 @@
 use stasis_devices::access::Width;
 use stasis_state::vcpu::Core;
 
-use super::Writeback;
 use super::syndrome::{AbortIss, ISS_DATA_ABORT};
 use crate::register::{general, is_big_endian, set_general};
 
@@ -15,6 +14,20 @@ pub(super) fn width(iss: AbortIss) -> Width {
         Some(ISS_DATA_ABORT::SAS::Value::Halfword) => Width::Halfword,
         Some(ISS_DATA_ABORT::SAS::Value::Word) => Width::Word,
         Some(ISS_DATA_ABORT::SAS::Value::Doubleword) | None => Width::Doubleword,
+    }
+}
+
+/// The change of the base register: its number, and its new value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writeback {
+    pub(super) register: u8,
+    pub(super) value: u64,
+}
+
+impl Writeback {
+    /// Writes the new value to the base register. Call it after the access: an access that aborts leaves the base register as it was.
+    pub fn apply(self, core: &mut Core) {
+        set_general(core, self.register, self.value);
     }
 }
 

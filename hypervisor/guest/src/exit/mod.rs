@@ -15,13 +15,12 @@ mod writeback;
 #[cfg(test)]
 mod tests;
 
-pub use access::Access;
+pub use access::{Access, Writeback};
 pub use debug::{DebugException, debug_exception};
 pub use describe::{Description, EncodingName, describe};
 pub use plain::PlainAccess;
 pub use skip::{behind_aarch64, skip_instruction};
 pub use syndrome::FaultKind;
-pub use writeback::Writeback;
 
 use stasis_state::vcpu::sysreg;
 use syndrome::{AbortIss, ESR, Esr, HPFAR, ISS_CALL, ISS_DATA_ABORT, ISS_SYSTEM, ISS_WFX};

@@ -6,23 +6,9 @@
 use stasis_state::vcpu::Core;
 
 use super::syndrome::FaultKind;
-use super::{Access, Cause, Exit, Fault, pair};
-use crate::register::{general, pstate, set_general};
+use super::{Access, Cause, Exit, Fault, Writeback, pair};
+use crate::register::{general, pstate};
 use stasis_devices::access::Width;
-
-/// The change of the base register: its number, and its new value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Writeback {
-    register: u8,
-    value: u64,
-}
-
-impl Writeback {
-    /// Writes the new value to the base register. Call it after the access: an access that aborts leaves the base register as it was.
-    pub fn apply(self, core: &mut Core) {
-        set_general(core, self.register, self.value);
-    }
-}
 
 impl Exit {
     /// Returns whether [`described`](Self::described) needs the instruction: the exit is a translation fault at a known address, in AArch64.

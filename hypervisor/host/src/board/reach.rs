@@ -1,6 +1,6 @@
 //! The memory that devices reach by themselves, and where they find it: [`Reach`], from `dma-ranges` (Devicetree Specification, 2.3.9).
 
-use super::bus::{Window, windows};
+use super::window::{Window, windows};
 use dtoolkit::fdt::FdtNode;
 use stasis_memory::range::Range;
 

@@ -36,7 +36,7 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
         let devices = before.iter().flat_map(|other| &other.devices);
         let checked = check_guest(guest)
             .and_then(|()| check_devices(guest, devices))
-            .and_then(|()| virtio::check(guest, before))
+            .and_then(|()| Ok(virtio::check(guest, before)?))
             .and_then(|()| check_names(guest, before));
         checked.map_err(|problem| wrong(index, problem))?;
     }
@@ -101,23 +101,13 @@ fn check_names(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Proble
     }
 }
 
-/// Returns whether something is a path in a device tree, or an alias.
-pub(super) fn is_device(name: &str) -> bool {
-    let of_path = |c: char| c.is_ascii_graphic() && c != '"';
-    let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    match name.strip_prefix('/') {
-        Some(path) => !path.is_empty() && path.chars().all(of_path),
-        None => !name.is_empty() && name.chars().all(of_alias),
-    }
-}
-
 /// Checks what can be told of a guest's devices without the machine; `before` are those of others.
 fn check_devices<'a>(
     guest: &GuestConfig,
     before: impl Iterator<Item = &'a String> + Clone,
 ) -> Result<(), Problem> {
     for (index, device) in guest.devices.iter().enumerate() {
-        if !is_device(device) {
+        if !network::is_device(device) {
             return Err(Problem::Device(device.clone()));
         }
         if guest.devices[..index].contains(device) || before.clone().any(|other| other == device) {
@@ -147,6 +137,11 @@ fn check_guest(guest: &GuestConfig) -> Result<(), Problem> {
     if let Some(initrd) = &guest.initrd {
         check_file("initrd", initrd)?;
     }
+    guest
+        .disks
+        .iter()
+        .filter_map(|disk| disk.from.as_ref())
+        .try_for_each(|image| check_file("disks", image))?;
     if guest.cmdline.contains('\0') {
         return Err(Problem::Nul("cmdline"));
     }
@@ -211,7 +206,7 @@ fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(
     Ok(())
 }
 
-pub(super) fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
+fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {
     match name {
         "" => Err(Problem::Empty(what)),
         name if name.contains('\0') => Err(Problem::Nul(what)),

@@ -5,7 +5,6 @@ use alloc::string::String;
 use stasis_state::name::{self, BadName};
 
 use super::Configuration;
-use super::check::is_device;
 use super::property::PropertyProblem;
 use stasis_console::text::quoted;
 
@@ -85,5 +84,15 @@ pub(super) fn check(index: usize, configuration: &Configuration) -> Result<(), N
             Err(NetworkProblem::Given { uplink: uplink.clone(), guest: guest.name.clone() })
         }
         None => Ok(()),
+    }
+}
+
+/// Returns whether something is a path in a device tree, or an alias.
+pub(super) fn is_device(name: &str) -> bool {
+    let of_path = |c: char| c.is_ascii_graphic() && c != '"';
+    let of_alias = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    match name.strip_prefix('/') {
+        Some(path) => !path.is_empty() && path.chars().all(of_path),
+        None => !name.is_empty() && name.chars().all(of_alias),
     }
 }

@@ -9,8 +9,6 @@ use stasis_state::name::check as check_name;
 use stasis_state::virtio::MAX_VIRTIO;
 
 use super::GuestConfig;
-use super::check::check_file;
-use super::error::Problem;
 use stasis_console::text::quoted;
 
 /// What the bytes of a volume are a multiple of.
@@ -67,31 +65,28 @@ impl VirtioProblem {
 }
 
 /// Checks the disks and the networks of a guest; `before` are the other guests that were checked.
-pub(super) fn check(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Problem> {
+pub(super) fn check(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), VirtioProblem> {
     let others = usize::from(guest.entropy) + usize::from(guest.terminal);
     let count = guest.disks.len() + guest.networks.len() + others;
     if count > MAX_VIRTIO {
-        return Err(VirtioProblem::TooMany(count).into());
+        return Err(VirtioProblem::TooMany(count));
     }
     for (index, disk) in guest.disks.iter().enumerate() {
         let volume = || disk.volume.clone();
         check_name(&disk.volume).map_err(|why| VirtioProblem::Name { volume: volume(), why })?;
         if !SIZES.contains(&disk.size) || !disk.size.is_multiple_of(UNIT) {
-            return Err(VirtioProblem::Size { volume: volume(), size: disk.size }.into());
-        }
-        if let Some(image) = &disk.from {
-            check_file("disks", image)?;
+            return Err(VirtioProblem::Size { volume: volume(), size: disk.size });
         }
         let others = before.iter().flat_map(|other| &other.disks);
         if others.chain(&guest.disks[..index]).any(|other| other.volume == disk.volume) {
-            return Err(VirtioProblem::Twice(volume()).into());
+            return Err(VirtioProblem::Twice(volume()));
         }
     }
     for (index, network) in guest.networks.iter().enumerate() {
         let name = || network.clone();
         check_name(network).map_err(|why| VirtioProblem::Network { network: name(), why })?;
         if guest.networks[..index].contains(network) {
-            return Err(VirtioProblem::TwoCards(name()).into());
+            return Err(VirtioProblem::TwoCards(name()));
         }
     }
     Ok(())

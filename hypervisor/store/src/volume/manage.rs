@@ -1,7 +1,7 @@
 //! Creates, copies, deletes and brings back volumes. Each is one commit.
 
 use super::map::{Open, VolumeMap};
-use super::recovered;
+use super::recovered::{self, cut};
 use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
@@ -241,10 +241,4 @@ impl<D: BlockDevice> Store<D> {
 fn insert(volumes: &mut Vec<Volume>, volume: Volume) {
     let at = volumes.partition_point(|other| other.name < volume.name);
     volumes.insert(at, volume);
-}
-
-/// Returns as much of the beginning of `name` as fits in `room` bytes.
-pub(super) fn cut(name: &str, room: usize) -> &str {
-    let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
-    &name[..kept.unwrap_or(0)]
 }

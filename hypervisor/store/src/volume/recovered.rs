@@ -3,7 +3,6 @@
 //! Nobody else gets a volume by such a name: the catalog does not say who has made a volume, so the name must. N is one of 1 to 9999, and begins again behind that.
 
 use super::Volume;
-use super::manage::cut;
 use crate::layout::{NAME_LEN, crc32c};
 use alloc::collections::BinaryHeap;
 use alloc::format;
@@ -41,6 +40,12 @@ fn stem(name: &str) -> String {
         true => name.to_string(),
         false => format!("{}~{:08x}", cut(name, ROOM - CHECKSUM), crc32c(name.as_bytes())),
     }
+}
+
+/// Returns as much of the beginning of `name` as fits in `room` bytes.
+pub(super) fn cut(name: &str, room: usize) -> &str {
+    let kept = (0..=room.min(name.len())).rev().find(|at| name.is_char_boundary(*at));
+    &name[..kept.unwrap_or(0)]
 }
 
 /// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns the name of the next one, which

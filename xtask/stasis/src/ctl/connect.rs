@@ -7,8 +7,8 @@ use clap::Args;
 use nix::sys::stat::{Mode, umask};
 use stasis_client::{Rendezvous, Share, Target, target};
 
-use super::{Address, coded, mistyped};
-use crate::report;
+use super::{Address, coded};
+use crate::report::{self, mistyped};
 
 /// The text behind the command's help.
 pub const DETAILS: &str = "\

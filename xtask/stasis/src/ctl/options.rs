@@ -5,7 +5,8 @@ use std::ops::Range;
 use anyhow::Result;
 use stasis_client::target::baud_from;
 
-use super::{Arguments, mistyped};
+use super::Arguments;
+use crate::report::mistyped;
 
 /// The options that have a value.
 const WITH_VALUE: [&str; 4] = ["--to", "--baud", "--patience", "--timeout"];

@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 use serde_json::Value;
 use stasis_client::{Client, Message};
 
-use super::{Address, coded, end_of, mistyped};
-use crate::report::Coded;
+use super::{Address, coded, end_of};
+use crate::report::{Coded, mistyped};
 use crate::suggest::nearest;
 
 /// The states in which a guest can be, and that it is there no more.
