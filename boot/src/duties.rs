@@ -21,7 +21,7 @@ impl Above for Duties {
     }
 
     fn starved(&self, domain: Arc<Domain>) {
-        starved::note(domain);
+        starved::note(&domain);
     }
 
     fn transmit(&self, domain: &Domain, byte: u8) {

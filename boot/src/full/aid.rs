@@ -12,7 +12,7 @@ use crate::{catalog, resume, typed};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use stasis_host::care::remedy::{Means, Setback};
-use stasis_host::care::{Attempt, News, Outcome};
+use stasis_host::care::{Attempt, AttemptReport, Outcome};
 use stasis_host::periodic::{self, Timetable};
 use stasis_host::run_state::RunState;
 use stasis_host::stored::Keep;
@@ -82,7 +82,7 @@ pub fn store(work: &mut Work, domain: &Domain, table: Timetable) {
         false => (make(), false),
     };
     let attempt = Attempt { began_us, ended_us: clock::now_us(), failure, was_told };
-    let News { outcome, behind } = CARE.lock(work.task).stored(number, attempt);
+    let AttemptReport { outcome, behind } = CARE.lock(work.task).stored(number, attempt);
     match outcome {
         Some(outcome @ Outcome::Fails(_)) => log::error!("guest \"{name}\": {outcome}"),
         Some(outcome) => log::info!("guest \"{name}\": {outcome}"),

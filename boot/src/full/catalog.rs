@@ -2,7 +2,7 @@
 //! checkpoints are deleted, and which belong to a guest.
 
 use crate::answer::Answer;
-use crate::loading::{self, InUse};
+use crate::loading::{self, CheckpointInUse};
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::stream::open;
@@ -27,7 +27,7 @@ pub enum CatalogError {
     Store(#[from] Error<DiskError>),
     /// A guest's memory is still loaded from it.
     #[error(transparent)]
-    InUse(#[from] InUse),
+    CheckpointInUse(#[from] CheckpointInUse),
     /// The answer was not written.
     #[error(transparent)]
     Answer(#[from] fmt::Error),

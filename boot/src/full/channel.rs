@@ -23,15 +23,12 @@ use desk::Desk;
 use spin::mutex::SpinMutex;
 use stasis_arch::timer;
 use stasis_channel::Reader;
-use stasis_channel::frame::DELIMITER;
+use stasis_channel::silence::Silence;
 use stasis_run::interrupts;
 use stasis_run::turns::Task;
 
 /// Bytes that are received in one turn.
 const MOST: usize = 4096;
-
-/// Seconds without a frame after which a carriage return on the console's line is a person's, who wants the console back.
-const SILENCE_SECONDS: u64 = 5;
 
 /// The channel; `None` before [`init`], and while the task serves it. Only the task takes it, so a second one finds that it is served.
 static CHANNEL: SpinMutex<Option<Box<Channel>>> = SpinMutex::new(None);
@@ -40,12 +37,7 @@ static CHANNEL: SpinMutex<Option<Box<Channel>>> = SpinMutex::new(None);
 struct Channel {
     reader: Reader,
     desk: Desk,
-    /// The counter when the last frame came, or the console's line became the channel's.
-    heard: u64,
-    /// The counter when the last delimiter came.
-    delimited: u64,
-    /// Whether the console's line is known to be the channel's.
-    has_console: bool,
+    silence: Silence,
 }
 
 /// Opens the channel. If the machine has a UART for it, its interrupt wakes the task from now on.
@@ -62,8 +54,7 @@ pub fn init(machine: &Machine) {
         log::debug!("the channel is the UART at {}", uart.device.frame);
     }
     let desk = Desk::new(machine.model);
-    let (heard, delimited) = (0, 0);
-    let channel = Channel { reader: Reader::new(), desk, heard, delimited, has_console: false };
+    let channel = Channel { reader: Reader::new(), desk, silence: Silence::default() };
     *CHANNEL.lock() = Some(Box::new(channel));
 }
 
@@ -126,23 +117,9 @@ impl Channel {
         true
     }
 
-    /// Returns whether a byte is a carriage return of a person's, who wants the console's line back. In the midst of a frame it is not: each has begun with a delimiter, less
-    /// than a second before.
-    fn is_persons(&mut self, byte: u8) -> bool {
-        let (now, second) = (timer::counter(), timer::frequency());
-        let had_console = core::mem::replace(&mut self.has_console, line::has_console());
-        if !had_console {
-            (self.heard, self.delimited) = (now, now);
-        }
-        if byte == DELIMITER {
-            self.delimited = now;
-        }
-        let is_silent = now - self.heard > SILENCE_SECONDS * second;
-        byte == b'\r' && self.has_console && is_silent && now - self.delimited > second
-    }
-
     fn take(&mut self, task: &mut Task, byte: u8) {
-        if self.is_persons(byte) {
+        let (now, second) = (timer::counter(), timer::frequency());
+        if self.silence.is_persons(byte, line::has_console(), now, second) {
             self.reader.clear();
             self.desk.leave(task);
             return;
@@ -151,7 +128,7 @@ impl Channel {
             None => {}
             Some(Err(damage)) => self.desk.session.damage(damage),
             Some(Ok(frame)) => {
-                self.heard = timer::counter();
+                self.silence.hear(now);
                 let action = self.desk.session.take(frame);
                 self.desk.act(task, action);
             }

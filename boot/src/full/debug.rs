@@ -3,7 +3,7 @@
 //! [`stasis_debug`] has the protocol, [`Debugged`] the guest. A visit goes on between two commands alone, when nobody has its guest parked. It is dropped at
 //! any time, also while a command has its guest parked; so a guest that was left waits in [`LEFT`] until [`serve`] lets it go on.
 
-use crate::channel::endpoint::{Endpoint, Step, Why};
+use crate::channel::endpoint::{Endpoint, Step, StreamFailure};
 use crate::work::Work;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -31,10 +31,10 @@ pub enum Visit {
     /// The debugger is there.
     IsThere(Buffered),
     /// The visit is over: well, or for this reason.
-    IsOver(Result<(), Why>),
+    IsOver(Result<(), StreamFailure>),
 }
 
-/// Why a guest gets no debugger: no memory is free for it.
+/// StreamFailure a guest gets no debugger: no memory is free for it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no memory is free for a debugger")]
 pub struct NoMemory;

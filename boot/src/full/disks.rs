@@ -1,22 +1,20 @@
 //! The disks of guests: volumes of the store. The console's task does their requests, one at a time, while the guests go on.
 //!
 //! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has borrowed the store, so that guests have their disks while a checkpoint is written or read. Nothing is
-//! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made.
+//! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made, as [`stasis_host::volumes`] decides.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Display;
-use stasis_devices::virtio::block::{Request, SECTOR};
+use stasis_devices::virtio::block::Request;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
-use stasis_host::archive::ArchiveError;
-use stasis_host::config::{DiskConfig, GuestConfig};
+use stasis_host::config::GuestConfig;
 use stasis_host::failures::Failures;
 use stasis_host::task::TaskLock;
+use stasis_host::volumes::{self, NotProvided};
 use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_run::domain::devices::{DiskTransfer, announce_disk_work, take_disk_work};
-use stasis_state::virtio::Virtio;
-use stasis_store::layout::BLOCK;
 use stasis_store::{Error, Store};
 
 use crate::archive::BootArchive;
@@ -27,9 +25,6 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
 
-/// Bytes of an image that are written to a new volume at once.
-const IMAGE_PIECE: usize = 128 << 10;
-
 /// Rounds over all guests that are made before the task looks at its other chores.
 const ROUNDS: usize = 8;
 
@@ -39,77 +34,22 @@ pub enum DiskNotMade {
     /// There is no store.
     #[error(transparent)]
     NoStore(#[from] NoStore),
-    /// The store has failed, or has no room.
+    /// A disk does not get its volume.
     #[error(transparent)]
-    Store(#[from] Error<DiskError>),
-    /// The boot archive has no such image.
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    /// The volume is smaller than the disk.
-    #[error("volume \"{volume}\" has {length} bytes, fewer than the {size} of the disk")]
-    TooSmall {
-        /// The volume's name.
-        volume: String,
-        /// Its bytes.
-        length: u64,
-        /// Bytes that the configuration says.
-        size: u64,
-    },
+    Volume(#[from] NotProvided<DiskError>),
     /// Another guest has the volume.
     #[error(transparent)]
-    InUse(#[from] InUse),
+    VolumeInUse(#[from] VolumeInUse),
 }
 
 /// A volume that a guest has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("volume \"{volume}\" is in use by guest \"{guest}\"")]
-pub struct InUse {
+pub struct VolumeInUse {
     /// The volume's name.
     pub volume: String,
     /// The guest's name.
     pub guest: String,
-}
-
-/// Why a guest that is resumed can't have its disks as they are now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotKept {
-    /// The volume was deleted.
-    #[error(
-        "volume \"{0}\" is not there any more; without --keep-disks, it is made as it was then"
-    )]
-    Gone(String),
-    /// The volume is another one by now.
-    #[error(
-        "volume \"{volume}\" has {length} bytes, fewer than the {size} of the guest's disk; without --keep-disks, it is made as it was then"
-    )]
-    TooSmall {
-        /// The volume's name.
-        volume: String,
-        /// Bytes of the volume.
-        length: u64,
-        /// Bytes of the guest's disk.
-        size: u64,
-    },
-}
-
-/// Checks that the volumes of a guest that is resumed with its disks as they are now are there, and no smaller than it knows them.
-///
-/// # Errors
-///
-/// [`NotKept`], of the first that is not.
-pub fn check_kept(store: &Store<Disk>, virtio: &Virtio) -> Result<(), NotKept> {
-    for (n, volume) in virtio.disks() {
-        let size = virtio.capacity[n] * SECTOR;
-        match store.find_volume(volume) {
-            Err(_) => return Err(NotKept::Gone(volume.to_string())),
-            Ok(found) if found.length < size => {
-                let (volume, length) = (volume.to_string(), found.length);
-                return Err(NotKept::TooSmall { volume, length, size });
-            }
-            Ok(_) => {}
-        }
-    }
-    Ok(())
 }
 
 /// Returns the guest that has a volume; `None` if none has. Panics if the caller has a guest parked.
@@ -122,10 +62,10 @@ pub fn user_of(volume: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// [`InUse`].
-pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), InUse> {
+/// [`VolumeInUse`].
+pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), VolumeInUse> {
     match user_of(volume).filter(|guest| Some(guest.as_str()) != but) {
-        Some(guest) => Err(InUse { volume: volume.to_string(), guest }),
+        Some(guest) => Err(VolumeInUse { volume: volume.to_string(), guest }),
         None => Ok(()),
     }
 }
@@ -148,59 +88,16 @@ pub fn provide(
     config.disks.iter().try_for_each(|disk| check_unused(&disk.volume, guest))?;
     work.with_store(|store| {
         for disk in &mut config.disks {
-            provide_one(store, boot, disk)?;
+            if volumes::accept_loss(store, &disk.volume) {
+                log::warn!("volume \"{}\" is what its last flush has made it", disk.volume);
+            }
+            let pause = &mut |store: &mut Store<Disk>| {
+                meanwhile::yield_now(store.device_mut().task());
+            };
+            volumes::provide(store, disk, &boot.files, clock::date(), pause)?;
         }
         Ok(config)
     })
-}
-
-fn provide_one(
-    store: &mut Store<Disk>,
-    boot: &BootArchive,
-    disk: &mut DiskConfig,
-) -> Result<(), DiskNotMade> {
-    let volume = disk.volume.as_str();
-    if store.has_lost_writes(volume) {
-        log::warn!("volume \"{volume}\" is what its last flush has made it");
-        store.volumes_mut().close(volume);
-    }
-    if let Ok(found) = store.find_volume(volume) {
-        if found.length < disk.size {
-            let (volume, length, size) = (volume.to_string(), found.length, disk.size);
-            return Err(DiskNotMade::TooSmall { volume, length, size });
-        }
-        disk.size = found.length;
-        return Ok(());
-    }
-    let image = match &disk.from {
-        Some(name) => boot.files.file(name)?,
-        None => &[],
-    };
-    disk.size = disk.size.max((image.len() as u64).next_multiple_of(BLOCK as u64));
-    store.begin_volume(volume, disk.size, clock::date())?;
-    let made = fill(store, volume, image).and_then(|()| store.volumes_mut().flush(volume));
-    if made.is_err() {
-        store.volumes_mut().close(volume);
-    }
-    Ok(made?)
-}
-
-/// Writes an image to a volume, but for what is zeros in it.
-fn fill(store: &mut Store<Disk>, volume: &str, image: &[u8]) -> Result<(), Error<DiskError>> {
-    let mut last = [0; BLOCK];
-    for (at, piece) in (0..).step_by(IMAGE_PIECE).zip(image.chunks(IMAGE_PIECE)) {
-        let (whole, rest) = piece.as_chunks::<BLOCK>();
-        if whole.iter().flatten().any(|byte| *byte != 0) {
-            store.volumes_mut().write(volume, at, whole.as_flattened())?;
-        }
-        if !rest.is_empty() {
-            last[..rest.len()].copy_from_slice(rest);
-            let at = at + (whole.len() * BLOCK) as u64;
-            store.volumes_mut().write(volume, at, &last)?;
-        }
-        meanwhile::yield_now(store.device_mut().task());
-    }
-    Ok(())
 }
 
 /// Does requests of all guests that have some. Returns whether there may be more.

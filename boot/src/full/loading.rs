@@ -273,7 +273,7 @@ impl Load {
 /// A checkpoint that can't be deleted, for a guest's memory is still loaded from it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("checkpoint {number} is in use: {} of guest \"{guest}\" are still to be loaded from it", Size(*.left))]
-pub struct InUse {
+pub struct CheckpointInUse {
     /// The checkpoint's number.
     pub number: u64,
     /// The guest's name.
@@ -287,12 +287,12 @@ pub struct InUse {
 /// # Errors
 ///
 /// The first guest for which that is not so.
-pub fn check_unused(store: &mut Store<Disk>, numbers: &[u64]) -> Result<(), InUse> {
+pub fn check_unused(store: &mut Store<Disk>, numbers: &[u64]) -> Result<(), CheckpointInUse> {
     let loads = LOADS.lock(store.task());
     for load in loads.iter().filter(|load| numbers.contains(&load.origin.number())) {
         if let Some(missing) = load.missing.upgrade().filter(|missing| missing.left() > 0) {
             let (number, guest) = (load.origin.number(), load.domain.name.clone());
-            return Err(InUse { number, guest, left: missing.left() });
+            return Err(CheckpointInUse { number, guest, left: missing.left() });
         }
     }
     Ok(())

@@ -20,7 +20,7 @@ use crate::{loading, notes, registry};
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use error::{ReadError, ResumeError};
+use error::{CheckpointReadError, ResumeError};
 use incoming::{Resumable, Resumed};
 use stasis_arch::timer;
 use stasis_host::sets;
@@ -123,7 +123,8 @@ fn find(
     let (mut checkpoint, origin) = match on_demand {
         Some((checkpoint, mut origin)) => {
             // All else is checked as it is loaded: nobody but the guest waits for it.
-            regions::check(store, &mut origin, &checkpoint.state).map_err(ReadError::Regions)?;
+            regions::check(store, &mut origin, &checkpoint.state)
+                .map_err(CheckpointReadError::Regions)?;
             (checkpoint, Some(origin))
         }
         None => (read(store, number, copy, way.any_speed, out)?, None),
@@ -175,7 +176,7 @@ fn read(
     };
     let report = &mut |done, total| progress.report(done, total);
     let read = stasis_state::read_if(&mut source, routines(), admits, report);
-    Ok(read.map_err(ReadError::from)?)
+    Ok(read.map_err(CheckpointReadError::from)?)
 }
 
 /// Returns what a guest that was loaded from a checkpoint counts its changes from; `None` if the next checkpoint can't share with that.

@@ -1,7 +1,7 @@
 //! The commands about the volumes that the store has.
 
 use crate::answer::Answer;
-use crate::disks::{self, InUse};
+use crate::disks::{self, VolumeInUse};
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
@@ -25,7 +25,7 @@ pub enum VolumeCommandError {
     Store(#[from] Error<DiskError>),
     /// A guest has the volume.
     #[error(transparent)]
-    InUse(#[from] InUse),
+    VolumeInUse(#[from] VolumeInUse),
     /// The answer was not written.
     #[error(transparent)]
     Answer(#[from] fmt::Error),

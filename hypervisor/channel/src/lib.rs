@@ -15,6 +15,7 @@ pub mod pipe;
 pub mod reader;
 pub mod session;
 pub mod shared;
+pub mod silence;
 pub mod stream;
 
 pub use frame::{Frame, Kind, MAX_PAYLOAD};

@@ -21,8 +21,8 @@ pub struct Grant {
     pub frames: Vec<Range>,
     /// Interrupts of the device, all of them SPIs.
     pub interrupts: Vec<Interrupt>,
-    /// Clocks of the device.
-    pub clocks: Option<Clocks>,
+    /// DeviceClocks of the device.
+    pub clocks: Option<DeviceClocks>,
     /// Names and values of the node's other properties that the guest gets.
     pub properties: Vec<(String, Vec<u8>)>,
     /// Names of the node's properties that refer to other nodes, which the guest does not have.
@@ -32,7 +32,7 @@ pub struct Grant {
 }
 
 /// The clocks' names, and their frequency in Hz.
-pub type Clocks = (Vec<String>, u32);
+pub type DeviceClocks = (Vec<String>, u32);
 
 /// An interrupt of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -266,4 +266,4 @@ fn hex(digits: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -18,7 +18,7 @@ use crate::periodic::{self, Courtesy, Timetable};
 use crate::recovery::{Recovery, Remedy};
 use crate::run_state::RunState;
 
-pub use news::{Attempt, News, Outcome};
+pub use news::{Attempt, AttemptReport, Outcome};
 
 /// What is remembered of all guests of type `G`, whose checkpoints fail with `E`.
 #[derive(Debug)]

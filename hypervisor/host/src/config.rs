@@ -21,7 +21,7 @@ mod write;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-pub use self::check::{check, check_plan};
+pub use self::check::{check, check_plan, check_plan_waits};
 pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
 pub use self::error::{ConfigError, PlanError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};

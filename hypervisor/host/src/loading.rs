@@ -14,7 +14,7 @@ mod retry;
 use core::fmt::{self, Debug, Display};
 use core::ops::Range;
 
-use place::{Place, Scratch, Shared};
+use place::{Destination, Scratch, Shared};
 pub use retry::{Kind, MOST_TRIES, Retry, Then};
 use stasis_memory::missing::{Filling, UNIT_PAGES, UNIT_SIZE};
 use stasis_memory::{Machine, WriteRam};
@@ -154,7 +154,7 @@ pub fn check_shared<S: PageSource>(
 }
 
 /// Makes `unit` of a place, which begins at the guest-physical `address`, what the source says, and checks that. Returns whether it has any content.
-fn bring<S: PageSource, P: Place>(
+fn bring<S: PageSource, P: Destination>(
     source: &mut S,
     place: &mut P,
     unit: Range<usize>,
@@ -202,7 +202,7 @@ fn run(pages: &[Page]) -> usize {
 }
 
 /// Makes the bytes of pages what the file has from `offset` on. If they can't be read at once, one after the other, so that an error is that of a page, whose number it has.
-fn read_pages<S: PageSource, P: Place>(
+fn read_pages<S: PageSource, P: Destination>(
     source: &mut S,
     place: &mut P,
     offset: u64,
@@ -220,7 +220,7 @@ fn read_pages<S: PageSource, P: Place>(
 }
 
 /// Makes the bytes what the file has from `offset` on.
-fn read<S: PageSource, P: Place>(
+fn read<S: PageSource, P: Destination>(
     source: &mut S,
     place: &mut P,
     offset: u64,

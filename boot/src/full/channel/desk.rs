@@ -2,7 +2,7 @@
 
 use super::endpoint::{Endpoint, Step, Stream};
 use super::streams::{self, NotOpened};
-use super::watch::Watch;
+use super::watch::TopWatch;
 use super::{current, events, line, requests};
 use crate::work::Work;
 use crate::{terminal, typed};
@@ -26,8 +26,8 @@ pub(super) struct Desk {
     /// Requests that wait for their turn: their ids and their command lines.
     waiting: VecDeque<(u16, String)>,
     pub(super) streams: Vec<Stream>,
-    watches: Vec<Watch>,
-    guests: events::Watch,
+    watches: Vec<TopWatch>,
+    guests: events::GuestWatch,
     /// The machine, in words.
     name: String,
     /// A number that is another one after each boot.
@@ -42,7 +42,7 @@ impl Desk {
             waiting: VecDeque::new(),
             streams: Vec::new(),
             watches: Vec::new(),
-            guests: events::Watch::default(),
+            guests: events::GuestWatch::default(),
             name: format!("Stasis {} on {model}", env!("CARGO_PKG_VERSION")),
             boot: random::bytes()
                 .map_or_else(|| timer::counter() as u32 ^ clock::date() as u32, u32::from_le_bytes),

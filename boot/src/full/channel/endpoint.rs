@@ -7,8 +7,8 @@ use core::error::Error;
 use stasis_channel::pipe::Pipe;
 use stasis_run::turns::Task;
 
-/// Why a stream has ended that has not ended well.
-pub type Why = Arc<dyn Error + Send + Sync>;
+/// StreamFailure a stream has ended that has not ended well.
+pub type StreamFailure = Arc<dyn Error + Send + Sync>;
 
 /// What an endpoint's step has come to.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub enum Step {
     /// The stream waits for something that wakes nobody: it must be asked again within 10 ms.
     Soon,
     /// The stream has come to its end: well, or for this reason. What it has written is sent before the client is told.
-    Ended(Result<(), Why>),
+    Ended(Result<(), StreamFailure>),
 }
 
 /// What a stream leads to. It goes on by steps of the console's task, which must be short: other work waits meanwhile. Whatever happens elsewhere that an

@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 use stasis_arch::timer;
 use stasis_console::table::json_text;
+use stasis_host::changes::{self, StateChange};
 use stasis_host::run_state::RunState;
 use stasis_host::sched::Missed;
 use stasis_run::{clock, roster};
@@ -74,12 +75,12 @@ pub(super) fn next() -> Option<String> {
 
 /// The guests as they were when they were looked at last, of whose changes a client is told.
 #[derive(Default)]
-pub(super) struct Watch {
+pub(super) struct GuestWatch {
     known: Option<Vec<(String, RunState)>>,
     windows: WindowWatch,
 }
 
-impl Watch {
+impl GuestWatch {
     /// Begins or ends to watch. What waits is for a client that is gone.
     pub(super) fn set(&mut self, is_wanted: bool) {
         WANTED.store(is_wanted, Ordering::Relaxed);
@@ -101,24 +102,10 @@ impl Watch {
         if now == *known {
             return;
         }
-        let state_in = |list: &[(String, RunState)], name: &str| {
-            list.iter().find(|(other, _)| other == name).map(|(_, state)| *state)
-        };
-        let tell = |name: &str, state: &str, was: Option<RunState>| {
+        for StateChange { guest, now, was } in changes::of_states(known, &now) {
+            let state = json_text(now.map_or("removed", RunState::name));
             let was = was.map_or("null".to_string(), |was| json_text(was.name()).to_string());
-            add(
-                "guest",
-                &[("guest", &json_text(name)), ("state", &json_text(state)), ("was", &was)],
-            );
-        };
-        for (name, state) in &now {
-            let was = state_in(known, name);
-            if was != Some(*state) {
-                tell(name, state.name(), was);
-            }
-        }
-        for (name, was) in known.iter().filter(|(name, _)| state_in(&now, name).is_none()) {
-            tell(name, "removed", Some(*was));
+            add("guest", &[("guest", &json_text(guest)), ("state", &state), ("was", &was)]);
         }
         *known = now;
     }
@@ -148,18 +135,12 @@ impl WindowWatch {
         }
         self.due = Some(now + timer::frequency() / 2);
         let missed = plans::missed();
-        for (core, one) in &missed {
-            let is_it = |(of, other): &&(u32, Missed)| of == core && other.guest == one.guest;
-            let before = self.known.iter().find(is_it).map_or(0, |(_, other)| other.count);
-            // A core that was divided anew counts from 0.
-            let count = one.count.checked_sub(before).unwrap_or(one.count);
-            if count > 0 {
-                let (guest, late_us) = (json_text(&one.guest), clock::micros(one.late));
-                add(
-                    "window",
-                    &[("guest", &guest), ("core", core), ("missed", &count), ("late_us", &late_us)],
-                );
-            }
+        for (core, one, count) in changes::of_windows(&self.known, &missed) {
+            let (guest, late_us) = (json_text(&one.guest), clock::micros(one.late));
+            add(
+                "window",
+                &[("guest", &guest), ("core", &core), ("missed", &count), ("late_us", &late_us)],
+            );
         }
         self.known = missed;
     }
@@ -167,11 +148,6 @@ impl WindowWatch {
 
 /// Returns the names and the states of all guests. One that is parked is as it was in `before`.
 fn states(before: &[(String, RunState)]) -> Vec<(String, RunState)> {
-    let states = registry::all().into_iter().filter_map(|domain| {
-        let name = domain.name.clone();
-        let known = before.iter().find(|(other, _)| *other == name).map(|(_, state)| *state);
-        let state = domain.try_state().or(known)?;
-        Some((name, state))
-    });
-    states.collect()
+    let guests = registry::all().into_iter();
+    changes::completed(before, guests.map(|it| (it.name.clone(), it.try_state())).collect())
 }

@@ -2,9 +2,9 @@
 
 use super::current::{self, Ticket};
 use super::transfer::{self, Received};
-use super::watch::Watch;
+use super::watch::TopWatch;
 use crate::answer::Answer;
-use crate::console::commands::{self, Refusal};
+use crate::console::commands::{self, NotCarriedOut};
 use crate::console::find::guests_are_free;
 use crate::work::Work;
 use alloc::string::{String, ToString};
@@ -24,7 +24,7 @@ pub enum Begun {
     /// The request has ended, with this result.
     Ended(Result<(), (Status, String)>),
     /// The request is answered again and again.
-    Watches(Watch),
+    Watches(TopWatch),
     /// The request must wait for its turn.
     Waits,
 }
@@ -36,7 +36,7 @@ pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
         Ok(Command::Attach { .. }) => return failed("a program opens the stream \"attach GUEST\""),
         Ok(Command::Cancel) => return failed("a program sends a frame to cancel a request"),
         Ok(command) => command,
-        Err(error) => return Begun::Ended(Err(said(Refusal::Mistyped(error)))),
+        Err(error) => return Begun::Ended(Err(said(NotCarriedOut::Mistyped(error)))),
     };
     let ticket = Ticket { id, kind: kind_of(&command), is_current: false };
     let mut answer = Answer::to_channel(ticket);
@@ -44,7 +44,7 @@ pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
         answer.send(task);
         return Begun::Ended(result.map_err(|why| (Status::Failed, why)));
     }
-    match guests_are_free().then(|| Watch::of(id, &command, answer)).flatten() {
+    match guests_are_free().then(|| TopWatch::of(id, &command, answer)).flatten() {
         Some(watch) => Begun::Watches(watch),
         None => Begun::Waits,
     }
@@ -72,10 +72,10 @@ pub fn carry_out(
     (current == Some(id)).then_some(result)
 }
 
-fn said(refusal: Refusal) -> (Status, String) {
+fn said(refusal: NotCarriedOut) -> (Status, String) {
     let status = match refusal {
-        Refusal::Mistyped(_) => Status::Mistyped,
-        Refusal::Failed(_) => Status::Failed,
+        NotCarriedOut::Mistyped(_) => Status::Mistyped,
+        NotCarriedOut::Failed(_) => Status::Failed,
     };
     (status, refusal.into())
 }

@@ -8,7 +8,7 @@ use stasis_console::command::Command;
 use stasis_run::turns::Task;
 
 /// What is shown again and again.
-pub struct Watch {
+pub struct TopWatch {
     /// The request's id.
     pub id: u16,
     answer: Answer,
@@ -22,7 +22,7 @@ pub struct Watch {
     left: u64,
 }
 
-impl Watch {
+impl TopWatch {
     /// Returns what a command wants to be shown; `None` if it is no `top` with a time.
     pub fn of(id: u16, command: &Command, answer: Answer) -> Option<Self> {
         let Command::Top { seconds: Some(seconds), times, json } = *command else { return None };

@@ -23,7 +23,7 @@ use stasis_run::turns::Task;
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum NotCarriedOut {
     /// The line is no command.
     #[error(transparent)]
     Mistyped(#[from] CommandError),
@@ -32,11 +32,11 @@ pub enum Refusal {
     Failed(String),
 }
 
-impl From<Refusal> for String {
-    fn from(refusal: Refusal) -> Self {
+impl From<NotCarriedOut> for String {
+    fn from(refusal: NotCarriedOut) -> Self {
         match refusal {
-            Refusal::Mistyped(error) => error.to_string(),
-            Refusal::Failed(why) => why,
+            NotCarriedOut::Mistyped(error) => error.to_string(),
+            NotCarriedOut::Failed(why) => why,
         }
     }
 }
@@ -46,14 +46,14 @@ impl From<Refusal> for String {
 /// # Errors
 ///
 /// What is wrong, for the end of the answer.
-pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), Refusal> {
+pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), NotCarriedOut> {
     let command = command::parse(line)?;
     let result = match show(work.task, &command, answer) {
         Some(result) => result,
         None => perform(work, command, answer),
     };
     answer.send(work.task);
-    result.map_err(Refusal::Failed)
+    result.map_err(NotCarriedOut::Failed)
 }
 
 /// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.

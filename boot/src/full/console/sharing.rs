@@ -5,7 +5,6 @@ use crate::answer::{Answer, said, written};
 use crate::{plans, registry, smp};
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_console::command::Window;
 use stasis_console::table::{self, WeightRow};
@@ -57,7 +56,8 @@ pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result
     if let Some(plan) = &plan {
         let guests = domains.iter().map(|domain| (domain.name.clone(), cores_of(domain)));
         said(config::check_plan(plan, guests.collect()))?;
-        check_memory(&domains, plan)?;
+        let sharing = domains.iter().filter(|domain| domain.shares_ram());
+        said(config::check_plan_waits(plan, sharing.map(|domain| domain.name.as_str())))?;
     }
     plans::change(core, plan);
     Ok(())
@@ -68,18 +68,4 @@ fn configured(window: Window<'_>) -> WindowConfig {
     let Window { guest, at_us, length_us } = window;
     let guest = find(guest).map_or_else(|_| guest.to_string(), |domain| domain.name.clone());
     WindowConfig { guest, at_us, length_us }
-}
-
-/// Checks that no guest gets a window that may have to wait for memory in it.
-fn check_memory(domains: &[Arc<Domain>], plan: &CoreConfig) -> Result<(), String> {
-    let gets_one = |domain: &&Arc<Domain>| {
-        plan.windows.iter().any(|window| window.guest == domain.name) && domain.shares_ram()
-    };
-    match domains.iter().find(gets_one) {
-        None => Ok(()),
-        Some(domain) => Err(format!(
-            "guest \"{}\" can't have a window: it shares memory with clones, or has overcommit, and would wait for copies in it",
-            domain.name
-        )),
-    }
 }

@@ -1,7 +1,7 @@
-//! Why no guest was resumed: [`ResumeError`], and, of a checkpoint, [`ReadError`].
+//! Why no guest was resumed: [`ResumeError`], and, of a checkpoint, [`CheckpointReadError`].
 
 use super::regions;
-use crate::disks::{InUse, NotKept};
+use crate::disks::VolumeInUse;
 use crate::guests::GuestError;
 use crate::loading::origin::OriginError;
 use crate::storage::error::{DiskError, NoStore};
@@ -9,6 +9,7 @@ use crate::stream::error::StreamError;
 use crate::typed::GivenUp;
 use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::CopyError;
+use stasis_host::volumes::NotKept;
 use stasis_state::LoadError;
 use stasis_store::Error;
 
@@ -26,13 +27,13 @@ pub enum ResumeError {
     Store(#[from] Error<DiskError>),
     /// A checkpoint is not good. Nothing was changed.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] CheckpointReadError),
     /// A checkpoint is not good, or was not read. Nothing was changed.
     #[error(transparent)]
     Origin(#[from] OriginError),
     /// Another guest has a volume of the guest's. Nothing was changed.
     #[error(transparent)]
-    InUse(#[from] InUse),
+    VolumeInUse(#[from] VolumeInUse),
     /// A guest that is to keep its disks lacks one. Nothing was changed.
     #[error(transparent)]
     NotKept(#[from] NotKept),
@@ -44,12 +45,12 @@ pub enum ResumeError {
     NoRoom(#[from] GuestError),
     /// The memory of a guest was not loaded to its end.
     #[error("{0}")]
-    Load(LoadFailed<ReadError>),
+    Load(LoadFailed<CheckpointReadError>),
 }
 
 /// Why a checkpoint was not read to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum CheckpointReadError {
     /// The store has failed.
     #[error(transparent)]
     Store(#[from] Error<DiskError>),
@@ -64,13 +65,13 @@ pub enum ReadError {
     Regions(regions::Failed),
 }
 
-impl From<LoadFailed<ReadError>> for ResumeError {
-    fn from(failed: LoadFailed<ReadError>) -> Self {
+impl From<LoadFailed<CheckpointReadError>> for ResumeError {
+    fn from(failed: LoadFailed<CheckpointReadError>) -> Self {
         Self::Load(failed)
     }
 }
 
-impl From<LoadError<StreamError>> for ReadError {
+impl From<LoadError<StreamError>> for CheckpointReadError {
     fn from(error: LoadError<StreamError>) -> Self {
         match error {
             LoadError::Source(StreamError::GivenUp(given_up)) => Self::GivenUp(given_up),

@@ -1,13 +1,13 @@
 //! The guests that are resumed, each in the place of the guest of its name or beside the others.
 //!
-//! [`steps::resume`] says what is done in which order, and [`Machine`] does it: it [admits](admit) a guest and takes what that needs, overwrites
+//! [`steps::resume`] says what is done in which order, and [`Resuming`] does it: it [admits](admit) a guest and takes what that needs, overwrites
 //! memory, and makes the guests run.
 
-use super::error::{ReadError, ResumeError};
+use super::error::{CheckpointReadError, ResumeError};
 use super::regions;
 use super::way::{Disks, Way};
 use crate::devices::Granted;
-use crate::disks::{self, InUse};
+use crate::disks::{self, VolumeInUse};
 use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::disk::Disk;
 use crate::{archive, meanwhile, registry, terminal};
@@ -21,6 +21,7 @@ use stasis_host::admission::steps::{self, Shared, Steps};
 use stasis_host::admission::{Admitted, Occupant, Refusal, Stays, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
+use stasis_host::volumes;
 use stasis_memory::range::Range;
 use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
@@ -80,7 +81,7 @@ pub fn resume(
     store: &mut Store<Disk>,
     stored: &[Resumable],
     way: Way,
-    load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
+    load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), CheckpointReadError>,
 ) -> Result<Resumed, ResumeError> {
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
@@ -89,17 +90,17 @@ pub fn resume(
         let states = states.iter();
         states
             .map(|state| &state.devices.virtio)
-            .try_for_each(|it| disks::check_kept(store, it))?;
+            .try_for_each(|it| volumes::check_kept(store, it))?;
     }
     let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
     let existing = &existing;
-    let mut machine = Machine { store, stored, existing, way, volumes, kept: Vec::new(), load };
+    let mut machine = Resuming { store, stored, existing, way, volumes, kept: Vec::new(), load };
     let stays = steps::resume(&mut machine, &states)?;
     Ok(Resumed { stays, kept: machine.kept })
 }
 
 /// Checks that no other guest has a volume of those that will be resumed.
-fn check_volumes(stored: &[Resumable]) -> Result<(), InUse> {
+fn check_volumes(stored: &[Resumable]) -> Result<(), VolumeInUse> {
     stored.iter().try_for_each(|one| {
         let guest = Some(one.state.guest.name_text());
         one.state.devices.virtio.volumes().try_for_each(|volume| disks::check_unused(volume, guest))
@@ -107,7 +108,7 @@ fn check_volumes(stored: &[Resumable]) -> Result<(), InUse> {
 }
 
 /// What the steps of a resume are carried out with.
-struct Machine<'a, 'disk, F> {
+struct Resuming<'a, 'disk, F> {
     store: &'a mut Store<Disk<'disk>>,
     stored: &'a [Resumable<'a>],
     /// The guests that are on the machine.
@@ -120,13 +121,13 @@ struct Machine<'a, 'disk, F> {
     load: F,
 }
 
-impl<'a, F> Steps for Machine<'a, '_, F>
+impl<'a, F> Steps for Resuming<'a, '_, F>
 where
-    F: FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), ReadError>,
+    F: FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), CheckpointReadError>,
 {
     type Guest = Incoming<'a>;
     type Error = ResumeError;
-    type LoadError = ReadError;
+    type LoadError = CheckpointReadError;
 
     fn admit(&mut self, state: &GuestState) -> Result<Incoming<'a>, ResumeError> {
         let task = self.store.device_mut().task();
@@ -151,7 +152,7 @@ where
         guest: &mut Incoming<'a>,
         puts_back: &[bool],
         can_give_up: bool,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), CheckpointReadError> {
         let Resumable { number, state, index: on_demand, baseline } = self.stored[index];
         let before = match self.way.disks {
             Disks::Stay => None,
@@ -168,7 +169,7 @@ where
         if let Some(on_demand) = on_demand {
             let loaded = regions::load(self.store, number, state, &mut regions);
             self.finish(regions);
-            loaded.map_err(ReadError::Regions)?;
+            loaded.map_err(CheckpointReadError::Regions)?;
             self.begin_loading(guest, on_demand, baseline);
             return Ok(());
         }
@@ -197,7 +198,7 @@ where
     }
 }
 
-impl<F> Machine<'_, '_, F> {
+impl<F> Resuming<'_, '_, F> {
     /// Makes guests see what was loaded into regions.
     fn finish(&mut self, regions: Vec<Option<Overwritten>>) {
         let pause = &mut || self.store.device_mut().task().yield_now();

@@ -21,7 +21,8 @@ fn entry(name: &str, mode: u32, data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+/// Returns an archive of these files, as `cpio -H newc` writes it.
+pub(crate) fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, data) in files {
         bytes.extend(entry(name, REGULAR, data));

@@ -19,7 +19,7 @@ use super::lookup::Lookup;
 use super::own::Own;
 use super::search::GICS;
 use crate::config::{GuestConfig, MemoryMap};
-use stasis_guest::given::{Clocks, Grant, Interrupt};
+use stasis_guest::given::{DeviceClocks, Grant, Interrupt};
 use stasis_memory::PAGE_SIZE;
 use stasis_memory::range::Range;
 
@@ -223,7 +223,7 @@ fn interrupts(nodes: &[Found<'_>], found: &Found<'_>) -> Option<Vec<Interrupt>> 
 }
 
 /// A device's clocks, if it has any: all of one fixed frequency.
-fn clocks(nodes: &[Found<'_>], node: FdtNode<'_>) -> Result<Option<Clocks>, ()> {
+fn clocks(nodes: &[Found<'_>], node: FdtNode<'_>) -> Result<Option<DeviceClocks>, ()> {
     let Some(property) = node.property("clocks") else { return Ok(None) };
     let (handles, _) = property.value().as_chunks::<4>();
     let mut frequency = None;

@@ -20,7 +20,7 @@ pub struct Attempt<E> {
 
 /// What a person hears of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News<E> {
+pub struct AttemptReport<E> {
     /// How it has ended, if the one before has ended otherwise.
     pub outcome: Option<Outcome<E>>,
     /// Why checkpoints can't be made as often as is configured, the first time that they can't.
@@ -48,7 +48,7 @@ impl<E: fmt::Display> fmt::Display for Outcome<E> {
 impl<G, E: Clone + PartialEq> Care<G, E> {
     /// Notes how a guest's periodic checkpoint has ended. Returns what is to be said of it: a failure once as long as it is the same, and
     /// nothing of a checkpoint that was given up for a command.
-    pub fn stored(&mut self, number: usize, attempt: Attempt<E>) -> News<E> {
+    pub fn stored(&mut self, number: usize, attempt: Attempt<E>) -> AttemptReport<E> {
         let Attempt { began_us, ended_us, failure, was_told } = attempt;
         self.courtesy.made(ended_us);
         let record = self.record(number);
@@ -56,12 +56,12 @@ impl<G, E: Clone + PartialEq> Care<G, E> {
             if let Some(table) = &mut record.checkpoints {
                 table.given_up(began_us, ended_us);
             }
-            return News { outcome: None, behind: None };
+            return AttemptReport { outcome: None, behind: None };
         }
         let behind = record.checkpoints.as_mut().and_then(|table| table.made(began_us, ended_us));
         let is_new = record.failure != failure;
         record.failure.clone_from(&failure);
         let outcome = is_new.then(|| failure.map_or(Outcome::SucceedsAgain, Outcome::Fails));
-        News { outcome, behind }
+        AttemptReport { outcome, behind }
     }
 }

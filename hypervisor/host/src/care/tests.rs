@@ -143,14 +143,14 @@ fn a_checkpoint_that_was_given_up_for_a_command_is_tried_again_soon_and_not_said
     let mut care = care();
     care.begin(0, Some(&config(Policy::Stop, true)), RunState::Running, 0);
     let told = Attempt { was_told: true, ..attempt(Some("given up")) };
-    assert_eq!(care.stored(0, told), News { outcome: None, behind: None });
+    assert_eq!(care.stored(0, told), AttemptReport { outcome: None, behind: None });
     assert_eq!(care.next_us(EVERY), Some(EVERY + 2), "after its share of the time");
     let Some(Duty::Store(_, table)) = care.next(guests().into_iter(), 2 * EVERY) else {
         panic!("it is due");
     };
     assert!(!table.may_be_given_up(), "not one after another");
     let told = Attempt { was_told: true, ..attempt(None) };
-    assert_eq!(care.stored(0, told), News { outcome: None, behind: None });
+    assert_eq!(care.stored(0, told), AttemptReport { outcome: None, behind: None });
     assert_eq!(care.next_us(EVERY), Some(2 * EVERY + 1), "it was complete before it was told");
 }
 

@@ -86,6 +86,22 @@ pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<
     })
 }
 
+/// Checks that none of these guests, which share memory with clones or have overcommit, gets a window from a plan: it might have to wait for memory there.
+///
+/// # Errors
+///
+/// [`PlanError::Waits`] with the first that does.
+pub fn check_plan_waits<'a>(
+    plan: &CoreConfig,
+    mut sharing: impl Iterator<Item = &'a str>,
+) -> Result<(), PlanError> {
+    let gets_one = |guest: &&str| plan.windows.iter().any(|window| window.guest == *guest);
+    match sharing.find(gets_one) {
+        None => Ok(()),
+        Some(guest) => Err(PlanError::Waits(guest.to_string())),
+    }
+}
+
 /// Checks that a guest and its periodic checkpoints are called otherwise than those of the guests `before`: guests with the same name for them
 /// would delete each other's.
 fn check_names(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Problem> {

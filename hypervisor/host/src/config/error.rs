@@ -97,6 +97,12 @@ pub enum PlanError {
         /// The rule.
         problem: Problem,
     },
+    /// A guest might have to wait for memory in its window.
+    #[error(
+        "guest {} can't have a window: it shares memory with clones, or has overcommit, and would wait for copies in it",
+        quoted(.0)
+    )]
+    Waits(String),
 }
 
 /// What can be wrong with one guest's configuration.

@@ -699,3 +699,16 @@ fn a_plan_that_is_typed_is_refused_without_the_name_of_a_file() {
     let full = said(vec![window("one", 0, 10_000)]).unwrap_err();
     assert!(full.starts_with("guest \"two\": "), "{full}");
 }
+
+#[test]
+fn a_guest_that_may_wait_for_memory_gets_no_window_and_others_do() {
+    let windows =
+        ["rt", "clone"].map(|guest| WindowConfig { guest: guest.into(), at_us: 0, length_us: 1 });
+    let plan = CoreConfig { number: 1, frame_us: 1000, windows: windows.to_vec() };
+    assert_eq!(check_plan_waits(&plan, ["idle", "spare"].into_iter()), Ok(()));
+    let error = check_plan_waits(&plan, ["idle", "clone", "rt"].into_iter()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "guest \"clone\" can't have a window: it shares memory with clones, or has overcommit, and would wait for copies in it"
+    );
+}

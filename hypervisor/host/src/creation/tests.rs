@@ -1,4 +1,5 @@
 use super::*;
+use crate::archive;
 use alloc::string::ToString;
 use alloc::vec;
 use stasis_devices::virtio::fitting::Fitting;
@@ -7,26 +8,9 @@ use stasis_guest::image::Kind;
 
 const MIB: u64 = 1 << 20;
 
-/// Returns an archive, as `cpio -H newc` writes it, with the image of a guest.
+/// Returns an archive with the image of a guest.
 fn archive() -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, mode, data) in [("Image", 0o100_644, &b"\0\0\0\x14"[..]), ("TRAILER!!!", 0, b"")] {
-        let head = format!(
-            "07070100000001{mode:08x}{:024x}{:08x}{:08x}{:032x}{:08x}{:08x}{name}\0",
-            1,
-            0,
-            data.len(),
-            0,
-            name.len() + 1,
-            0
-        );
-        for part in [head.as_bytes(), data] {
-            bytes.extend(part);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-    }
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes
+    archive::tests::archive(&[("Image", b"\0\0\0\x14")])
 }
 
 fn loaded() -> Boot {

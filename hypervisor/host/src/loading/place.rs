@@ -1,4 +1,4 @@
-//! Where a unit of memory is brought to: [`Place`].
+//! Where a unit of memory is brought to: [`Destination`].
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -9,7 +9,7 @@ use stasis_memory::{Machine, WriteRam};
 use stasis_state::OutOfRange;
 
 /// Memory that is written, and looked at. Each method fails if the bytes are not all in it.
-pub trait Place {
+pub trait Destination {
     /// Makes the bytes from `offset` on these.
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
 
@@ -23,7 +23,7 @@ pub trait Place {
     fn crc32c(&self, bytes: Range<usize>) -> Result<u32, OutOfRange>;
 }
 
-impl<M: Machine> Place for Filling<'_, M> {
+impl<M: Machine> Destination for Filling<'_, M> {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         self.write(offset, bytes)
     }
@@ -44,7 +44,7 @@ impl<M: Machine> Place for Filling<'_, M> {
 /// Memory that guests share.
 pub struct Shared<'r>(pub &'r mut dyn WriteRam);
 
-impl Place for Shared<'_> {
+impl Destination for Shared<'_> {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         self.0.write(offset, bytes)
     }
@@ -75,7 +75,7 @@ impl Scratch {
     }
 }
 
-impl Place for Scratch {
+impl Destination for Scratch {
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         WriteRam::write(&mut self.bytes, offset, bytes)
     }
