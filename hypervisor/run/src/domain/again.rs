@@ -110,7 +110,7 @@ impl AtExit<'_, '_> {
             return self.leave_for(taken);
         }
         let guest = &mut resident.guest;
-        if domain.receive_at_entry(*index, guest, &mut self.gic) {
+        if self.place.receive_at_entry(guest, &mut self.gic) {
             return Looked::GoOn;
         }
         let kick = fill(guest, *index, &mut self.gic);

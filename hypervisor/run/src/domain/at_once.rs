@@ -47,7 +47,7 @@ impl AtExit<'_, '_> {
             return self.loaded(vcpu, word, value);
         }
         // What the guest reads of its GIC has what was sent before.
-        self.domain.receive(index, guest);
+        self.place.receive(guest);
         let answer = guest.load_pending(index, word, &mut self.gic);
         let Some((value, kick)) = answer else { return Looked::Leave };
         let also = fill(guest, index, &mut self.gic);

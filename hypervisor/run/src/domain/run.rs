@@ -102,11 +102,6 @@ impl Domain {
                     resident = locked;
                     continue;
                 }
-                Left::Interrupt(Taken::TurnOver, unlocked) => {
-                    host.note_exit();
-                    resident = self.lock(unlocked);
-                    continue;
-                }
                 Left::Interrupt(taken, unlocked) => {
                     resident = self.step_clock(unlocked, host);
                     self.pass_taken(taken, &mut resident.guest, vcpu, host);
@@ -139,7 +134,7 @@ impl Domain {
                 host.errands.outbox.kick(kick);
             }
             let guest = &mut resident.guest;
-            self.receive(index, guest);
+            host.place.receive(guest);
             host.follow(guest);
             if vcpu.deadline_changed {
                 host.tick(guest, vcpu);
@@ -177,6 +172,10 @@ impl Domain {
             let taken = at_exit.taken;
             match kind {
                 ExitKind::Answered => return Left::Answered(self.lock(unlocked)),
+                ExitKind::Interrupt if matches!(taken, Taken::TurnOver) => {
+                    host.note_exit();
+                    return Left::Answered(self.lock(unlocked));
+                }
                 ExitKind::Interrupt => return Left::Interrupt(taken, unlocked),
                 ExitKind::Synchronous => {
                     let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
@@ -209,7 +208,7 @@ impl Domain {
         let mut held = Held::nobody(self, index);
         let mut resident = self.lock(unlocked);
         // What the guest reads of its GIC has what was sent before.
-        self.receive(index, &mut resident.guest);
+        host.place.receive(&mut resident.guest);
         loop {
             if let Some(fault) = exit.fault() {
                 match self.answer_write(&mut resident, fault, host) {
