@@ -9,7 +9,8 @@ use stasis_hw::gic::{Acknowledged, CpuInterface, Distributor, SgiTarget, Virtual
 use stasis_hw::mmio::Frame;
 use stasis_memory::range::Range;
 use stasis_vgic::{
-    ActivePriorities, Control, ListRegister, MachineControl, Packed, State, VirtualInterface,
+    ActivePriorities, Control, ListRegister, MachineControl, Packed, PackedControl, State,
+    VirtualInterface,
 };
 
 /// INTID of the kick: the SGI that makes a core look at what it is asked to do.
@@ -198,6 +199,16 @@ impl VirtualInterface for ThisCore {
     #[inline(always)]
     fn write_machine_control(&mut self, control: MachineControl) {
         self.0.virtual_interface.write_machine_control(control);
+    }
+
+    #[inline(always)]
+    fn read_packed_control(&mut self) -> PackedControl {
+        self.0.virtual_interface.read_packed_control()
+    }
+
+    #[inline(always)]
+    fn write_packed_control(&mut self, control: PackedControl) {
+        self.0.virtual_interface.write_packed_control(control);
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 
 use crate::changed::Changed;
 use crate::hardware::VirtualInterface;
-use crate::interface::{ActivePriorities, Control, MachineControl};
+use crate::interface::{ActivePriorities, Control};
 use crate::irq::{Cause, SGIS, bits};
 use crate::list_register::{ListRegister, Packed};
 use crate::place::Place;
@@ -32,7 +32,7 @@ impl Vgic {
         debug_assert!(cpu.values == [Packed::EMPTY; MAX_LIST_REGISTERS]);
         debug_assert!(cpu.control == Control::OFF);
         cpu.loaded = true;
-        hw.write_machine_control(MachineControl::of(&cpu.state));
+        hw.write_packed_control(cpu.machine);
         let active = ActivePriorities::of(&cpu.state);
         if active != ActivePriorities::NONE {
             hw.write_active_priorities(active);

@@ -4,7 +4,7 @@ use core::mem;
 
 use crate::changed::Changed;
 use crate::hardware::VirtualInterface;
-use crate::interface::{ActivePriorities, Control};
+use crate::interface::{ActivePriorities, Control, PackedControl};
 use crate::irq::{Irq, bits};
 use crate::list_register::ListRegister;
 use crate::vcpus::Effects;
@@ -188,8 +188,12 @@ impl VirtualCpu {
     /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and its interface is off.
     #[inline]
     fn leave(&mut self, hw: &mut impl VirtualInterface) {
+        let machine = hw.read_packed_control();
+        // Guests set it once.
+        if machine != self.machine {
+            self.note_control(machine);
+        }
         let state = &mut self.state;
-        hw.read_machine_control().store(state);
         *state.cc_apr = [0; 4];
         let active = hw.read_active_priorities();
         // Seldom: in the midst of a handler. None is left active, and so none needs to be cleared when a vCPU is loaded.
@@ -201,6 +205,12 @@ impl VirtualCpu {
         self.synced = true;
         self.changed = Changed::Anything;
         self.loaded = false;
+    }
+
+    /// Notes what the guest has set in its CPU interface.
+    #[inline(never)]
+    fn note_control(&mut self, control: PackedControl) {
+        self.machine = PackedControl::new(control.unpack().stored(&mut self.state));
     }
 }
 

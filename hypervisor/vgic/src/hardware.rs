@@ -16,7 +16,7 @@
 //!
 //! There is no such driver. The tests encode all that they write in this way, too (`tests/gicv3.rs`), and nothing is lost.
 
-use crate::interface::{ActivePriorities, Control, MachineControl};
+use crate::interface::{ActivePriorities, Control, MachineControl, PackedControl};
 use crate::list_register::{ListRegister, Packed, State};
 
 /// The virtual interface of the core that calls, and that core's view of the physical interrupts.
@@ -51,6 +51,18 @@ pub trait VirtualInterface {
 
     /// Sets what the guest finds in its CPU interface. While the interface is off.
     fn write_machine_control(&mut self, control: MachineControl);
+
+    /// Does as [`Self::read_machine_control`] says. A driver whose register has the fields where [`PackedControl::bits`] has them reads these.
+    #[inline(always)]
+    fn read_packed_control(&mut self) -> PackedControl {
+        PackedControl::new(self.read_machine_control())
+    }
+
+    /// Does as [`Self::write_machine_control`] says, and as [`Self::read_packed_control`] does for a read.
+    #[inline(always)]
+    fn write_packed_control(&mut self, control: PackedControl) {
+        self.write_machine_control(control.unpack());
+    }
 
     /// Returns the priorities that are active.
     fn read_active_priorities(&mut self) -> ActivePriorities;

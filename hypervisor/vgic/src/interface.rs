@@ -2,6 +2,7 @@
 //! that are active there.
 
 use stasis_state::vgic::CpuInterface;
+use tock_registers::register_bitfields;
 
 /// The control of a virtual interface: whether it is on, and when it asks for a maintenance interrupt. By default it is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -87,9 +88,70 @@ impl MachineControl {
         *record.cc_abpr = self.group1_binary_point.max(LEAST_GROUP1_BINARY_POINT);
     }
 
+    /// Returns what is left of this in a record.
+    pub(crate) fn stored(self, record: &mut CpuInterface) -> Self {
+        self.store(record);
+        Self::of(record)
+    }
+
     /// Returns whether the guest deactivates interrupts by GICC_DIR, and not by GICC_EOIR.
     pub(crate) const fn splits_ends(self) -> bool {
         self.ctlr & EOI_MODE != 0
+    }
+}
+
+register_bitfields! { u32,
+    /// The fields of [`PackedControl`]. No other file knows where they are. They stand where GICH_VMCR has them, so that a back end of GICv2 moves [`PackedControl::bits`].
+    FIELDS [
+        /// Bits of GICC_CTLR: [`CTLR_MASK`].
+        CTLR OFFSET(0) NUMBITS(10) [],
+        GROUP1_BINARY_POINT OFFSET(18) NUMBITS(3) [],
+        BINARY_POINT OFFSET(21) NUMBITS(3) [],
+        /// The priority mask without its low three bits.
+        LEVEL OFFSET(27) NUMBITS(5) []
+    ]
+}
+
+/// A [`MachineControl`] in one word: equal words are equal controls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedControl(u32);
+
+impl PackedControl {
+    /// Returns the short form of `control`.
+    #[inline]
+    pub fn new(control: MachineControl) -> Self {
+        let fields = FIELDS::CTLR.val(control.ctlr & CTLR_MASK)
+            + FIELDS::LEVEL.val(u32::from(control.priority_mask) >> 3)
+            + FIELDS::BINARY_POINT.val(control.binary_point.into())
+            + FIELDS::GROUP1_BINARY_POINT.val(control.group1_binary_point.into());
+        Self(fields.value)
+    }
+
+    /// Returns what this is the short form of.
+    #[inline]
+    pub fn unpack(self) -> MachineControl {
+        MachineControl {
+            ctlr: FIELDS::CTLR.read(self.0),
+            priority_mask: (FIELDS::LEVEL.read(self.0) << 3) as u8,
+            binary_point: FIELDS::BINARY_POINT.read(self.0) as u8,
+            group1_binary_point: FIELDS::GROUP1_BINARY_POINT.read(self.0) as u8,
+        }
+    }
+
+    /// Returns the word, in which each field stands where GICH_VMCR has it, IHI 0048B.b 5.3.8. All other bits are 0.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the control that a value of GICH_VMCR has. Bits that no field has are left out.
+    #[inline(always)]
+    pub const fn from_bits(vmcr: u32) -> Self {
+        const ALL: u32 = CTLR_MASK
+            | FIELDS::GROUP1_BINARY_POINT::SET.value
+            | FIELDS::BINARY_POINT::SET.value
+            | FIELDS::LEVEL::SET.value;
+        Self(vmcr & ALL)
     }
 }
 

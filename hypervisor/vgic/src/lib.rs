@@ -56,7 +56,7 @@ pub use check::Error;
 pub use distributor::Access;
 pub use dump::{NameOf, Table, WriteFilled};
 pub use hardware::{VirtualInterface, reset_hardware};
-pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl};
+pub use interface::{ActivePriorities, CTLR_MASK, Control, MachineControl, PackedControl};
 pub use links::VIRTUAL_TIMER;
 pub use list_register::{ListRegister, Origin, Packed, State};
 pub use sgi::{GICD_SGIR, Sgis, sgi_of};

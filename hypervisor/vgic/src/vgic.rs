@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use stasis_state::vgic::{CpuInterface, Distributor, MAX_VCPUS, PRIVATE_INTIDS};
 
 use crate::changed::Changed;
-use crate::interface::Control;
+use crate::interface::{Control, MachineControl, PackedControl};
 use crate::irq::Cause;
 use crate::links::Links;
 use crate::list_register::{ListRegister, Packed, State};
@@ -57,6 +57,8 @@ pub struct VirtualCpu {
     pub(crate) used: usize,
     /// The number of list registers of the core of the last entry, at most [`MAX_LIST_REGISTERS`].
     pub(crate) count: usize,
+    /// What the record says that the guest has set in its CPU interface. While the vCPU is loaded: what it was loaded with.
+    pub(crate) machine: PackedControl,
     /// The control that the virtual interface has.
     pub(crate) control: Control,
     /// The control that the virtual interface had at the last entry.
@@ -101,6 +103,7 @@ impl VirtualCpu {
     /// Returns the part of a vCPU that is on no core, and of which no interrupt has a place as yet.
     pub(crate) fn new(state: CpuInterface, nr_irqs: usize) -> Self {
         Self {
+            machine: PackedControl::new(MachineControl::of(&state)),
             state,
             waiting: Waiting::new(nr_irqs),
             places: [Place::NOWHERE; PRIVATE_INTIDS],

@@ -100,7 +100,7 @@ pub fn write_filled(filled: Filled<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Resu
 
 #[cfg(test)]
 mod tests {
-    use stasis_vgic::Packed;
+    use stasis_vgic::{Packed, PackedControl};
 
     use super::*;
 
@@ -194,6 +194,10 @@ mod tests {
         for vmcr_value in (0..=u32::MAX).step_by(0x10_0f0f) {
             let expected = vmcr_value & 0xf8fc_021f;
             assert_eq!(vmcr(machine_control(vmcr_value)).value, expected, "{vmcr_value:#x}");
+            let packed = PackedControl::from_bits(vmcr_value);
+            assert_eq!(packed.bits(), expected, "{vmcr_value:#x}");
+            assert_eq!(packed.unpack(), machine_control(vmcr_value), "{vmcr_value:#x}");
+            assert_eq!(PackedControl::new(machine_control(vmcr_value)), packed, "{vmcr_value:#x}");
         }
     }
 

@@ -3,7 +3,9 @@
 //! The functions write and read the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are used: the
 //! per-CPU aliases behind them stand elsewhere on some machines.
 
-use stasis_vgic::{ActivePriorities, Control, ListRegister, MachineControl, Packed, State};
+use stasis_vgic::{
+    ActivePriorities, Control, ListRegister, MachineControl, Packed, PackedControl, State,
+};
 use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::register_bitfields;
 
@@ -120,6 +122,18 @@ impl VirtualInterfaceControl {
     #[inline(always)]
     pub fn write_machine_control(&self, control: MachineControl) {
         self.frame.at(VMCR).write(encoding::vmcr(control));
+    }
+
+    /// Returns what the guest has set in its CPU interface, as [`Self::read_machine_control`] does: its fields stand where GICH_VMCR has them.
+    #[inline(always)]
+    pub fn read_packed_control(&self) -> PackedControl {
+        PackedControl::from_bits(self.frame.at(VMCR).get())
+    }
+
+    /// Sets what the guest finds in its CPU interface, as [`Self::write_machine_control`] does.
+    #[inline(always)]
+    pub fn write_packed_control(&self, control: PackedControl) {
+        self.frame.at(VMCR).set(control.bits());
     }
 
     /// Returns the priorities that are active: GICH_APR, whose bits are those of [`ActivePriorities`].
