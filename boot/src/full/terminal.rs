@@ -8,7 +8,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use spin::LazyLock;
 use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Port, Terminal, WAITING};
 use stasis_devices::pl011::Character;
 use stasis_host::task::TaskLock;
@@ -17,7 +16,7 @@ use stasis_run::roster;
 use stasis_run::turns::Task;
 
 /// The console. Both the task and the cores that run vCPUs say everything through it.
-static CONSOLE: LazyLock<TaskLock<Console>> = LazyLock::new(|| TaskLock::new(Console::new()));
+static CONSOLE: TaskLock<Console> = TaskLock::new(Console::new());
 
 /// Number of listeners that want what guests send. The task writes it; relaxed, for what is missed in the moment is seen in the task's next turn.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
@@ -136,7 +135,7 @@ pub fn show_waiting_in_panic() {
 
 /// Takes a byte that a guest has sent.
 pub fn guest_output(domain: &Domain, byte: u8) {
-    CONSOLE.lock_without_task().output(domain.number, &[byte], &mut Uart);
+    CONSOLE.lock_without_task().output(domain.number, byte, &mut Uart);
     note_output();
 }
 

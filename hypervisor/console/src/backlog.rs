@@ -9,7 +9,7 @@ use crate::terminal::{Terminal, Text, say};
 pub const CAPACITY: usize = 16 << 10;
 
 /// Waiting lines, the oldest first, as the bytes that the terminal gets. Lines that find no room are only counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlog {
     bytes: Vec<u8>,
     /// Number of bytes, from the first on, that were sent.
@@ -19,6 +19,11 @@ pub(super) struct Backlog {
 }
 
 impl Backlog {
+    /// Returns a backlog without a line.
+    pub(super) const fn new() -> Self {
+        Self { bytes: Vec::new(), shown: 0, lost: 0 }
+    }
+
     /// Adds a line. If it finds no room, it is lost, and so is every further line until all bytes were sent.
     pub(super) fn push(&mut self, line: fmt::Arguments<'_>) {
         if self.lost == 0 {

@@ -96,13 +96,13 @@ impl Default for Console {
 
 impl Console {
     /// Returns a console that shows only the log; [`Self::prompt`] opens it.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
             editor: Editor::new(),
             mux: Mux::new(),
             screen: Screen::Log,
-            backlog: Backlog::default(),
-            log: Ring::default(),
+            backlog: Backlog::new(),
+            log: Ring::new(),
             behind: 0,
             left: None,
         }
@@ -247,15 +247,21 @@ impl Console {
         self.screen == Screen::Guest && self.mux.attached().is_some_and(|(at, _)| at == port)
     }
 
-    /// Takes bytes that a guest has sent by its UART: shows them if the console shows that guest, and keeps them.
-    pub fn output(&mut self, guest: usize, bytes: &[u8], terminal: &mut impl Terminal) {
+    /// Takes a byte that a guest has sent by its UART: shows it if the console shows that guest, and keeps it.
+    // What is called for each byte is inlined, although this crate is built for size.
+    pub fn output(&mut self, guest: usize, byte: u8, terminal: &mut impl Terminal) {
         let port = Port::uart(guest);
-        if self.shows(port) && !self.mux.has_unseen(port) {
-            terminal.send(bytes);
-            self.mux.keep_shown(port, bytes);
-        } else {
-            self.mux.keep(port, bytes);
+        let is_shown = self.screen == Screen::Guest && self.shows_at_once(port);
+        if is_shown {
+            terminal.send(&[byte]);
         }
+        self.mux.ring(port).push_byte(byte, is_shown);
+    }
+
+    /// Returns whether the console shows a port, and has shown all that came by it.
+    #[inline(never)]
+    fn shows_at_once(&self, port: Port) -> bool {
+        self.shows(port) && !self.mux.has_unseen(port)
     }
 
     /// Keeps a text that a guest has printed at its terminal. Returns whether the console is attached to that: then [`Self::show`] must be called soon.

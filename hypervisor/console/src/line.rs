@@ -68,13 +68,13 @@ impl Default for Editor {
 
 impl Editor {
     /// Returns an editor with an empty line and no history.
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
-            line: String::with_capacity(MAX_LINE),
+            line: String::new(),
             fault: None,
             after_return: false,
             sequence: Sequence::None,
-            history: VecDeque::with_capacity(HISTORY),
+            history: VecDeque::new(),
             shown: 0,
             draft: String::new(),
         }

@@ -47,8 +47,8 @@ pub struct Mux {
 
 impl Mux {
     /// Returns a multiplexer without an attached guest and without output.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { attached: None, rings: Vec::new() }
     }
 
     /// Returns the attached port, and the name of its guest.
@@ -67,13 +67,9 @@ impl Mux {
     }
 
     /// Keeps bytes that a guest has sent and that were not shown.
+    #[inline(never)]
     pub fn keep(&mut self, port: Port, bytes: &[u8]) {
         self.ring(port).push(bytes);
-    }
-
-    /// Keeps bytes that a guest has sent and that were shown.
-    pub fn keep_shown(&mut self, port: Port, bytes: &[u8]) {
-        self.ring(port).push_seen(bytes);
     }
 
     /// Returns the last `count` lines that a guest has sent, shown or not.
@@ -130,12 +126,17 @@ impl Mux {
     }
 
     /// Returns the bytes that are kept of a port; creates an empty ring for a new one.
-    fn ring(&mut self, port: Port) -> &mut Ring {
+    #[inline(always)]
+    pub(super) fn ring(&mut self, port: Port) -> &mut Ring {
         let known = self.rings.iter().position(|(of, _)| *of == port);
-        let place = known.unwrap_or_else(|| {
-            self.rings.push((port, Ring::default()));
-            self.rings.len() - 1
-        });
+        let place = known.unwrap_or_else(|| self.add(port));
         &mut self.rings[place].1
+    }
+
+    /// Creates an empty ring for a port, and returns its place.
+    #[inline(never)]
+    fn add(&mut self, port: Port) -> usize {
+        self.rings.push((port, Ring::new()));
+        self.rings.len() - 1
     }
 }

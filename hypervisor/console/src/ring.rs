@@ -15,7 +15,7 @@ pub const CAPACITY: usize = 16 << 10;
 const LONGEST_BEGUN: usize = 256;
 
 /// The last [`CAPACITY`] bytes that a guest has sent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ring {
     bytes: VecDeque<u8>,
     /// Number of bytes, the last ones, that were not shown.
@@ -27,6 +27,11 @@ pub(super) struct Ring {
 }
 
 impl Ring {
+    /// Returns a ring without a byte.
+    pub(super) const fn new() -> Self {
+        Self { bytes: VecDeque::new(), unseen: 0, lost: 0, sent: 0 }
+    }
+
     /// Keeps bytes that were not shown.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.keep(bytes);
@@ -35,26 +40,36 @@ impl Ring {
         self.lost = self.lost.saturating_add((unseen - self.unseen) as u64);
     }
 
-    /// Keeps bytes that were shown when they came.
-    pub(super) fn push_seen(&mut self, bytes: &[u8]) {
-        self.keep(bytes);
+    /// Keeps a byte, which was shown when it came, or not.
+    #[inline(always)]
+    pub(super) fn push_byte(&mut self, byte: u8, is_shown: bool) {
+        if self.bytes.len() == CAPACITY {
+            self.bytes.pop_front();
+            // Nothing that is kept was shown: so this byte never will be.
+            if self.unseen == CAPACITY {
+                self.lost = self.lost.saturating_add(1);
+                self.unseen -= 1;
+            }
+        } else if self.bytes.capacity() < CAPACITY {
+            self.allocate();
+        }
+        self.bytes.push_back(byte);
+        self.unseen += usize::from(!is_shown);
+        self.sent += 1;
+    }
+
+    /// Allocates the whole buffer at once, so that a guest's output allocates no more.
+    #[inline(never)]
+    fn allocate(&mut self) {
+        self.bytes.reserve_exact(CAPACITY - self.bytes.len());
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         if self.bytes.capacity() < CAPACITY {
-            // Allocate the whole buffer at once, so that a guest's output allocates no more.
-            self.bytes.reserve_exact(CAPACITY - self.bytes.len());
+            self.allocate();
         }
         self.sent += bytes.len() as u64;
         let kept = &bytes[bytes.len().saturating_sub(CAPACITY)..];
-        // Mostly it is one byte, which a range and its checks would take longer for.
-        if let [byte] = kept {
-            if self.bytes.len() == CAPACITY {
-                self.bytes.pop_front();
-            }
-            self.bytes.push_back(*byte);
-            return;
-        }
         let surplus = (self.bytes.len() + kept.len()).saturating_sub(CAPACITY);
         self.bytes.drain(..surplus);
         self.bytes.extend(kept);
@@ -137,10 +152,10 @@ mod tests {
 
     #[test]
     fn who_reads_at_a_position_of_their_own_gets_each_byte_once() {
-        let (mut ring, mut position) = (Ring::default(), 0);
+        let (mut ring, mut position) = (Ring::new(), 0);
         ring.push(b"abc");
         assert_eq!(ring.read_from(&mut position, 2), b"ab");
-        ring.push_seen(b"de");
+        b"de".iter().for_each(|byte| ring.push_byte(*byte, true));
         assert_eq!(ring.read_from(&mut position, 9), b"cde");
         assert_eq!(ring.read_from(&mut position, 9), b"");
         ring.push(&[7; CAPACITY + 3]);

@@ -90,7 +90,7 @@ impl Bench {
     }
 
     fn output(&mut self, guest: usize, bytes: &[u8]) {
-        self.console.output(guest, bytes, &mut self.terminal);
+        bytes.iter().for_each(|byte| self.console.output(guest, *byte, &mut self.terminal));
     }
 
     /// Returns what was shown since the last call.

@@ -205,7 +205,7 @@ fn a_guests_terminal_is_a_port_of_its_own() {
     assert_eq!(bench.type_in(b"x"), typed);
     assert_eq!(bench.console.input(Character::BREAK, &mut bench.terminal), Input::Nothing);
     // What comes by the UART is kept for who attaches to that.
-    bench.console.output(1, b"uart", &mut bench.terminal);
+    bench.output(1, b"uart");
     assert!(bench.console.print(1, b"later"));
     assert_eq!(bench.shown(), "", "a text may be long: the task shows it");
     assert!(bench.console.has_unseen());
