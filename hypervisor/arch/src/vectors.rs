@@ -1,12 +1,12 @@
 //! The EL2 vector table.
 //!
 //! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). A call, an access to a
-//! system register or to a device, and an interrupt are looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers
+//! system register, an abort, and an interrupt are looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers
 //! the exit, the guest goes on at once. An exception from EL2 itself is a bug of ours: interrupts are always masked here, so none is expected. It moves to the core's
 //! emergency stack, for its own may be what overflowed, and ends in the boot crate's `stasis_fatal_exception`.
 
 use crate::boot::EMERGENCY_STACK_SIZE;
-use crate::world::{Class, FIRST_CLASS, Looked, OF_DEVICES, SERROR};
+use crate::world::{Class, FIRST_CLASS, Looked, SERROR};
 use core::arch::global_asm;
 use core::mem::offset_of;
 use stasis_state::register::VALUE_OFFSET;
@@ -59,11 +59,7 @@ global_asm!(
     stp     x0, x1, [sp, #-16]!
     mrs     x1, esr_el2
     tbz     w1, #31, first_look     // EC is below 0x20: no abort of the guest's
-    mrs     x1, hpfar_el2
-    lsr     x1, x1, #{of_devices}
-    cbz     x1, device_look
-    mov     x1, #0
-    b       guest_exit
+    b       abort_look
     .endm
 
     .macro interrupt
@@ -184,7 +180,7 @@ fatal_exception:
     b       8b
 
     // x0: *mut Core. x1 to x4: the argument of the first look, and its functions: for calls and system
-    // registers, for devices, for interrupts. Returns the kind of the exit in x0; clobbers all registers
+    // registers, for aborts, for interrupts. Returns the kind of the exit in x0; clobbers all registers
     // but x19, x29 and sp.
     .section .text.world, "ax"
     .balign 64
@@ -247,11 +243,11 @@ first_look:
     dsb     nsh
     isb
 
-    // Does for an access that may be to a device what first_look does, with the same stack.
-device_look:
+    // Does for an abort, or an exception of debugging, what first_look does, with the same stack.
+abort_look:
     save_for_look
     mov     x1, x0
-    mov     x2, #{device}
+    mov     x2, #{abort}
     ldr     x3, [sp, #{frame_looks}]
     ldr     x0, [sp, #{frame_look}]
     blr     x3
@@ -260,7 +256,7 @@ device_look:
     save_rest
     cmp     x0, #{again}
     b.ne    4f
-    mov     x2, #{device_again}
+    mov     x2, #{abort_again}
     ldr     x3, [sp, #{frame_looks}]
     b       look_again
 
@@ -337,9 +333,8 @@ guest_exit:
     pstate = const core_offset!(pstate),
     first_class = const FIRST_CLASS,
     last_class = const Class::SystemRegister as u64,
-    of_devices = const OF_DEVICES,
-    device = const Class::Device as u64,
-    device_again = const Class::DeviceAgain as u64,
+    abort = const Class::Abort as u64,
+    abort_again = const Class::AbortAgain as u64,
     again_class = const Class::SystemRegisterAgain as u64,
     again = const Looked::Again as u64,
     serror = const SERROR,

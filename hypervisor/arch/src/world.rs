@@ -15,13 +15,14 @@ mod live;
 mod look;
 mod switch;
 
+pub use live::Translations;
 pub use look::{Class, FirstLook, Glimpse, Looked};
-pub(crate) use look::{FIRST_CLASS, OF_DEVICES, SERROR};
+pub(crate) use look::{FIRST_CLASS, SERROR};
 
 use crate::mmu::Stage2Active;
 use crate::{cpu, debug, fp, timer};
 use core::marker::PhantomData;
-use look::{look_at, look_at_device, look_at_interrupt};
+use look::{look_at, look_at_abort, look_at_interrupt};
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 
 /// Reason why a guest came back to EL2.
@@ -130,7 +131,7 @@ impl Loaded {
                 inlateout("x0") core as *mut Core => kind,
                 inlateout("x1") look as *mut L => _,
                 inlateout("x2") look_at::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
-                inlateout("x3") look_at_device::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
+                inlateout("x3") look_at_abort::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
                 inlateout("x4") look_at_interrupt::<L> as unsafe extern "C" fn(_) -> _ => _,
                 out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
                 out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));

@@ -1,7 +1,8 @@
-//! State of the loaded vCPU that is in the hardware: its registers, its counter, and its memory as the vCPU sees it.
+//! State of the loaded vCPU that is in the hardware: its registers, its counter, and its memory as the vCPU sees it ([`Translations`]).
 
 use super::Loaded;
 use crate::{cpu, mmu, timer};
+use core::marker::PhantomData;
 
 macro_rules! live_registers {
     (reads { $($get:ident: $read:literal;)* } writes { $($set:ident: $write:literal;)* }) => {
@@ -73,8 +74,26 @@ impl Loaded {
         mmu::guest_address(virtual_address)
     }
 
+    /// Returns the translations of the vCPU.
+    #[inline(always)]
+    pub fn translations(&mut self) -> Translations<'_> {
+        Translations(PhantomData)
+    }
+}
+
+/// Translations of a vCPU that is loaded on this core, as it finds them, and as cores have copies of them in their TLBs.
+pub struct Translations<'v>(pub(super) PhantomData<&'v mut Loaded>);
+
+impl Translations<'_> {
+    /// Does what [`Loaded::intermediate_address`] says.
+    #[inline(always)]
+    pub fn intermediate_address(&self, virtual_address: u64) -> Option<u64> {
+        mmu::guest_address(virtual_address)
+    }
+
     /// Drops this core's copies of the guest's stage 2 for the block or page of the intermediate physical address `ipa`. To be called after its entry
     /// was made to allow more than before.
+    #[inline(always)]
     pub fn forget_block(&mut self, ipa: u64) {
         mmu::forget_block(ipa);
     }

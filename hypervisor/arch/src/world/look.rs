@@ -1,10 +1,12 @@
-//! The first look at a call, an access to a system register or to a device, or an interrupt, before all of the vCPU's registers are saved.
+//! The first look at a call, an access to a system register, an abort, or an interrupt, before all of the vCPU's registers are saved.
 //!
 //! Most of these exits can be answered by a few instructions, to which the saving of all registers and the way back to the caller of
 //! [`Loaded::enter`](super::Loaded::enter) would add as many again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
 //! [`Glimpse`] is the vCPU as far as it is saved.
 
+use super::live::Translations;
 use aarch64_cpu::registers::{ELR_EL2, Readable, SCTLR_EL1, SPSR_EL2, Writeable};
+use core::marker::PhantomData;
 use stasis_state::vcpu::Core;
 
 /// What the vectors do after a look.
@@ -15,7 +17,7 @@ pub enum Looked {
     Leave = 0,
     /// The exit is answered, and the vCPU goes on.
     GoOn = 1,
-    /// Nothing was done. Of a system register or a device, and not of an interrupt: the vectors save the other general registers, too, and look again.
+    /// Nothing was done. Of a system register or an abort, and not of an interrupt: the vectors save the other general registers, too, and look again.
     Again = 2,
     /// The exit is answered, and the vCPU leaves nevertheless.
     Answered = 3,
@@ -38,15 +40,11 @@ pub enum Class {
     SystemRegister = 2,
     /// The class of the same exit when it is looked at again, and all general registers are saved.
     SystemRegisterAgain = 3,
-    /// Another exception whose HPFAR_EL2 has an address below [`OF_DEVICES`], which may be a data abort or anything else.
-    Device = 4,
+    /// Another exception whose ESR_EL2.EC is 0x20 or above: an abort, or one of debugging.
+    Abort = 4,
     /// The class of the same exit when it is looked at again, and all general registers are saved.
-    DeviceAgain = 5,
+    AbortAgain = 5,
 }
-
-/// The first bit of HPFAR_EL2 that none of the addresses has that are looked at first: they are in the first GiB, where no guest has RAM. DDI 0487,
-/// D24.2.54: the address' bit 12 is bit 4.
-pub(crate) const OF_DEVICES: u32 = 30 - 12 + 4;
 
 /// ESR_EL2.EC of [`Class::Hvc`], DDI 0487, D24.2.40.
 pub(crate) const FIRST_CLASS: u64 = 0x16;
@@ -57,8 +55,8 @@ pub trait FirstLook {
     /// the answer is another one.
     fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked;
 
-    /// Looks at an exit of [`Class::Device`], as [`Self::look`] does.
-    fn look_at_device(&mut self, glimpse: Glimpse<'_>) -> Looked;
+    /// Looks at an exit of [`Class::Abort`], as [`Self::look`] does.
+    fn look_at_abort(&mut self, glimpse: Glimpse<'_>) -> Looked;
 
     /// Looks at a physical interrupt, which is pending.
     fn look_at_interrupt(&mut self) -> Looked;
@@ -84,6 +82,12 @@ impl Glimpse<'_> {
     #[inline(always)]
     pub fn pstate(&self) -> u64 {
         SPSR_EL2.get()
+    }
+
+    /// Returns the translations of the vCPU.
+    #[inline(always)]
+    pub fn translations(&mut self) -> Translations<'_> {
+        Translations(PhantomData)
     }
 
     /// Returns the vCPU's SCTLR_EL1.
@@ -118,19 +122,19 @@ pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
     look.look(class, Glimpse { core, is_whole: class == Class::SystemRegisterAgain })
 }
 
-/// Looks at an exit that may be an access to a device. Returns what the vectors do then.
+/// Looks at an exit that may be an access to a device, or a write that stage 2 forbids. Returns what the vectors do then.
 ///
 /// # Safety
 ///
-/// As of [`look_at`], but for the class of the second look, which is [`Class::DeviceAgain`].
-pub(super) unsafe extern "C" fn look_at_device<L: FirstLook>(
+/// As of [`look_at`], but for the class of the second look, which is [`Class::AbortAgain`].
+pub(super) unsafe extern "C" fn look_at_abort<L: FirstLook>(
     look: *mut L,
     core: *mut Core,
     class: Class,
 ) -> Looked {
     // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
     let (look, core) = unsafe { (&mut *look, &mut *core) };
-    look.look_at_device(Glimpse { core, is_whole: class == Class::DeviceAgain })
+    look.look_at_abort(Glimpse { core, is_whole: class == Class::AbortAgain })
 }
 
 /// Looks at an interrupt. Returns what the vectors do then.

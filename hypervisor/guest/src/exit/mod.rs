@@ -18,7 +18,7 @@ mod tests;
 pub use access::{Access, Writeback};
 pub use debug::{DebugException, debug_exception};
 pub use describe::{Description, EncodingName, describe};
-pub use plain::PlainAccess;
+pub use plain::{PlainAccess, is_forbidden_store, may_be_forbidden};
 pub use skip::{behind_aarch64, skip_instruction};
 pub use syndrome::FaultKind;
 

@@ -49,6 +49,20 @@ impl PlainAccess {
     }
 }
 
+/// Returns whether an exception may be a write that stage 2 forbids: if it is an abort at all, it is a permission fault.
+#[inline(always)]
+pub fn may_be_forbidden(syndrome: Syndrome) -> bool {
+    AbortIss::new(syndrome.esr).matches_all(ISS_DATA_ABORT::FAULT::Permission)
+}
+
+/// Returns whether an exception is a store, or cache maintenance, that stage 2 forbids. HPFAR_EL2 does not have its address.
+#[inline(always)]
+pub fn is_forbidden_store(syndrome: Syndrome) -> bool {
+    let fields =
+        ISS_DATA_ABORT::WNR::SET + ISS_DATA_ABORT::S1PTW::CLEAR + ISS_DATA_ABORT::FAULT::Permission;
+    is_abort(syndrome, fields)
+}
+
 /// Returns what the syndrome of a plain access has.
 #[inline(always)]
 fn plain() -> FieldValue<u64, ISS_DATA_ABORT::Register> {
@@ -94,6 +108,20 @@ mod tests {
             let word = expected.filter(|access| access.width == Width::Word);
             prop_assert_eq!(PlainAccess::word_in(page, syndrome), word);
             prop_assert_eq!(PlainAccess::word_in(page ^ 0x1000, syndrome), None);
+        }
+
+        #[test]
+        fn a_forbidden_store_is_a_forbidden_write_that_no_walk_makes(
+            iss in 0u64..1 << 25, tame in any::<bool>(), class in prop::sample::select(vec![0x20_u64, 0x24, 0x25]),
+        ) {
+            // Half of them have a permission fault. Cache maintenance is always a write: DDI 0487, D24.2.40.
+            let iss = if tame { iss & !0x3c | 0x0c } else { iss };
+            let iss = if iss & 1 << 8 != 0 { iss | 1 << 6 } else { iss };
+            let syndrome = Syndrome { esr: class << 26 | iss, far: 0, hpfar: 0 };
+            let exit = decode(syndrome);
+            let expected = exit.fault().is_some_and(|fault| fault.is_forbidden_write() && !fault.on_walk);
+            prop_assert_eq!(is_forbidden_store(syndrome), expected);
+            prop_assert!(may_be_forbidden(syndrome) || !expected);
         }
     }
 

@@ -91,7 +91,8 @@ register_bitfields! {u64,
         ],
         /// The fault status code without its level, where it has one.
         FAULT OFFSET(2) NUMBITS(4) [
-            Translation = 1
+            Translation = 1,
+            Permission = 3
         ]
     ],
     /// The ISS of a trapped MSR, MRS or system instruction.

@@ -118,16 +118,20 @@ impl Translation {
         input: u64,
         forget: impl FnOnce(Forget),
     ) -> Result<(), MapError> {
-        if self.block(input).is_some_and(|entry| entry.next().is_none()) {
-            let pages = self.spares.pop().ok_or(MapError::OutOfMemory)?;
-            if let Some(entry) = self.block(input) {
-                entry.fill(&pages);
-                entry.invalidate();
-                forget(Forget::Address(input));
-                entry.refer_to(pages);
-            }
-            self.split += 1;
+        let Some(entry) = self.block(input) else { return Ok(()) };
+        // Mostly the block was split by another page's first write.
+        if let Some(pages) = entry.next() {
+            pages.entry(input).allow_writes_to_mapped();
+            return Ok(());
         }
+        let pages = self.spares.pop().ok_or(MapError::OutOfMemory)?;
+        if let Some(entry) = self.block(input) {
+            entry.fill(&pages);
+            entry.invalidate();
+            forget(Forget::Address(input));
+            entry.refer_to(pages);
+        }
+        self.split += 1;
         self.allow_writes(input);
         Ok(())
     }

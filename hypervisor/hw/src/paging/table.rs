@@ -130,6 +130,13 @@ impl<'t> Entry<'t> {
         self.descriptor.fetch_or(STAGE2::S2AP::ReadWrite.value, Ordering::Relaxed);
     }
 
+    /// Does what [`Self::allow_writes`] says, if the entry maps anything.
+    pub(super) fn allow_writes_to_mapped(&self) {
+        if self.load() != 0 {
+            self.allow_writes();
+        }
+    }
+
     /// Forbids writes to the RAM of a guest that the entry maps.
     pub(super) fn forbid_writes(&self) {
         let write = STAGE2::S2AP::ReadWrite.value & !STAGE2::S2AP::ReadOnly.value;

@@ -7,17 +7,27 @@ use super::first_look::{AtExit, fill};
 use crate::above;
 use stasis_arch::cpu;
 use stasis_arch::world::{Glimpse, Looked};
-use stasis_guest::exit::{PlainAccess, Syndrome, behind_aarch64};
+use stasis_guest::exit::{PlainAccess, Syndrome, behind_aarch64, may_be_forbidden};
 use stasis_guest::register::{general, is_plain, set_general};
 use stasis_guest::stats::Reason;
 use stasis_guest::{OfUart, gicd_word, is_sgir, uart_access};
 use stasis_vgic::{VcpuMask, sgi_of};
 
 impl AtExit<'_, '_> {
-    /// Answers an access to a device that is answered at once.
+    /// Answers an access to a device, or a store that stage 2 forbids for a while.
     #[inline(always)]
-    pub(super) fn access(&mut self, vcpu: Glimpse<'_>) -> Looked {
-        let Some(word) = gicd_word(syndrome()) else { return self.access_uart(vcpu) };
+    pub(super) fn abort(&mut self, vcpu: Glimpse<'_>) -> Looked {
+        let syndrome = syndrome();
+        match gicd_word(syndrome) {
+            Some(word) => self.access(vcpu, word),
+            None if may_be_forbidden(syndrome) => self.allow_store(vcpu, syndrome),
+            None => self.access_uart(vcpu),
+        }
+    }
+
+    /// Answers an access to a word of the distributor.
+    #[inline(always)]
+    fn access(&mut self, vcpu: Glimpse<'_>, word: PlainAccess) -> Looked {
         if let Err(looked) = check(&vcpu, word) {
             return looked;
         }

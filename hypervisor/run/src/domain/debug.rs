@@ -53,7 +53,7 @@ impl FirstLook for NoLook {
         Looked::Leave
     }
 
-    fn look_at_device(&mut self, _: Glimpse<'_>) -> Looked {
+    fn look_at_abort(&mut self, _: Glimpse<'_>) -> Looked {
         Looked::Leave
     }
 

@@ -73,8 +73,8 @@ impl FirstLook for AtExit<'_, '_> {
     }
 
     #[inline(always)]
-    fn look_at_device(&mut self, vcpu: Glimpse<'_>) -> Looked {
-        self.access(vcpu)
+    fn look_at_abort(&mut self, vcpu: Glimpse<'_>) -> Looked {
+        self.abort(vcpu)
     }
 
     #[inline(always)]

@@ -5,14 +5,16 @@
 //! the checkpoint takes it, and makes that page writable. So stage 2 tells which pages have changed since the last checkpoint: what is decided about a write is in
 //! [`GuestRam::first_write`](stasis_memory::GuestRam::first_write).
 
+use super::first_look::AtExit;
 use super::host::RunningOn;
 use super::{Domain, Resident};
 use crate::el2::GuestRam;
 use crate::shared::Connected;
 use crate::tables::GuestTables;
-use stasis_arch::world::Loaded;
-use stasis_guest::exit::Fault;
+use stasis_arch::world::{Glimpse, Loaded, Looked, Translations};
+use stasis_guest::exit::{Fault, Syndrome, is_forbidden_store};
 use stasis_guest::shared::address;
+use stasis_guest::stats::Reason;
 use stasis_hw::paging::{Attributes, Forget, MapError, Translation, Writable};
 use stasis_memory::ReadRam;
 use stasis_memory::pages::Part;
@@ -102,6 +104,7 @@ impl Resident {
     #[cold]
     pub(super) fn show_moved(&mut self, loaded: &mut Loaded) -> bool {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return true };
+        let mut translations = loaded.translations();
         if ram.take_lack() {
             return false;
         }
@@ -110,8 +113,8 @@ impl Resident {
             let (ipa, physical) = (base + offset as u64, ram.address_of(offset));
             let tables = &mut GuestTables::OfPool(Ok(()));
             let forget = |what| match what {
-                Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
-                Forget::All => loaded.forget_all_everywhere(),
+                Forget::Address(ipa) => translations.forget_block_everywhere(ipa),
+                Forget::All => translations.forget_all_everywhere(),
             };
             // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
             let moved = unsafe { stage2.move_page(tables, ipa, physical, false, forget) };
@@ -152,21 +155,52 @@ impl Domain {
         let Resident { guest, ram, stage2: Some(stage2), .. } = resident else {
             return Answer::Other;
         };
-        let ipa = fault.ipa.or_else(|| loaded.intermediate_address(fault.virtual_address));
+        let translations = &mut loaded.translations();
+        let ipa = fault.ipa.or_else(|| translations.intermediate_address(fault.virtual_address));
         // Without an address, another vCPU has changed the guest's tables since: the guest's own fault comes next.
         let Some(ipa) = ipa else { return Answer::Again };
         if Range::new(guest.ram_base(), ram.len() as u64).contains(ipa) {
-            return Forbidden { stage2, base: guest.ram_base(), ipa }.allow(ram, loaded);
+            return Forbidden { stage2, base: guest.ram_base(), ipa }.allow(ram, translations);
         }
         let is_there =
             |n: usize, one: &Connected| Range::new(address(n), one.range().len()).contains(ipa);
         let mut shared = (0..).zip(self.shared());
         match shared.find(|(n, one)| is_there(*n, one)) {
             Some((n, one)) => match &mut *one.memory() {
-                Some(ram) => Forbidden { stage2, base: address(n), ipa }.allow(ram, loaded),
+                Some(ram) => Forbidden { stage2, base: address(n), ipa }.allow(ram, translations),
                 None => Answer::Later,
             },
             None => Answer::Other,
+        }
+    }
+}
+
+impl AtExit<'_, '_> {
+    /// Allows a store to the guest's RAM that stage 2 forbids, before all registers of the vCPU are saved. What is not allowed yet, memory that guests share, and any other exception is left to
+    /// [`Domain::answer_write`], which finds the memory and its marks as if nobody had looked before.
+    #[inline(never)]
+    pub(super) fn allow_store(&mut self, mut vcpu: Glimpse<'_>, syndrome: Syndrome) -> Looked {
+        if !is_forbidden_store(syndrome) {
+            return Looked::Leave;
+        }
+        let mut translations = vcpu.translations();
+        let Some(ipa) = translations.intermediate_address(syndrome.far) else {
+            return Looked::Leave;
+        };
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *resident else {
+            return Looked::Leave;
+        };
+        let base = guest.ram_base();
+        if !Range::new(base, ram.len() as u64).contains(ipa) {
+            return Looked::Leave;
+        }
+        match (Forbidden { stage2, base, ipa }).allow(ram, &mut translations) {
+            Answer::Again => {
+                self.place.stats.left(Reason::Mmio);
+                Looked::GoOn
+            }
+            Answer::Other | Answer::Later | Answer::NoMemory => Looked::Leave,
         }
     }
 }
@@ -182,7 +216,7 @@ struct Forbidden<'s> {
 
 impl Forbidden<'_> {
     /// Allows the write, which is to `ram`.
-    fn allow(self, ram: &mut GuestRam, loaded: &mut Loaded) -> Answer {
+    fn allow(self, ram: &mut GuestRam, translations: &mut Translations<'_>) -> Answer {
         let Self { stage2, base, ipa } = self;
         let offset = (ipa - base) as usize;
         let mut reach = match ram.first_write(offset) {
@@ -191,8 +225,8 @@ impl Forbidden<'_> {
             Err(Wait::Frame) => return Answer::NoMemory,
         };
         let mut forget = |what| match what {
-            Forget::Address(ipa) => loaded.forget_block_everywhere(ipa),
-            Forget::All => loaded.forget_all_everywhere(),
+            Forget::Address(ipa) => translations.forget_block_everywhere(ipa),
+            Forget::All => translations.forget_all_everywhere(),
         };
         if let Reach::At(physical) = reach {
             let tables = &mut GuestTables::OfPool(Ok(()));
@@ -226,7 +260,7 @@ impl Forbidden<'_> {
                 false => stage2.allow_writes(ipa),
             }
         }
-        loaded.forget_block(ipa);
+        translations.forget_block(ipa);
         Answer::Again
     }
 }
