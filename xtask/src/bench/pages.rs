@@ -15,7 +15,7 @@ use super::meter::counting;
 use super::profile::functions::Functions;
 use super::profile::log::Event;
 use super::profile::switched::Switched;
-use super::twice;
+use super::timed;
 use crate::console::Console;
 use crate::monitor::Socket;
 use crate::qemu::Machine;
@@ -112,10 +112,13 @@ impl<'a> Pages<'a> {
         Ok(Self { workspace, image: image.to_owned(), guest: folder.join("pages"), functions })
     }
 
-    /// Measures twice, and returns the result, which must be the same both times; but for resumes on demand, which are measured once: how many turns a load takes depends
-    /// on the host's disk, and that is some instructions.
+    /// Measures twice, and returns the first result. A page must take the same both times; a MiB may differ by some instructions, for how often the task gives way depends on the host's disk. So
+    /// resumes on demand, of which each unit is a turn of its own, are measured once.
     pub fn measure(&self) -> Result<Vec<Page>> {
-        let mut pages = twice("pages", || self.run(How::Whole))?;
+        let run = || timed("checkpoints and resumes", || self.run(How::Whole));
+        let (mut pages, again) = (run()?, run()?);
+        let is_same = pages.iter().zip(&again).all(|(one, other)| one.one().eq(other.one()));
+        ensure!(is_same, "pages are not the same twice: {pages:?}, then {again:?}");
         for (page, on_demand) in pages.iter_mut().zip(self.run(How::OnDemand)?) {
             page.mib[ON_DEMAND] = on_demand.mib[ON_DEMAND];
         }
