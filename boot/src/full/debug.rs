@@ -34,7 +34,7 @@ pub enum Visit {
     IsOver(Result<(), StreamFailure>),
 }
 
-/// StreamFailure a guest gets no debugger: no memory is free for it.
+/// Why a guest gets no debugger: no memory is free for it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("no memory is free for a debugger")]
 pub struct NoMemory;

@@ -21,7 +21,7 @@ pub struct Grant {
     pub frames: Vec<Range>,
     /// Interrupts of the device, all of them SPIs.
     pub interrupts: Vec<Interrupt>,
-    /// DeviceClocks of the device.
+    /// Clocks of the device, if it has any.
     pub clocks: Option<DeviceClocks>,
     /// Names and values of the node's other properties that the guest gets.
     pub properties: Vec<(String, Vec<u8>)>,

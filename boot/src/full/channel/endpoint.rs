@@ -7,7 +7,7 @@ use core::error::Error;
 use stasis_channel::pipe::Pipe;
 use stasis_run::turns::Task;
 
-/// StreamFailure a stream has ended that has not ended well.
+/// Why a stream has not ended well.
 pub type StreamFailure = Arc<dyn Error + Send + Sync>;
 
 /// What an endpoint's step has come to.
