@@ -218,7 +218,10 @@ impl Domain {
     }
 }
 
-/// The guest's side of a request of a disk: each copy locks the guest, for as long as a piece takes.
+/// Most bytes that are copied while a guest is locked: an SD card has pieces that are larger.
+const LOCKED_COPY: usize = 64 << 10;
+
+/// The guest's side of a request of a disk, which locks the guest for [`LOCKED_COPY`] at a time.
 pub struct DiskTransfer<'a> {
     domain: &'a Domain,
     request: &'a Request,
@@ -235,16 +238,22 @@ impl<'a> DiskTransfer<'a> {
 
 impl Transfer for DiskTransfer<'_> {
     fn from_guest(&mut self, into: &mut [u8]) -> Result<(), NotMoved> {
-        let mut resident = self.domain.resident.lock();
-        let (guest, ram) = resident.parts();
-        guest.disk_from_guest(ram, self.request, &mut self.data, into)
+        for into in into.chunks_mut(LOCKED_COPY) {
+            let mut resident = self.domain.resident.lock();
+            let (guest, ram) = resident.parts();
+            guest.disk_from_guest(ram, self.request, &mut self.data, into)?;
+        }
+        Ok(())
     }
 
     fn to_guest(&mut self, from: &[u8]) -> Result<(), NotMoved> {
-        let mut resident = self.domain.resident.lock();
-        let (guest, ram) = resident.parts();
-        let given = guest.disk_to_guest(ram, self.request, &mut self.data, from);
-        self.domain.release(resident, VcpuMask::NONE);
-        given
+        for from in from.chunks(LOCKED_COPY) {
+            let mut resident = self.domain.resident.lock();
+            let (guest, ram) = resident.parts();
+            let given = guest.disk_to_guest(ram, self.request, &mut self.data, from);
+            self.domain.release(resident, VcpuMask::NONE);
+            given?;
+        }
+        Ok(())
     }
 }
