@@ -254,7 +254,7 @@ impl Volume for OnStore<'_> {
         &mut self,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), VolumeError> {
         self.access(VolumeAccess::Read(offset, len, take))
     }
@@ -285,7 +285,12 @@ impl Volume for OnStore<'_> {
 struct Missing;
 
 impl Volume for Missing {
-    fn read(&mut self, _: u64, _: u64, _: &mut dyn FnMut(&[u8])) -> Result<(), VolumeError> {
+    fn read(
+        &mut self,
+        _: u64,
+        _: u64,
+        _: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), VolumeError> {
         Err(VolumeError::Io)
     }
 

@@ -13,8 +13,8 @@ use stasis_store::{Error, Store, Volumes};
 
 /// What is done to a volume in the store. Offsets and lengths are in bytes.
 pub enum VolumeAccess<'b> {
-    /// Reads as many bytes at this offset, and hands them out in pieces.
-    Read(u64, u64, &'b mut dyn FnMut(&[u8])),
+    /// Reads as many bytes at this offset, and hands them to this, piece by piece, for as long as it returns true.
+    Read(u64, u64, &'b mut dyn FnMut(&[u8]) -> bool),
     /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it returns true.
     Write(u64, u64, &'b mut dyn FnMut(&mut [u8]) -> bool),
     /// Makes as many bytes at an offset zeros.
@@ -59,7 +59,9 @@ fn access(
     access: VolumeAccess,
 ) -> Result<(), Error<DiskError>> {
     match access {
-        VolumeAccess::Read(offset, len, take) => volumes.read_with(name, offset, len, take),
+        VolumeAccess::Read(offset, len, take) => {
+            volumes.read_while(name, offset, len, take).map(drop)
+        }
         VolumeAccess::Write(offset, len, fill) => {
             volumes.write_while(name, offset, len, fill).map(drop)
         }

@@ -2,8 +2,7 @@
 
 mod common;
 
-use common::{FaultyDisk, Random, add, contents, formatted, mixed, open, read};
-use stasis_store::block::BeyondEnd;
+use common::{Counted, FaultyDisk, Random, add, contents, formatted, mixed, open, read};
 use stasis_store::layout::{BLOCK, FIRST_DATA_BLOCK, Superblock, checksum};
 use stasis_store::{BlockDevice, Compression, Error, Partition, RamDisk, SECTOR, Store};
 use zerocopy::{FromBytes, IntoBytes};
@@ -206,40 +205,10 @@ fn what_was_there_before_is_shared_and_compression_ends_when_it_is_told_to() {
     assert!(read(&mut store, two) == expected && read(&mut store, three) == plain);
 }
 
-/// A disk that counts how often others might have had the core.
-struct Counted {
-    disk: RamDisk,
-    pauses: usize,
-}
-
-impl BlockDevice for Counted {
-    type Error = BeyondEnd;
-
-    fn block_count(&self) -> u64 {
-        self.disk.block_count()
-    }
-
-    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), BeyondEnd> {
-        self.disk.read(lba, buf)
-    }
-
-    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), BeyondEnd> {
-        self.disk.write(lba, data)
-    }
-
-    fn flush(&mut self) -> Result<(), BeyondEnd> {
-        self.disk.flush()
-    }
-
-    fn pause(&mut self) {
-        self.pauses += 1;
-    }
-}
-
 #[test]
 fn others_have_the_core_between_two_units() {
     let disk = compressing(400).into_device();
-    let mut store = open(Counted { disk, pauses: 0 });
+    let mut store = open(Counted::new(disk));
     let data = contents(1, 161 * BLOCK);
     let number = add(&mut store, "it", &data).unwrap();
     // 160 blocks behind the first.

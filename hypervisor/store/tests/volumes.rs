@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, add, contents, formatted, formatted_as, open, read};
+use common::{Counted, Random, add, contents, formatted, formatted_as, open, read};
 use stasis_store::volume::{Before, Source};
 use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
 
@@ -45,6 +45,35 @@ fn a_store_without_maps_has_no_volumes() {
     assert!(matches!(refused, Error::NoVolumes { version: 2 }), "{refused}");
     store.upgrade().unwrap();
     store.create_volume("root", 4096, 0).unwrap();
+}
+
+#[test]
+fn a_long_read_leaves_the_core_to_others_and_ends_when_nobody_takes_more() {
+    const DATA: u64 = 4 << 20;
+    const HOLE: u64 = 32 << 20;
+    let mut store = open(Counted::new(formatted(1200)));
+    store.create_volume("root", DATA + HOLE, 0).unwrap();
+    store.volumes_mut().write("root", 0, &contents(1, DATA as usize)).unwrap();
+    store.device_mut().pauses = 0;
+    let mut taken = 0;
+    let take = &mut |piece: &[u8]| {
+        taken += piece.len() as u64;
+        true
+    };
+    assert!(store.volumes_mut().read_while("root", DATA, HOLE, take).unwrap());
+    assert_eq!(taken, HOLE);
+    assert!(store.device_mut().pauses >= 512, "{}", store.device_mut().pauses);
+    for offset in [0, DATA] {
+        store.device_mut().read = 0;
+        let mut pieces = 0;
+        let take = &mut |_: &[u8]| {
+            pieces += 1;
+            pieces < 3
+        };
+        assert!(!store.volumes_mut().read_while("root", offset, DATA, take).unwrap());
+        assert_eq!(pieces, 3, "at {offset}");
+        assert!(store.device_mut().read <= 1 << 20, "{}", store.device_mut().read);
+    }
 }
 
 #[test]

@@ -96,13 +96,15 @@ impl Volume for Disk {
         &mut self,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), VolumeError> {
         let mut buffer = vec![0; len.min(PIECE) as usize];
         for (at, count) in pieces(len) {
             let piece = &mut buffer[..count];
             self.file.read_exact_at(piece, offset + at).map_err(|error| failed(&error))?;
-            take(piece);
+            if !take(piece) {
+                break;
+            }
         }
         Ok(())
     }

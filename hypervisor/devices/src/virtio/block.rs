@@ -171,7 +171,8 @@ impl Request {
         let done = match self.what {
             What::Refuse(outcome) => return Some(outcome),
             What::Read { offset, len } => volume.read(offset, len, &mut |piece| {
-                moved = moved.and_then(|()| transfer.to_guest(piece));
+                moved = transfer.to_guest(piece);
+                moved.is_ok()
             }),
             What::Write { offset, len } => volume.write(offset, len, &mut |piece| {
                 moved = transfer.from_guest(piece);
@@ -255,7 +256,9 @@ impl Slots {
         let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
         let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let capacity = self.record.capacity[n] * SECTOR;
-        let (to_guest, from_guest) = (lengths.written - 1, lengths.read - HEADER);
+        // The driver may have changed the chain since the header was read.
+        let from_guest = lengths.read.checked_sub(HEADER).ok_or(Broken::Short)?;
+        let to_guest = lengths.written - 1;
         Ok(match u32::from_le_bytes([t0, t1, t2, t3]) {
             0 => within(capacity, sector, to_guest, |offset, len| What::Read { offset, len }),
             1 => within(capacity, sector, from_guest, |offset, len| What::Write { offset, len }),

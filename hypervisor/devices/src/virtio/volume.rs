@@ -17,12 +17,12 @@ pub enum VolumeError {
 ///
 /// [`VolumeError`]. Of a write that failed, any part may have been written.
 pub trait Volume {
-    /// Reads `len` bytes from `offset` on, and hands them to `take` in pieces, in their order.
+    /// Reads `len` bytes from `offset` on, and hands them to `take` in pieces, in their order, for as long as it returns true.
     fn read(
         &mut self,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), VolumeError>;
 
     /// Writes `len` bytes from `offset` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true: what it has refused is as it was, and so is

@@ -18,6 +18,9 @@ const SPARE: u64 = 8;
 /// Zeros that are handed out at once of what stands nowhere, in bytes.
 const ZEROS: usize = 64 << 10;
 
+/// What is read from the device before it is seen that nobody takes it any more, in bytes.
+const STEP: usize = 1 << 20;
+
 /// The volumes of a store, for whoever has the store or has borrowed it.
 ///
 /// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and lengths are in bytes and multiples of 512. What was written is read at once, and is in the store, whatever happens,
@@ -60,17 +63,19 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
 
     /// Fills `into` with what stands at `offset`.
     pub fn read(&mut self, name: &str, offset: u64, mut into: &mut [u8]) -> Result<(), D> {
-        self.read_with(name, offset, into.len() as u64, &mut copy_into(&mut into))
+        let read = self.read_while(name, offset, into.len() as u64, &mut copy_into(&mut into));
+        read.map(drop)
     }
 
-    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order: for whoever has no buffer that could be lent, such as a guest.
-    pub fn read_with(
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it returns true: for whoever has no buffer that could be lent, such as a guest. Returns whether that
+    /// was so to the end.
+    pub fn read_while(
         &mut self,
         name: &str,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), D> {
+        take: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<bool, D> {
         self.with(name, |store, open, _| {
             check(open, offset, len)?;
             store.read_volume(&mut open.map, offset, len, take)
@@ -153,7 +158,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         let mut open = Open { volume, map };
         let len = into.len() as u64;
         check(&open, offset, len)?;
-        self.store.read_volume(&mut open.map, offset, len, &mut copy_into(&mut into))
+        self.store.read_volume(&mut open.map, offset, len, &mut copy_into(&mut into)).map(drop)
     }
 
     /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but zeros, and follow each other; `None` if there are none.
@@ -192,11 +197,12 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
 }
 
 /// Returns what copies pieces to `into`, one behind the other.
-fn copy_into<'i>(into: &'i mut &mut [u8]) -> impl FnMut(&[u8]) + 'i {
+fn copy_into<'i>(into: &'i mut &mut [u8]) -> impl FnMut(&[u8]) -> bool + 'i {
     |piece| {
         let (now, later) = core::mem::take(into).split_at_mut(piece.len());
         now.copy_from_slice(piece);
         *into = later;
+        true
     }
 }
 
@@ -212,18 +218,6 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
         return Ok(());
     }
     Err(Error::BeyondVolume { name: open.volume.name.to_string(), offset, len, length })
-}
-
-/// Hands `len` zeros to `take`, in pieces.
-fn take_zeros<E: core::fmt::Display + core::fmt::Debug>(
-    len: usize,
-    take: &mut dyn FnMut(&[u8]),
-) -> core::result::Result<(), Error<E>> {
-    let zeros: Vec<u8> = buffer(len.min(ZEROS))?;
-    for at in (0..len).step_by(ZEROS) {
-        take(&zeros[..ZEROS.min(len - at)]);
-    }
-    Ok(())
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -280,14 +274,14 @@ impl<D: BlockDevice> Store<D> {
         })
     }
 
-    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order.
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it returns true. Returns whether that was so to the end.
     fn read_volume(
         &mut self,
         map: &mut VolumeMap,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
-    ) -> Result<(), D> {
+        take: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<bool, D> {
         let (mut at, end) = (offset, offset + len);
         while at < end {
             let within = at % BLOCK as u64;
@@ -295,16 +289,39 @@ impl<D: BlockDevice> Store<D> {
             let most = u32::try_from(wanted).unwrap_or(u32::MAX);
             let (place, blocks) = self.locate(map, (at / BLOCK as u64) as u32, most)?;
             let now = (u64::from(blocks) * BLOCK as u64 - within).min(end - at);
-            match place {
+            let now = now.min(STEP as u64) as usize;
+            let is_taken = match place {
                 Some(block) => {
                     let sector = u64::from(block) * BLOCK_SECTORS + within / SECTOR as u64;
-                    self.read_sectors_with(sector, now as usize, take)?;
+                    let mut is_taken = true;
+                    let take = &mut |piece: &[u8]| is_taken = is_taken && take(piece);
+                    self.read_sectors_with(sector, now, take)?;
+                    is_taken
                 }
-                None => take_zeros(now as usize, take)?,
+                None => self.take_zeros(now, take)?,
+            };
+            if !is_taken {
+                return Ok(false);
             }
-            at += now;
+            at += now as u64;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Hands `len` zeros to `take` in pieces, for as long as it returns true. Returns whether that was so to the end. The device does nothing for them, so
+    /// others get the core behind each [`ZEROS`].
+    fn take_zeros(&mut self, len: usize, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, D> {
+        let zeros: Vec<u8> = buffer(len.min(ZEROS))?;
+        for at in (0..len).step_by(ZEROS) {
+            let piece = &zeros[..ZEROS.min(len - at)];
+            if !take(piece) {
+                return Ok(false);
+            }
+            if piece.len() == ZEROS {
+                self.device.pause();
+            }
+        }
+        Ok(true)
     }
 
     /// Writes `len` bytes at `offset`, which `fill` makes, piece by piece, for as long as it returns true. Returns whether that was so to the end.

@@ -40,6 +40,8 @@ impl<D: BlockDevice> Store<D> {
                 other => other?,
             }
             index += blocks;
+            // Each leaf is work of memory, for which no device is waited.
+            self.device.pause();
         }
         Ok(())
     }

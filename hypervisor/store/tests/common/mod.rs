@@ -1,7 +1,7 @@
 //! A disk whose power fails, and the contents that tests write.
 #![allow(dead_code)]
 
-use stasis_store::block::pieces;
+use stasis_store::block::{BeyondEnd, pieces};
 use stasis_store::{BlockDevice, Partition, RamDisk, Request, SECTOR, Store};
 
 /// Random numbers that a seed repeats (xorshift64*).
@@ -252,6 +252,46 @@ impl BlockDevice for FaultyDisk {
 
     fn request_of(&self, error: &Fault) -> Option<Request> {
         error.write.map(Request::Write)
+    }
+}
+
+/// A disk that counts how often others might have had the core, and what is read.
+pub struct Counted {
+    disk: RamDisk,
+    /// Times that it was asked to let others run.
+    pub pauses: usize,
+    /// Bytes that were read.
+    pub read: usize,
+}
+
+impl Counted {
+    pub fn new(disk: RamDisk) -> Self {
+        Self { disk, pauses: 0, read: 0 }
+    }
+}
+
+impl BlockDevice for Counted {
+    type Error = BeyondEnd;
+
+    fn block_count(&self) -> u64 {
+        self.disk.block_count()
+    }
+
+    fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), BeyondEnd> {
+        self.read += buf.len();
+        self.disk.read(lba, buf)
+    }
+
+    fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), BeyondEnd> {
+        self.disk.write(lba, data)
+    }
+
+    fn flush(&mut self) -> Result<(), BeyondEnd> {
+        self.disk.flush()
+    }
+
+    fn pause(&mut self) {
+        self.pauses += 1;
     }
 }
 

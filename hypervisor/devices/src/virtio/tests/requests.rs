@@ -10,6 +10,8 @@ use crate::virtio::volume::{Volume, VolumeError};
 pub struct Fake {
     bytes: Vec<u8>,
     log: Vec<&'static str>,
+    /// Pieces that the device has taken.
+    taken: usize,
     fails: Option<VolumeError>,
 }
 
@@ -25,9 +27,10 @@ impl Volume for Fake {
         &mut self,
         offset: u64,
         len: u64,
-        take: &mut dyn FnMut(&[u8]),
+        take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), VolumeError> {
-        self.bytes[offset as usize..][..len as usize].chunks(PIECE).for_each(take);
+        let mut pieces = self.bytes[offset as usize..][..len as usize].chunks(PIECE);
+        self.taken += pieces.by_ref().take_while(|piece| take(piece)).count();
         self.done("read")
     }
 
@@ -298,10 +301,12 @@ fn a_volume_that_fails_gives_an_io_error() {
 #[test]
 fn a_request_whose_device_was_reset_meanwhile_is_neither_done_nor_completed() {
     let (mut driver, mut volume) = (disk(), volume());
-    ask(&mut driver, 0, 0, &[(BUFFERS, 512)], WRITE);
+    let data = [(BUFFERS, 2 * PIECE as u32)];
+    ask(&mut driver, 0, 0, &data, WRITE);
     let request = take(&mut driver).unwrap();
     driver.set_up();
     assert_eq!(finish(&mut driver, &request, &mut volume), Outcome::Error);
+    assert_eq!(volume.taken, 0, "nobody wants the first piece, so there is no second one");
     assert_eq!((driver.used().0, status(&driver)), (0, 0xaa));
     assert_eq!(driver.load(BUFFERS), [0; 4]);
 }
