@@ -125,9 +125,20 @@ pub fn two_guests_send_each_other_all_and_neither_has_the_others_address(lab: &L
     stasis.command("network up one")?;
     ensure!(reaches(&mut stasis, "two", "10.0.0.1")?, "the link does not come up");
 
-    // What was stored goes on, and its neighbours hear of it.
+    // What was stored goes on, and its neighbours hear of it: an announcement is all that one of them gets, which has asked for nothing.
+    let forget = "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_accept; ip neigh flush dev eth0";
+    at(&mut stasis, "one", &format!("{forget}; echo on"))?;
     let number = stasis.checkpoint("two", "talking")?;
+    let knows = "ip neigh show dev eth0 | grep -c '^10.0.0.2 .*lladdr'";
+    let known = at(&mut stasis, "one", knows)?;
+    ensure!(known == "0", "the neighbour knows the guest already");
     stasis.resume(number)?;
+    let wait = format!(
+        "n=0; until ip neigh show dev eth0 | grep -q '^10.0.0.2 .*lladdr' || [ $n = {PATIENCE} ]; \
+         do sleep 1; n=$((n+1)); done; {knows}"
+    );
+    let known = at(&mut stasis, "one", &wait)?;
+    ensure!(known == "1", "the guest has not announced itself");
     ensure!(reaches(&mut stasis, "two", "10.0.0.1")?, "nobody talks after a resume");
     let address = at(&mut stasis, "one", "cat /sys/class/net/eth0/address")?;
     stasis.attach("two")?;

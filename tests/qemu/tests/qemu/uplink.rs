@@ -118,12 +118,22 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
 
 pub fn an_uplink_that_is_not_there_is_said_and_the_guests_run(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
-    let other =
-        NetworkConfig { name: "wan".to_owned(), uplink: Some("/virtio_mmio@a000000".to_owned()) };
+    let other = |name: &str, slot: &str| NetworkConfig {
+        name: name.to_owned(),
+        uplink: Some(format!("/virtio_mmio@{slot}")),
+    };
     let machine = lab.machine().guest("counter")?.disk_in_slot(&disk, 31);
-    let mut stasis = machine.network(lan("/virtio_mmio@a003e00")).network(other).boot()?;
+    let machine = machine.network(lan("/virtio_mmio@a003e00")).network(other("wan", "a000000"));
+    let mut stasis = machine.boot()?;
     stasis.complaint(&["network \"lan\"", "in use by Stasis itself"])?;
     stasis.complaint(&["network \"wan\"", "the virtio slot at 0xa000000 is empty"])?;
+    stasis.is_alive()?;
+    stasis.quit()?;
+    let random = "virtio-rng-device,bus=virtio-mmio-bus.1";
+    let machine = lab.machine().guest("counter")?.argument("-device").argument(random);
+    let mut stasis = machine.network(other("noise", "a000200")).boot()?;
+    stasis
+        .complaint(&["network \"noise\"", "the virtio device at 0xa000200 is no network card"])?;
     stasis.is_alive()?;
     stasis.quit()
 }
