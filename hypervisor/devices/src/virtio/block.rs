@@ -259,7 +259,10 @@ impl Slots {
         // The driver may have changed the chain since the header was read.
         let from_guest = lengths.read.checked_sub(HEADER).ok_or(Broken::Short)?;
         let to_guest = lengths.written - 1;
+        // With more data than RAM, buffers are in one place: one request would take as long as the disk is large.
+        let most = memory.ram.len() as u64;
         Ok(match u32::from_le_bytes([t0, t1, t2, t3]) {
+            0 | 1 if to_guest.max(from_guest) > most => What::Refuse(Outcome::Error),
             0 => within(capacity, sector, to_guest, |offset, len| What::Read { offset, len }),
             1 => within(capacity, sector, from_guest, |offset, len| What::Write { offset, len }),
             4 => What::Flush,

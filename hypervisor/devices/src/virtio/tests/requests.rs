@@ -289,6 +289,21 @@ fn the_serial_number_is_the_volumes_name() {
 }
 
 #[test]
+fn a_request_with_more_data_than_the_guest_has_ram_is_refused() {
+    const HALF: u32 = (RAM / 2) as u32;
+    let sectors = 4 * RAM as u64 / 512;
+    for (kind, flags) in [(0, WRITE), (1, 0)] {
+        let mut driver = Driver::of(&[Fitting::Disk { volume: "root", sectors }]);
+        ask(&mut driver, kind, 0, &[(RAM_BASE, HALF), (RAM_BASE, HALF)], flags);
+        let whole = take(&mut driver).unwrap().what;
+        assert!(matches!(whole, What::Read { .. } | What::Write { .. }), "{whole:?}");
+        let mut driver = Driver::of(&[Fitting::Disk { volume: "root", sectors }]);
+        ask(&mut driver, kind, 0, &[(RAM_BASE, HALF), (RAM_BASE, HALF), (RAM_BASE, 512)], flags);
+        assert_eq!(take(&mut driver).unwrap().what, What::Refuse(Outcome::Error));
+    }
+}
+
+#[test]
 fn a_volume_that_fails_gives_an_io_error() {
     let (mut driver, mut volume) = (disk(), volume());
     volume.fails = Some(VolumeError::NoRoom);
