@@ -23,7 +23,7 @@ pub enum Reason {
     Call,
     /// A trapped WFI, WFE, WFIT or WFET.
     Wait,
-    /// Anything else: jumps and accesses that can't be carried out, cache maintenance where nothing is, errors.
+    /// Anything else: first writes to memory, jumps and accesses that can't be carried out, cache maintenance where nothing is, errors.
     Fault,
 }
 

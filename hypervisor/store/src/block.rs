@@ -49,8 +49,8 @@ pub trait BlockDevice {
         Ok(())
     }
 
-    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Returns
-    /// whether that was so to the end: a piece that `fill` has refused is not written, nor is any behind it.
+    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Each piece but the
+    /// last is a multiple of 4096 bytes. Returns whether `fill` has made all: a piece that it has refused is not written, nor is any behind it.
     ///
     /// It is what [`read_with`](Self::read_with) is for reading. Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a
     /// bounded number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write

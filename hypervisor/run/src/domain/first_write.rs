@@ -197,7 +197,7 @@ impl AtExit<'_, '_> {
         }
         match (Forbidden { stage2, base, ipa }).allow(ram, &mut translations) {
             Answer::Again => {
-                self.place.stats.left(Reason::Mmio);
+                self.place.stats.left(Reason::Fault);
                 Looked::GoOn
             }
             Answer::Other | Answer::Later | Answer::NoMemory => Looked::Leave,
