@@ -12,6 +12,7 @@
 extern crate alloc;
 
 pub mod access;
+pub mod context;
 pub mod device;
 pub mod doorbell;
 pub mod equipment;

@@ -19,8 +19,11 @@ mod entropy;
 pub mod fitting;
 pub mod net;
 pub mod queue;
+mod slot_config;
+mod status;
 pub mod switch;
 mod transport;
+pub mod view;
 pub mod volume;
 
 use alloc::format;
@@ -34,8 +37,9 @@ use crate::device::{Access, Context, Device, Effects, Memory, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
 use chain::Chain;
-use queue::{Broken, Queue};
-use transport::{Interrupt, Status};
+use queue::Queue;
+use status::{Interrupt, Status};
+use view::Broken;
 
 /// Feature: the device is of VIRTIO 1.0 or later.
 pub const VERSION_1: u64 = 1 << 32;

@@ -10,10 +10,10 @@ use stasis_state::virtio::{Virtio, device_id};
 
 use super::chain::{Bytes, Chain, Lengths};
 use super::config::Config;
-use super::queue::Broken;
+use super::view::Broken;
 use super::volume::Volume;
 use super::{QueueId, Slots};
-use crate::device::Memory;
+use crate::context::Memory;
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
@@ -113,7 +113,7 @@ pub struct Request {
     /// Name of the volume behind the disk.
     volume: ArrayString<NAME_LEN>,
     chain: Chain,
-    /// Its data: what the device reads behind the header, or what it writes.
+    /// The data: what the device reads behind the header, or what it writes.
     data: Bytes,
     /// Address of the status, the last byte that the device writes. It may be anywhere.
     status: u64,

@@ -5,8 +5,8 @@
 
 use stasis_state::virtio::MAX_QUEUE;
 
-use super::queue::{Broken, View};
-use crate::device::Memory;
+use super::view::{Broken, View};
+use crate::context::Memory;
 
 /// Bytes of a descriptor.
 const DESCRIPTOR: u64 = 16;

@@ -1,8 +1,5 @@
-//! The configuration of each device, as its driver reads it. VIRTIO 1.2, 5.
+//! The configuration of a device, as its driver reads it. VIRTIO 1.2, 5.
 
-use stasis_state::virtio::{MAX_VIRTIO, device_id};
-
-use super::{Slots, block, net};
 use crate::access::Width;
 
 /// Bytes of the longest configuration.
@@ -29,7 +26,7 @@ impl Config {
     }
 
     /// Returns a number of `width` at `offset`. What is behind the end reads as ones, as of QEMU's transport.
-    fn read(&self, offset: u64, width: Width) -> u64 {
+    pub fn read(&self, offset: u64, width: Width) -> u64 {
         let mut value = [0xff; 8];
         for (at, byte) in (offset..).zip(&mut value[..width.bytes() as usize]) {
             *byte = usize::try_from(at)
@@ -38,18 +35,5 @@ impl Config {
                 .map_or(0xff, |at| self.bytes[at]);
         }
         width.truncate(u64::from_le_bytes(value))
-    }
-}
-
-impl Slots {
-    /// Reads from the configuration of slot `n`, which may be empty.
-    pub(super) fn read_config(&self, n: usize, offset: u64, width: Width) -> u64 {
-        let id = if n < MAX_VIRTIO { self.record.device_id[n] } else { device_id::NONE };
-        match id {
-            device_id::BLOCK => block::config(&self.record, n).read(offset, width),
-            device_id::NETWORK => net::config(&self.record, n).read(offset, width),
-            device_id::NONE => 0,
-            _ => Config::zeros(0).read(offset, width),
-        }
     }
 }

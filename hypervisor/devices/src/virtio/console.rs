@@ -5,9 +5,9 @@
 
 use stasis_state::virtio::{Virtio, device_id};
 
-use super::queue::Broken;
+use super::view::Broken;
 use super::{Outward, QueueId, Slots};
-use crate::device::Memory;
+use crate::context::Memory;
 
 /// What the terminal of a guest is called in its record.
 pub(super) const NAME: &str = "terminal";

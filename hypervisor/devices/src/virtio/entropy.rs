@@ -1,8 +1,8 @@
 //! The entropy device: it fills what its driver gives it with random bytes. VIRTIO 1.2, 5.4.
 
-use super::queue::Broken;
+use super::view::Broken;
 use super::{Outward, QueueId, Slots};
-use crate::device::Memory;
+use crate::context::Memory;
 
 /// The most bytes of one request: a driver that wants more asks again. No request may keep its core for long.
 const MOST: usize = 256;

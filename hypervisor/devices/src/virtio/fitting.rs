@@ -19,7 +19,7 @@ pub enum Fitting<'a> {
     Card {
         /// Name of its network.
         network: &'a str,
-        /// Its address.
+        /// The address.
         address: Address,
     },
     /// A source of random bytes.
@@ -64,14 +64,4 @@ pub fn offered(id: u32) -> u64 {
         _ => 0,
     };
     own | VERSION_1 | INDIRECT_DESC
-}
-
-/// Returns the number of queues of a device with this ID.
-pub(super) fn queue_count(id: u32) -> u32 {
-    match id {
-        device_id::BLOCK | device_id::ENTROPY => 1,
-        device_id::CONSOLE => 2,
-        device_id::NETWORK => 3,
-        _ => 0,
-    }
 }

@@ -6,10 +6,10 @@
 use stasis_state::virtio::{Virtio, device_id};
 
 use super::config::Config;
-use super::queue::Broken;
-use super::transport::{Interrupt, Status};
+use super::status::{Interrupt, Status};
+use super::view::Broken;
 use super::{Outward, QueueId, Slots};
-use crate::device::Memory;
+use crate::context::Memory;
 
 /// Bytes of the longest frame: 1500 and the header, with a tag of 802.1Q.
 pub const MAX_FRAME: usize = 1518;

@@ -3,11 +3,11 @@
 //! The driver is hostile. It may change everything while it is read, so each number is loaded once and checked before it is used. What can't be
 //! right is [`Broken`]: the device then asks for a reset and leaves the queue alone. [`crate::virtio::chain`] has the buffers of a request.
 
-use stasis_memory::AccessError;
-use stasis_state::OutOfRange;
+use stasis_state::virtio::device_id;
 
-use crate::device::Memory;
-use crate::virtio::chain::Chain;
+use super::chain::Chain;
+use super::view::{Broken, View};
+use crate::context::Memory;
 
 /// The most entries of a queue that a driver sets up here.
 pub(super) const OFFERED: u16 = 256;
@@ -19,99 +19,6 @@ const RING: u64 = 4;
 const USED_ELEMENT: u64 = 8;
 /// Bit of the available ring's `flags`: the driver wants no interrupt.
 const NO_INTERRUPT: u16 = 1;
-
-/// What a driver has put into a queue and can't be right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// A ring, a descriptor or a buffer is not in the guest's RAM.
-    #[error("{0:#x} is not in RAM")]
-    NotInRam(u64),
-    /// A ring is not at a multiple of its alignment.
-    #[error("{0:#x} is not aligned")]
-    Misaligned(u64),
-    /// The available ring has more requests than entries.
-    #[error("{0} requests are available, more than the queue has entries")]
-    RunAway(u16),
-    /// A descriptor's number is beyond the table's end.
-    #[error("there is no descriptor {0}")]
-    NoDescriptor(u32),
-    /// A chain has more descriptors than the queue, or a loop.
-    #[error("a chain does not end")]
-    Endless,
-    /// A table of indirect descriptors is in another one, in the midst of a chain, empty, or no whole number of descriptors.
-    #[error("a table of indirect descriptors is not possible there, or has a length of {0}")]
-    Indirect(u32),
-    /// A buffer that the device reads stands behind one that it writes.
-    #[error("the device reads behind what it writes")]
-    Order,
-    /// No frame is free for a page that the device writes, and that the guest shares with a clone. The driver has done nothing wrong: the request stays where
-    /// it is, and is done when the guest has waited for memory.
-    #[error("no memory is free for what the device writes")]
-    NoFrame,
-    /// A request is shorter than its type says.
-    #[error("the request is too short")]
-    Short,
-}
-
-/// A guest's RAM, of which a queue is read: [`Memory`], or what a checkpoint has of it.
-pub trait View {
-    /// Returns the number of 16 bits at a guest-physical address.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`], if it is not in RAM, or not aligned.
-    fn u16(&self, address: u64) -> Result<u16, Broken>;
-
-    /// Fills `into` with the bytes from a guest-physical address on.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`], if they are not in RAM.
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken>;
-}
-
-impl View for Memory<'_> {
-    fn u16(&self, address: u64) -> Result<u16, Broken> {
-        self.ram.load_u16(self.offset(address)).map_err(|error| refused(address, &error))
-    }
-
-    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
-        let read = self.ram.read(self.offset(address), into);
-        read.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
-    }
-}
-
-/// Writes of numbers by guest-physical address.
-impl Memory<'_> {
-    /// Returns the offset in RAM of `address`. An address below the RAM gives one that is in no RAM.
-    pub(super) fn offset(&self, address: u64) -> usize {
-        address.wrapping_sub(self.base) as usize
-    }
-
-    pub(super) fn set_u16(&mut self, address: u64, value: u16) -> Result<(), Broken> {
-        let offset = self.offset(address);
-        let stored = self.ram.store_u16(offset, value);
-        stored.map_err(|error| self.not_written(refused(address, &error)))
-    }
-
-    pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
-        let offset = self.offset(address);
-        let written = self.ram.write(offset, from);
-        written.map_err(|OutOfRange { .. }| self.not_written(Broken::NotInRam(address)))
-    }
-
-    /// Returns why a write was refused that broke a rule of `broken`, unless it lacked a frame.
-    fn not_written(&self, broken: Broken) -> Broken {
-        if self.ram.lacks_frame() { Broken::NoFrame } else { broken }
-    }
-}
-
-fn refused(address: u64, error: &AccessError) -> Broken {
-    match error {
-        AccessError::OutOfRange(_) => Broken::NotInRam(address),
-        AccessError::Misaligned { .. } => Broken::Misaligned(address),
-    }
-}
 
 /// A queue, as its driver has set it up, and how far the device is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -195,5 +102,15 @@ impl Queue {
         self.next_avail = self.next_avail.wrapping_add(1);
         let flags = memory.u16(self.driver)?;
         Ok(flags & NO_INTERRUPT == 0)
+    }
+}
+
+/// Returns the number of queues of a device with this ID.
+pub(super) fn queue_count(id: u32) -> u32 {
+    match id {
+        device_id::BLOCK | device_id::ENTROPY => 1,
+        device_id::CONSOLE => 2,
+        device_id::NETWORK => 3,
+        _ => 0,
     }
 }

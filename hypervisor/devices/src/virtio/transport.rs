@@ -5,10 +5,11 @@
 
 use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, device_id};
 
-use super::queue::OFFERED;
+use super::queue::{OFFERED, queue_count};
+use super::status::Status;
 use super::{QueueId, Slots, VERSION_1, net};
 use crate::access::{Width, read_words, write_words};
-use crate::device::Access;
+use crate::context::Access;
 
 /// Value of MagicValue: "virt".
 const MAGIC: u32 = 0x7472_6976;
@@ -44,25 +45,6 @@ mod offset {
     pub const SHM_END: u64 = 0x0c0;
     pub const CONFIG_GENERATION: u64 = 0x0fc;
     pub const CONFIG: u64 = 0x100;
-}
-
-/// Bits of Status. VIRTIO 1.2, 2.1.
-pub(super) struct Status;
-
-impl Status {
-    pub const FEATURES_OK: u32 = 8;
-    pub const DRIVER_OK: u32 = 4;
-    pub const NEEDS_RESET: u32 = 0x40;
-}
-
-/// Bits of InterruptStatus.
-pub(super) struct Interrupt;
-
-impl Interrupt {
-    /// A request was completed.
-    pub const USED: u32 = 1;
-    /// The configuration has changed.
-    pub const CONFIG: u32 = 2;
 }
 
 /// Returns half of a number: the high one if `sel` is 1, and 0 if it is above that.
@@ -161,7 +143,7 @@ impl Slots {
     /// Returns the queue that QueueSel selects, if the device has it.
     fn selected(&self, n: usize) -> Option<QueueId> {
         let queue = self.record.queue_sel[n];
-        let count = super::fitting::queue_count(self.record.device_id[n]);
+        let count = queue_count(self.record.device_id[n]);
         (queue < count).then_some(QueueId { slot: n as u8, queue: queue as u8 })
     }
 

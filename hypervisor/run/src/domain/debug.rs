@@ -5,7 +5,7 @@
 //! A vCPU is loaded with the debugger's registers only if the plan needs them: otherwise the guest has its own. A vCPU of a guest without a debugger
 //! pays one look at a field in a turn, and one branch at an entry.
 
-use super::host::RunningOn;
+use super::host::{RunningOn, Wanted};
 use super::lock::Unlocked;
 use super::run::Left;
 use super::{Domain, Resident};
@@ -36,13 +36,6 @@ pub(super) struct Debugger {
     pub before: RunState,
     /// The debugger's number, which no other one of this boot has.
     pub number: u64,
-}
-
-/// What a debugger wants of a vCPU in its turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
-    /// The address of the instruction that the vCPU carries out alone; `None` if it runs.
-    step_from: Option<u64>,
 }
 
 /// The first look at an exit of a vCPU whose debug registers a debugger has: the vCPU leaves at each.

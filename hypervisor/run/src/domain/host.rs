@@ -1,6 +1,5 @@
 //! The core that a vCPU is loaded on, as the [`Host`] of the guest's logic.
 
-use super::debug::Wanted;
 use super::errands::Errands;
 use super::lock::Unlocked;
 use super::times::Times;
@@ -19,6 +18,13 @@ use stasis_guest::stop::Stopped;
 use stasis_guest::sysreg::CacheRegister;
 use stasis_guest::{Guest, Host, Vcpu};
 use stasis_state::vcpu::Debug;
+
+/// What a debugger wants of a vCPU in its turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The address of the instruction that the vCPU carries out alone; `None` if it runs.
+    pub step_from: Option<u64>,
+}
 
 /// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {

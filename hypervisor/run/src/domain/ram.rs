@@ -32,7 +32,7 @@ impl Ram {
     ///
     /// # Errors
     ///
-    /// As of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn take_stale(lowest: u64, len: u64) -> Result<Self, NoRam> {
         Ok(Self(pool::take_stale(lowest, len)?))
     }
@@ -41,7 +41,7 @@ impl Ram {
     ///
     /// # Errors
     ///
-    /// As of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn take_uncleared(lowest: u64, len: u64) -> Result<Self, NoRam> {
         Ok(Self(pool::take_uncleared(lowest, len)?))
     }

@@ -53,7 +53,7 @@ pub fn a_devices_interrupts_reach_its_guest_while_others_have_its_core(lab: &Lab
     stasis.refused_for("checkpoint alarm", &why)?;
     stasis.refused_for("checkpoint all", &why)?;
     stasis.checkpoint("counter", "neighbour")?;
-    // It crashes with the interrupt active, and is born again.
+    // The guest crashes with the interrupt active, and is born again.
     stasis.attach("alarm")?;
     stasis.qemu.console.send(b"c")?;
     for line in ["crashing", "born", "alarm 1", "alarm 2"] {
