@@ -19,9 +19,9 @@ pub struct Stored<'a> {
     pub domain: &'a Domain,
     /// Whether the guest ran until then.
     pub ran: bool,
-    /// Its registers.
+    /// The registers.
     pub state: GuestState,
-    /// Its RAM.
+    /// The RAM.
     pub ram: Frozen<'a>,
 }
 

@@ -77,7 +77,7 @@ mod tests {
         // Now a client takes the line: the silence before counts for nothing.
         assert!(!silence.is_persons(b'\r', true, 120_000, SECOND));
         assert!(is_persons(&mut silence, 125_001));
-        // It has left the line again.
+        // The client has left the line again.
         assert!(!silence.is_persons(b'\r', false, 200_000, SECOND));
     }
 }

@@ -94,7 +94,7 @@ pub enum Command<'a> {
     SetWeight {
         /// The guests; all of them if the list is empty.
         guests: Vec<&'a str>,
-        /// Their weight from now on.
+        /// Weight of each from now on.
         weight: u16,
     },
     /// Lists the windows of guests on the cores.

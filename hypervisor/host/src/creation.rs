@@ -55,9 +55,9 @@ pub struct Blueprint<'a> {
     given: &'a Given,
     /// Where its RAM is, in its map.
     ram: Range,
-    /// Its virtio devices.
+    /// The virtio devices.
     fittings: Vec<Fitting<'a>>,
-    /// Its first generation ID, if it has one.
+    /// The first generation ID, if it has one.
     generation: Option<[u8; 16]>,
 }
 

@@ -142,7 +142,7 @@ pub fn fill_shared<S: PageSource>(
 ///
 /// # Errors
 ///
-/// As of [`fill_shared`].
+/// The errors of [`fill_shared`].
 pub fn check_shared<S: PageSource>(
     source: &mut S,
     len: usize,

@@ -101,7 +101,7 @@ impl fmt::Display for Seconds {
 }
 
 impl Timetable {
-    /// So many late ones in a row are more than a command that has taken long.
+    /// As many late ones in a row are more than a command that has taken long.
     const LATE: u8 = 3;
 
     /// Returns the timetable of a guest that was made now: the first checkpoint is due when the guest is as old as the time between two.

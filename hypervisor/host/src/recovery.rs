@@ -18,7 +18,7 @@ use crate::config::{DEFAULT_WELL_AFTER_US, Policy, Time};
 /// How often guests are helped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// So many times,
+    /// At most so many times,
     pub times: usize,
     /// within so many microseconds.
     pub within_us: u64,

@@ -220,7 +220,7 @@ impl Scheduler {
         let group = &mut self.groups[group];
         group.current.take_if(|current| *current == task);
         group.ready.remove(task);
-        // It may have been the one.
+        // The task may have been the one that was roused.
         self.roused = Roused::Several;
         self.count -= 1;
         true

@@ -30,7 +30,7 @@ pub enum NotProvided<E: Debug + Display> {
     TooSmall {
         /// The volume's name.
         volume: String,
-        /// Its bytes.
+        /// Length in bytes.
         length: u64,
         /// Bytes that the configuration says.
         size: u64,

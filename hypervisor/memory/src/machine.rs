@@ -28,35 +28,35 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize);
 
     /// Copies `len` bytes at `from` to `shared` memory.
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn store(from: *const u8, shared: *mut u8, len: usize);
 
     /// Copies `len` bytes of shared memory to other shared memory. Both begin at a multiple of 8, and do not overlap.
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn copy(from: *const u8, to: *mut u8, len: usize);
 
     /// Makes `len` bytes of `shared` memory 0.
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn zero(shared: *mut u8, len: usize);
 
     /// Makes each word of `len` bytes of `shared` memory this one. They begin and end at multiples of 8.
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn fill(shared: *mut u8, word: u64, len: usize) {
         let words = [word.to_le_bytes(); WORDS];
         for at in (0..len).step_by(size_of_val(&words)) {
@@ -71,7 +71,7 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn crc32c(crc: u32, shared: *const u8, len: usize) -> u32;
 
     /// Returns which of `count` pages of `shared` memory, at most 64, have a byte that is not 0: a bit for each, the lowest for the first. They
@@ -79,14 +79,14 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64;
 
     /// Returns whether all words of a page of `shared` memory are the same. The page begins at a multiple of 8.
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn is_repeated(shared: *const u8) -> bool {
         let mut words = [0_u64; WORDS];
         let mut first = None;
@@ -103,7 +103,7 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn look(shared: *const u8, contents: &mut [Content]) {
         // SAFETY: 1. All of these pages are mapped, by the caller. 2. Nobody has a reference to them, by the caller. 3. No other bytes are accessed.
         let with_content = unsafe { Self::pages_with_content(shared, contents.len()) };
@@ -122,7 +122,7 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn content(shared: *const u8) -> Content {
         // SAFETY: 1. All of the page is mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. No other bytes are accessed.
         unsafe {
@@ -138,7 +138,7 @@ pub unsafe trait Machine: Debug {
     ///
     /// # Safety
     ///
-    /// See [`Machine`].
+    /// The conditions of [`Machine`].
     unsafe fn first_word(shared: *const u8) -> u64 {
         let mut word = [0; WORD];
         // SAFETY: 1. The word is mapped, by the caller. 2. Nobody has a reference to it, by the caller. 3. The other bytes are this function's own, and as long.

@@ -191,7 +191,7 @@ impl<M: Machine> Filling<'_, M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::write`].
+    /// The errors of [`Self::write`].
     pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         self.check(&bytes)?;
         self.ram.zero(bytes)
@@ -201,7 +201,7 @@ impl<M: Machine> Filling<'_, M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::write`].
+    /// The errors of [`Self::write`].
     pub fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
         self.check(&bytes)?;
         self.ram.fill(bytes, word)
@@ -211,7 +211,7 @@ impl<M: Machine> Filling<'_, M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::write`].
+    /// The errors of [`Self::write`].
     pub fn crc32c(&self, bytes: Range<usize>) -> Result<u32, OutOfRange> {
         self.check(&bytes)?;
         self.ram.crc32c(0, bytes)

@@ -139,11 +139,11 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::new`].
+    /// The errors of [`Self::new`].
     ///
     /// # Safety
     ///
-    /// As of [`Self::new`].
+    /// The conditions of [`Self::new`].
     ///
     /// # Panics
     ///
@@ -171,11 +171,11 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::new`].
+    /// The errors of [`Self::new`].
     ///
     /// # Safety
     ///
-    /// As of [`Self::new`].
+    /// The conditions of [`Self::new`].
     ///
     /// # Panics
     ///
@@ -332,7 +332,7 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Errors
     ///
-    /// As of [`Self::read_past_caches`], or there is no frame for a page that others have, too.
+    /// The errors of [`Self::read_past_caches`], or there is no frame for a page that others have, too.
     pub fn write_past_caches(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         let all = offset..offset.saturating_add(bytes.len());
         self.check_there(all.clone())?;
@@ -351,7 +351,7 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Errors
     ///
-    /// As of [`GuestMemory::load_u32`].
+    /// The errors of [`GuestMemory::load_u32`].
     pub fn load_u32_past_caches(&self, offset: usize) -> Result<u32, AccessError> {
         self.check_there(offset..offset.saturating_add(4))?;
         self.raw.clean_and_invalidate(offset..offset.saturating_add(4));

@@ -50,7 +50,7 @@ impl<M> Raw<M> {
     ///
     /// # Safety
     ///
-    /// As of [`GuestRam::new`](crate::GuestRam::new).
+    /// The conditions of [`GuestRam::new`](crate::GuestRam::new).
     ///
     /// # Panics
     ///

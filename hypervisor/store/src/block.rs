@@ -52,7 +52,7 @@ pub trait BlockDevice {
     /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Each piece but the
     /// last is a multiple of 4096 bytes. Returns whether `fill` has made all: a piece that it has refused is not written, nor is any behind it.
     ///
-    /// It is what [`read_with`](Self::read_with) is for reading. Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a
+    /// For writing, this is what [`read_with`](Self::read_with) is for reading. Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a
     /// bounded number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write
     /// these sectors, and no flush covers them. A device that writes one thing at a time writes here.
     ///
@@ -166,7 +166,7 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 /// A disk in memory.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RamDisk {
-    /// Its contents, a whole number of sectors.
+    /// The contents, a whole number of sectors.
     pub bytes: Vec<u8>,
 }
 

@@ -28,11 +28,11 @@ use zerocopy::{FromBytes, IntoBytes};
 /// A checkpoint in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Its number, never given out again.
+    /// The number, never given out again.
     pub number: u64,
-    /// Its name. Several may have the same; it then stands for the newest.
+    /// The name. Several may have the same; it then stands for the newest.
     pub name: ArrayString<NAME_LEN>,
-    /// Its bytes.
+    /// Length in bytes.
     pub length: u64,
     /// When it was begun: seconds since 1970, or 0 where the host has no clock.
     pub created: u64,
@@ -301,7 +301,7 @@ impl<'a> IntactSlot<'a> {
     ) -> Result<Catalog, Error<E>> {
         let next_number = self.header.next_number.get();
         if next_number == 0 {
-            // It would be given to a checkpoint that nothing would then read.
+            // The number would be given to a checkpoint that nothing would then read.
             return Err(Error::NumberNotIssued { number: 0, next: 0 });
         }
         let sets = match (version, self.header.sets.get()) {

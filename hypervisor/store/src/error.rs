@@ -64,9 +64,9 @@ pub enum Error<E: Display + Debug> {
         "the Stasis partition (sectors {first}..={last}) does not lie on the disk of {disk} sectors"
     )]
     PartitionOutsideDisk {
-        /// Its first sector.
+        /// The first sector.
         first: u64,
-        /// Its last sector.
+        /// The last sector.
         last: u64,
         /// Sectors of the disk.
         disk: u64,
@@ -77,7 +77,7 @@ pub enum Error<E: Display + Debug> {
          that is cut short would hurt what stands beside it; begin it at a multiple of 8 sectors (2048 is the custom)"
     )]
     PartitionUnaligned {
-        /// Its first sector.
+        /// The first sector.
         first: u64,
     },
     /// There is no room for even an empty store.
@@ -91,11 +91,11 @@ pub enum Error<E: Display + Debug> {
     /// A disk too small for the partitions that it is to have.
     #[error("partition {index} (sectors {first}..={last}) does not fit into sectors {from}..={to}")]
     BadPartition {
-        /// Its place in the list.
+        /// The place in the list.
         index: usize,
-        /// Its first sector.
+        /// The first sector.
         first: u64,
-        /// Its last sector.
+        /// The last sector.
         last: u64,
         /// The first sector that a partition may have.
         from: u64,
@@ -144,7 +144,7 @@ pub enum Error<E: Display + Debug> {
     /// A checkpoint whose number was not given out yet.
     #[error("the catalog has checkpoint {number}, but the next number to give out is {next}")]
     NumberNotIssued {
-        /// Its number.
+        /// The number.
         number: u64,
         /// The number that a new checkpoint would get.
         next: u64,
@@ -158,13 +158,13 @@ pub enum Error<E: Display + Debug> {
     /// A stored name that breaks the rules.
     #[error("the name of checkpoint {number} in the catalog is not valid")]
     StoredNameInvalid {
-        /// Its number.
+        /// The number.
         number: u64,
     },
     /// More pieces than an entry can have.
     #[error("checkpoint {number} claims {found} extents")]
     TooManyExtents {
-        /// Its number.
+        /// The number.
         number: u64,
         /// The number of extents that it states.
         found: u32,
@@ -178,9 +178,9 @@ pub enum Error<E: Display + Debug> {
     /// A member of a set that can't be.
     #[error("checkpoint {number} claims to be member {index} of a set of {count}, and can't be")]
     MemberInvalid {
-        /// Its number.
+        /// The number.
         number: u64,
-        /// Its place in the set, as it states.
+        /// The place in the set, as it states.
         index: u8,
         /// The members of the set, as it states.
         count: u8,
@@ -188,7 +188,7 @@ pub enum Error<E: Display + Debug> {
     /// Something stands behind the pieces that an entry has.
     #[error("checkpoint {number} has {found} extents, and something behind them that is not 0")]
     UnusedExtent {
-        /// Its number.
+        /// The number.
         number: u64,
         /// The number of extents that it states.
         found: u32,
@@ -196,11 +196,11 @@ pub enum Error<E: Display + Debug> {
     /// A piece that is empty, or beyond the store.
     #[error("checkpoint {number} claims blocks {first}+{blocks}; the data blocks are {from}..{to}")]
     ExtentOutside {
-        /// Its number.
+        /// The number.
         number: u64,
         /// First block of the extent.
         first: u32,
-        /// Its number of blocks.
+        /// Number of blocks.
         blocks: u32,
         /// First data block.
         from: u32,
@@ -210,7 +210,7 @@ pub enum Error<E: Display + Debug> {
     /// Length and pieces that don't agree.
     #[error("checkpoint {number} claims {length} bytes in {blocks} blocks of {BLOCK}")]
     LengthMismatch {
-        /// Its number.
+        /// The number.
         number: u64,
         /// The length that it states.
         length: u64,
@@ -457,7 +457,7 @@ pub enum Error<E: Display + Debug> {
         "the set \"{name}/\" has lost members: {there} of {count} are there; resume them one by one: {left}"
     )]
     SetIncomplete {
-        /// Its name, without the mark.
+        /// The name, without the mark.
         name: String,
         /// How many are there.
         there: usize,

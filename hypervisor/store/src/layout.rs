@@ -107,7 +107,7 @@ impl CatalogHeader {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct Entry {
-    /// Its number, given out once and never again; from 1.
+    /// The number, given out once and never again; from 1.
     pub number: U64,
     /// Bytes of its contents.
     pub length: U64,
@@ -123,7 +123,7 @@ pub struct Entry {
     pub reserved: u8,
     /// Pages of memory that are stored in it; 0: its writer has not said.
     pub pages: U32,
-    /// Its name, UTF-8, padded with 0.
+    /// The name, UTF-8, padded with 0.
     pub name: [u8; NAME_LEN],
     /// Where its contents stand, in order; the unused ones are zero.
     pub extents: [EntryExtent; MAX_EXTENTS],
@@ -133,7 +133,7 @@ pub struct Entry {
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct MapEntry {
-    /// Its number, given out once and never again; from 1. Of a volume 0.
+    /// The number, given out once and never again; from 1. Of a volume 0.
     pub number: U64,
     /// Bytes of its contents.
     pub length: U64,
@@ -149,7 +149,7 @@ pub struct MapEntry {
     pub kind: u8,
     /// Pages of memory that are stored in it; 0: its writer has not said.
     pub pages: U32,
-    /// Its name, UTF-8, padded with 0.
+    /// The name, UTF-8, padded with 0.
     pub name: [u8; NAME_LEN],
     /// What its writer calls it by; 0: nothing.
     pub identity: [u8; 16],
@@ -194,7 +194,7 @@ impl InstantsHeader {
 pub struct InstantEntry {
     /// The name that it had, UTF-8, padded with 0.
     pub name: [u8; NAME_LEN],
-    /// Its bytes.
+    /// Length in bytes.
     pub length: U64,
     /// The block of its map's root; 0 if all of it is zeros.
     pub root: U32,
@@ -291,7 +291,7 @@ pub const UNIT_BLOCKS: u32 = 16;
 pub struct ChildEntry {
     /// Blocks of contents in the parent before it.
     pub at: U32,
-    /// Its block, counted from the start of the partition; 0 in a volume: there is none, and all below it is zeros.
+    /// The block, counted from the start of the partition; 0 in a volume: there is none, and all below it is zeros.
     pub block: U32,
     /// CRC-32C of all 4096 bytes of the block.
     pub crc: U32,
@@ -312,9 +312,9 @@ pub const MAX_LEVEL: u8 = 3;
 #[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct EntryExtent {
-    /// Its first block, counted from the start of the partition.
+    /// The first block, counted from the start of the partition.
     pub first: U32,
-    /// Its number of blocks.
+    /// Number of blocks.
     pub blocks: U32,
 }
 

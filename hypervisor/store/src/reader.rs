@@ -56,7 +56,7 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::read_of`].
+    /// The errors of [`Store::read_of`].
     pub fn read_of(
         &mut self,
         number: u64,

@@ -20,7 +20,7 @@ pub const MAX_MEMBERS: usize = u8::MAX as usize;
 /// Which member of a set a checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its place in the set, from 0.
+    /// The place in the set, from 0.
     pub index: u8,
     /// How many there were at the set's instant; 2 at least.
     pub count: u8,
@@ -29,7 +29,7 @@ pub struct Member {
 /// A set, as far as it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set<'a> {
-    /// Its name, without the mark.
+    /// The name, without the mark.
     pub name: &'a str,
     /// The number that its first member has, or had.
     pub first: u64,

@@ -9,9 +9,9 @@ use core::ops::Range;
 /// A run of blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Extent {
-    /// Its first block, counted from the start of the partition.
+    /// The first block, counted from the start of the partition.
     pub first: u32,
-    /// Its number of blocks.
+    /// Number of blocks.
     pub blocks: u32,
 }
 

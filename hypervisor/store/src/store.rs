@@ -417,7 +417,7 @@ impl<D: BlockDevice> Store<D> {
         // Whether a commit that fails reached the disk is unknown: its number stays taken.
         self.catalog.next_number = catalog.next_number;
         self.write_catalog(catalog)?;
-        // It was pushed.
+        // The checkpoint was pushed above.
         self.list().last().cloned().ok_or(Error::WriterFailed)
     }
 

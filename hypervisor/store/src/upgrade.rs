@@ -40,7 +40,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`upgrade`](Self::upgrade).
+    /// The errors of [`upgrade`](Self::upgrade).
     pub fn set_compression(&mut self, compression: Compression) -> Result<(), D> {
         if compression == self.compression() {
             // An earlier call may have ended between the superblock's copy and itself.

@@ -43,9 +43,9 @@ pub type Name = ArrayString<NAME_LEN>;
 /// A volume in a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// Its name. No other volume has it.
+    /// The name. No other volume has it.
     pub name: Name,
-    /// Its bytes, a multiple of 4096.
+    /// Length in bytes, a multiple of 4096.
     pub length: u64,
     /// When it was created: seconds since 1970, or 0 where the host has no clock.
     pub created: u64,

@@ -146,7 +146,7 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     ///
     /// # Errors
     ///
-    /// Those of [`Store::read_of`]. They have nothing to do with what is being written.
+    /// The errors of [`Store::read_of`]. They have nothing to do with what is being written.
     pub fn read_of(
         &mut self,
         number: u64,

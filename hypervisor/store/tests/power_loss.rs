@@ -246,7 +246,7 @@ fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
             let mut model = Model { possible: model.possible.clone(), contents, ..Model::new() };
             let mut store = open(&mut survivor);
             model.reopened(&mut store);
-            // It goes on from there, and what it does then is as safe: power fails once more.
+            // The store goes on from there, and what it does then is as safe: power fails once more.
             survivor.power_fails_at = Some(survivor.operations + 1 + seed as usize * 2);
             let mut store = open(&mut survivor);
             script(&mut model, &mut store);

@@ -121,7 +121,7 @@ fn a_store_of_version_1_has_its_sets_and_says_when_it_can_not_be_one_any_more() 
     store.delete_all(&numbers).unwrap();
     assert_eq!(store.version(), 1);
 
-    // It can't say that a set has lost a member.
+    // The store can't say that a set has lost a member.
     store.delete(3).unwrap();
     assert_eq!(store.version(), 2);
     let store = open(store.into_device());

@@ -343,7 +343,7 @@ fn what_replaces_does_not_need_a_place_in_the_catalog() {
     store.replace(&[1]).unwrap();
     assert_eq!(add(&mut store, "new", &[]).unwrap(), 512);
     assert_eq!((store.list().len(), store.list()[0].number), (MAX_CHECKPOINTS, 2));
-    // That was for one commit.
+    // The mark was for one commit.
     assert_eq!(add(&mut store, "new", &[]).unwrap_err(), Error::TooManyCheckpoints);
 }
 

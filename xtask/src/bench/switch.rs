@@ -347,7 +347,7 @@ mod tests {
             name(&["stasis_run::roster::<impl Roster>::keep", "core::cmp::min"]),
             "decision"
         );
-        // Who loops over the turns calls everything.
+        // Whoever loops over the turns calls everything.
         assert_eq!(name(&["stasis_run::turns::run_vcpus", "stasis_run::domain::run"]), "rest");
     }
 }

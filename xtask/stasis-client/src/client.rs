@@ -114,7 +114,7 @@ impl Client {
     ///
     /// Linux has no file for it.
     pub fn catch(&mut self, signals: &[Signal]) -> Result<(), Error> {
-        // Those of before are let go first: each leaves the thread the mask that it has found.
+        // The signals of before are let go first: each leaves the thread the mask that it has found.
         self.signals = None;
         self.signals = Some(Signals::catch(signals)?);
         Ok(())
@@ -255,7 +255,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As of [`Self::next`].
+    /// The errors of [`Self::next`].
     pub(crate) fn frames(&mut self) -> Result<Vec<(Kind, u16, Vec<u8>)>, Error> {
         self.check_wanted()?;
         let frames = self.wire.receive()?;

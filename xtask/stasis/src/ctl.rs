@@ -98,7 +98,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// As of [`Self::connect`].
+    /// The errors of [`Self::connect`].
     pub fn connect_for(&self, events: bool, limit: Option<Duration>) -> Result<Client> {
         self.session(Options { events, limit, catches_signals: true, ..Options::default() })
     }
@@ -107,7 +107,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// As of [`Self::connect`].
+    /// The errors of [`Self::connect`].
     pub fn session(&self, options: Options) -> Result<Client> {
         let target = self.target()?;
         ensure!(self.baud.is_none() || target.is_device(), "--baud is for a serial device alone");

@@ -45,7 +45,7 @@ struct Incoming<'a> {
 pub struct Resumable<'a> {
     /// The number of its checkpoint.
     pub number: u64,
-    /// Its registers.
+    /// The registers.
     pub state: &'a GuestState,
     /// Where its memory is, if that is loaded while it runs.
     pub index: Option<&'a Index>,

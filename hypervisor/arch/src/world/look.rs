@@ -126,7 +126,7 @@ pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
 ///
 /// # Safety
 ///
-/// As of [`look_at`], but for the class of the second look, which is [`Class::AbortAgain`].
+/// The conditions of [`look_at`], but for the class of the second look, which is [`Class::AbortAgain`].
 pub(super) unsafe extern "C" fn look_at_abort<L: FirstLook>(
     look: *mut L,
     core: *mut Core,

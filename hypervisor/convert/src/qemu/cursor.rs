@@ -92,7 +92,7 @@ impl<'s, S: Source> Cursor<'s, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn u32(&mut self) -> Result<u32, ReadError<S::Error>> {
         self.take().map(u32::from_be_bytes)
     }
@@ -101,7 +101,7 @@ impl<'s, S: Source> Cursor<'s, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn u64(&mut self) -> Result<u64, ReadError<S::Error>> {
         self.take().map(u64::from_be_bytes)
     }
@@ -110,7 +110,7 @@ impl<'s, S: Source> Cursor<'s, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn name(&mut self) -> Result<Vec<u8>, ReadError<S::Error>> {
         let [len] = self.take()?;
         self.bytes(len)
@@ -120,7 +120,7 @@ impl<'s, S: Source> Cursor<'s, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::take`].
+    /// The errors of [`Self::take`].
     pub fn bytes(&mut self, len: u8) -> Result<Vec<u8>, ReadError<S::Error>> {
         let mut bytes = vec![0; len.into()];
         self.fill(&mut bytes)?;

@@ -78,7 +78,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::get`] and [`Self::set`]; [`Error::FieldTooSmall`] if `value` can't hold what QEMU has.
+    /// The errors of [`Self::get`] and [`Self::set`]; [`Error::FieldTooSmall`] if `value` can't hold what QEMU has.
     pub fn exchange<N>(&mut self, name: &str, index: usize, value: &mut N) -> Result<(), Error>
     where
         N: Copy + Into<u64> + TryFrom<u64>,

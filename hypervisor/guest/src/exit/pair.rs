@@ -1,6 +1,6 @@
 //! Loads of a pair of registers: `ldp x0, x1, [x2, #16]`.
 //!
-//! As of [writebacks](super::writeback), the syndrome does not describe them (ISV is 0), so EL2 reads the instruction. Linux reads a generation ID so: a
+//! As for [writebacks](super::writeback), the syndrome does not describe them (ISV is 0), so EL2 reads the instruction. Linux reads a generation ID so: a
 //! copy of 16 bytes is one load of a pair.
 
 use stasis_state::vcpu::Core;

@@ -35,7 +35,7 @@ pub struct Search<'a> {
     pub reserved: ArrayVec<Reservation, MAX_RANGES>,
     pub gic: Option<Result<GicFrames, MachineError>>,
     pub uarts: ArrayVec<Uart, MAX_UARTS>,
-    /// Those of them without a device behind them, such as a Bluetooth chip.
+    /// UARTs without a device behind them, such as a Bluetooth chip.
     pub spare_uarts: ArrayVec<Uart, MAX_UARTS>,
     pub rtc: Option<Device>,
     pub virtio: ArrayVec<Device, MAX_DEVICES>,

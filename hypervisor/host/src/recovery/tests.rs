@@ -87,7 +87,7 @@ fn a_guest_that_stops_slowly_but_for_ever_is_left_alone() {
 fn how_long_help_takes_does_not_count() {
     let mut recovery = Recovery::new(WELL_AFTER);
     for n in 0..3 {
-        // It stops at once, and each resume takes 40 s.
+        // The guest stops at once, and each resume takes 40 s.
         let now = n * 40 * SECOND;
         let remedy = recovery.decide(CRASH, Policy::Stop, Policy::Resume, now);
         assert!(matches!(remedy, Remedy::Resume { .. }), "{remedy:?}");

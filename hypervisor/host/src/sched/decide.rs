@@ -37,7 +37,7 @@ impl Scheduler {
                 self.called |= self.current == Some(task);
                 false
             }
-            // Who wakes it has not heard yet.
+            // Whoever wakes the task has not heard yet.
             State::Gone => false,
             State::Asleep(_) => self.wake_sleeping(task, now()),
         }

@@ -184,7 +184,7 @@ fn who_sleeps_has_no_share() {
 fn who_has_slept_runs_at_once_when_it_is_woken() {
     let mut core = Core::new().task("a", 100, Habit::Runs).task("b", 100, Habit::Naps(20, 10_000));
     core.run_until(10 * SECOND);
-    // It never waits for a slice of the other's to end.
+    // The task never waits for a slice of the other's to end.
     assert!(core.longest_wait(1) <= 10_000, "{}", core.longest_wait(1));
 }
 
@@ -196,7 +196,7 @@ fn who_was_just_served_waits_for_the_slice_to_end() {
     assert_eq!(scheduler.decide(SLICE).task, Some(1));
     assert!(scheduler.sleep(1, NEVER, 2 * SLICE));
     assert_eq!(scheduler.decide(2 * SLICE), alone(Some(0), NEVER));
-    // It has had as much as the other one: no reason to interrupt, but the slice has an end now.
+    // The task has had as much as the other one: no reason to interrupt, but the slice has an end now.
     assert!(scheduler.wake(1, || 2 * SLICE));
     let turn = scheduler.decide(2 * SLICE);
     assert_eq!(turn, Turn { is_contended: true, ..alone(Some(0), 3 * SLICE) });

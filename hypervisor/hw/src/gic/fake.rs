@@ -183,7 +183,7 @@ impl Gic {
             match offset & !0x7f {
                 0x100 if one => interrupt.enabled = true,
                 0x180 if one => interrupt.enabled = false,
-                // Those of SGIs are read-only.
+                // The bits of SGIs are read-only.
                 0x200 if one && !sgi => interrupt.latched = true,
                 0x280 if one && !sgi => interrupt.latched = false,
                 0x300 if one => interrupt.active = true,

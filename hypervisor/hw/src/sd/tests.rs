@@ -214,7 +214,7 @@ fn a_card_that_is_pulled_in_the_midst_of_a_write_is_lost_until_it_is_set_up_agai
     let error = card.write(8, &pattern(8)).unwrap_err();
     let words = "CMD25 (WRITE_MULTIPLE_BLOCK): no data moved for 1000 ms; since then the SD card does not answer";
     assert_eq!(error.to_string(), words);
-    // It is put back; but it might be another one.
+    // The card is put back; but it might be another one.
     card.bus_mut().inserted = true;
     card.bus_mut().pulled_after = None;
     let asked = card.bus_mut().log.len();

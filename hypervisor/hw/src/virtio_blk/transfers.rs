@@ -103,7 +103,7 @@ impl<T: Transport> VirtioBlk<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`write`](Self::write); also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
+    /// The errors of [`write`](Self::write); also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
     pub fn begin_write_while(
         &mut self,
         wait: &mut dyn Wait,

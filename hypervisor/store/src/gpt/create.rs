@@ -22,9 +22,9 @@ pub struct NewPartition<'a> {
     pub kind: Guid,
     /// What tells it from every other one in the world; random.
     pub unique: Guid,
-    /// Its first sector.
+    /// The first sector.
     pub first: u64,
-    /// Its last sector.
+    /// The last sector.
     pub last: u64,
     /// What people call it: up to 36 UTF-16 units count.
     pub name: &'a str,

@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 pub struct Instant {
     /// The name that it had.
     pub name: Name,
-    /// Its bytes.
+    /// Length in bytes.
     pub length: u64,
     /// The root of its map; `None` if all of it is zeros.
     pub(crate) root: Option<NodeRef>,
@@ -105,7 +105,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`Volumes`](super::Volumes).
+    /// The errors of [`Volumes`](super::Volumes).
     pub fn take_instants(&mut self, names: &[&str]) -> Result<Vec<Instant>, D> {
         let mut taken = Vec::new();
         self.settle()?;

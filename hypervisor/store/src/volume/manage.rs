@@ -54,7 +54,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`begin_volume`](Self::begin_volume), and what the device says.
+    /// The errors of [`begin_volume`](Self::begin_volume), and what the device says.
     pub fn create_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
         let volume = self.new_volume(name, length, created)?;
         self.add_volume(volume)
@@ -98,7 +98,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`create_volume`](Self::create_volume). There is none of the volumes then.
+    /// The errors of [`create_volume`](Self::create_volume). There is none of the volumes then.
     pub fn copy_taken(
         &mut self,
         taken: &[Instant],
@@ -138,7 +138,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they
+    /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they
     /// were then.
     pub fn bring_back(&mut self, number: u64, before: Before) -> Result<Vec<(Name, Name)>, D> {
         let instants = self.instants(number)?;

@@ -86,7 +86,7 @@ const OPERATIONS: [Operation; 25] = [
     ("fold-and-fill-8", fold_and_fill::<8>),
     ("sgi-to-self", || until_taken(|| gic::send_to_self(SGI))),
     ("spi-set-pending", || until_taken(|| gic::set_bit(gic::GICD_ISPENDR, SPI))),
-    // It has sent something by now: so its transmit interrupt is only masked.
+    // The UART has sent something by now: so its transmit interrupt is only masked.
     ("uart-interrupt", || until_taken(|| write32(uart::IMSC, uart::INT_TX))),
     ("virtual-timer", virtual_timer),
     ("physical-timer", physical_timer),

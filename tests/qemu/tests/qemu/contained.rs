@@ -67,7 +67,7 @@ fn attack(stasis: &mut Stasis, name: &str) -> Result<Vec<String>> {
             break;
         }
     }
-    // It has switched itself off, which detaches.
+    // The guest has switched itself off, which detaches.
     stasis.qemu.console.send(b"\x1d\r")?;
     ensure!(lines.iter().any(|line| line == "survived"), "hostile says {lines:#?}");
     stasis.is_alive()?;

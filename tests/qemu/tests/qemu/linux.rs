@@ -164,7 +164,7 @@ pub fn linux_goes_on_in_another_machine(lab: &Lab) -> Result<()> {
 pub fn linux_feeds_its_watchdog_until_it_can_not(lab: &Lab) -> Result<()> {
     let mut stasis = machine(lab, 1)?
         .change("linux", |config| {
-            // It runs from the start: without a driver, the guest would end soon.
+            // The watchdog runs from the start: without a driver, the guest would end soon.
             config.watchdog_us = Some(100_000_000);
             config.on_crash = Policy::Restart;
         })

@@ -68,7 +68,7 @@ pub fn a_checkpoint_with_its_memory_elsewhere_is_not_put_in_a_guests_place(
     stasis.checkpoint("linux", "one-to-one")?;
     stasis.kill()?;
 
-    // The same guest, as QEMU has it.
+    // This guest, as QEMU has it.
     let machine = linux::machine(lab, 1)?.disk(&disk);
     let mut stasis = machine.change("linux", |config| config.autostart = false).boot()?;
     let words = [&*format!("memory at {base:#x}"), "at 0x40000000", "remove \"linux\" first"];
@@ -79,7 +79,7 @@ pub fn a_checkpoint_with_its_memory_elsewhere_is_not_put_in_a_guests_place(
     stasis.attach("linux")?;
     ensure!(ram_base(&mut stasis)? == base, "it has moved");
     stasis.detach()?;
-    // It can't be started again where it is, for the image would find its memory elsewhere.
+    // The guest can't be started again where it is, for the image would find its memory elsewhere.
     stasis.refused_for("restart linux", &["another guest of that name"])?;
     stasis.quit()
 }

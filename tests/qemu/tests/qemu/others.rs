@@ -48,7 +48,7 @@ pub fn u_boot_reaches_its_prompt(lab: &Lab) -> Result<()> {
     console.send(format!("crc32 0x40000000 0x4000000\recho {pasted}\r").as_bytes())?;
     console.find_line("what was pasted", SILENCE, |line| (line == pasted).then_some(()))?;
     console.wait_for("=> ", SILENCE)?;
-    // It reads what is there, and is told of what is not.
+    // The guest reads what is there, and is told of what is not.
     console.send_line("md.l 0x40000000 4")?;
     console.wait_for("40000000:", SILENCE)?;
     stasis.detach()?;

@@ -148,7 +148,7 @@ pub fn the_console_waits_for_one_periodic_checkpoint_at_the_most(lab: &Lab) -> R
         let now = newest(&mut stasis)?;
         made.push(now - last);
         last = now;
-        // It is quiet, and so one begins.
+        // The console is quiet, and so one begins.
         std::thread::sleep(Duration::from_secs(1));
     }
     ensure!(made.iter().sum::<u64>() > 1, "no more were made");

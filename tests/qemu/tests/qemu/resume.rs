@@ -122,7 +122,7 @@ pub fn what_a_guest_writes_for_the_first_time_goes_with_it(lab: &Lab) -> Result<
         painted += 1;
     }
     ensure!(painted > 8, "it was done after {painted} blocks");
-    // It switches itself off, which detaches: now or in a moment.
+    // The guest switches itself off, which detaches: now or in a moment.
     stasis.qemu.console.send(b"\x1d\r")?;
     stasis.is_alive()?;
     stasis.quit()
@@ -179,7 +179,7 @@ pub fn checkpoint_resume_checkpoint_is_the_same(lab: &Lab) -> Result<()> {
     let second = stasis.checkpoint("idle", "second")?;
     stasis.quit()?;
     let (first, second) = (file(&disk, first)?, file(&disk, second)?);
-    // It does nothing but wait: nothing but its clock went on.
+    // The guest does nothing but wait: nothing but its clock went on.
     same(&first, &second, &[RecordType::Clock])
 }
 
@@ -201,7 +201,7 @@ pub fn checkpoint_resume_checkpoint_in_a_handler_is_the_same(lab: &Lab) -> Resul
     let second = stasis.checkpoint("handler", "second")?;
     stasis.quit()?;
     let (first, second) = (file(&disk, first)?, file(&disk, second)?);
-    // It looks at its UART, over and over.
+    // The guest looks at its UART, over and over.
     same(&first, &second, &[RecordType::Clock, RecordType::VcpuCore])
 }
 

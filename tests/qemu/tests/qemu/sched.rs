@@ -100,7 +100,7 @@ pub fn a_window_is_its_guests_whatever_its_neighbour_does(lab: &Lab) -> Result<(
     let late = line_of(&mut stasis, "ticker", "late ")?;
     let most = *numbers(&late).last().context("no number")?;
     ensure!(most <= 8_000_000 + SWITCH_NS, "a tick waits for a window at most: {late}");
-    // It has the rest, and no more.
+    // The other guest has the rest, and no more.
     about("the hog's milliseconds", work(&mut stasis, "hog")?, LATER_MS * 8 / 10, 15)?;
     println!("{ran}; {late}");
     stasis.is_alive()

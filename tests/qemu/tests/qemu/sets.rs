@@ -62,7 +62,7 @@ pub fn three_guests_are_stored_at_one_instant_and_resumed(lab: &Lab) -> Result<(
     let lines = stasis.command("resume evening/")?.join("\n");
     for (name, stored) in THREE.iter().zip(&stored) {
         ensure!(lines.contains(&format!("guest \"{name}\" goes on")), "{name}:\n{lines}");
-        // It tells every tenth, and may have been in the midst of one.
+        // The guest tells every tenth, and may have been in the midst of one.
         let now = tick(&mut stasis, name)?;
         ensure!((*stored..=stored + 20).contains(&now), "{name}: {now} comes after {stored}");
     }

@@ -111,7 +111,7 @@ pub fn three_guests_ring_each_other_and_are_resumed_as_a_set(lab: &Lab) -> Resul
 pub fn a_guest_resumed_alone_finds_the_memory_as_the_others_have_it(lab: &Lab) -> Result<()> {
     let mut stasis = players(lab, &["one", "two"])?.disk(&lab.disk()?).boot()?;
     rounds(&mut stasis, "one", 2)?;
-    // It is to be stored while it waits: in the midst of its turn it would go on with that one, long after the other has gone on.
+    // The guest must be stored while it waits: in the midst of its turn it would go on with that one, long after the other has gone on.
     stasis.command("pause two")?;
     let number = stasis.checkpoint("one", "alone")?;
     stasis.command("unpause two")?;

@@ -141,7 +141,7 @@ const CPU: &str = "host,pmu=off,kvm-steal-time=off";
 struct Begun {
     /// What it has printed.
     seen: Ticks,
-    /// Its machine.
+    /// The machine.
     stream: Vec<u8>,
     /// Such a machine that never ran.
     base: Vec<u8>,

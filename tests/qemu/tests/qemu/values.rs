@@ -114,7 +114,7 @@ fn with_ram(bytes: &[u8], size: u64) -> Result<Vec<u8>> {
 
 /// Removes a guest, whatever it does.
 fn remove(stasis: &mut Stasis, guest: &str) -> Result<()> {
-    // It may have crashed: then there is nothing to stop.
+    // The guest may have crashed: then there is nothing to stop.
     let _ = stasis.command(&format!("stop {guest}"));
     stasis.command(&format!("remove {guest}")).map(drop)
 }

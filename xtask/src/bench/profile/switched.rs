@@ -44,7 +44,7 @@ impl Switched {
     ///
     /// # Errors
     ///
-    /// That fails, or QEMU has written no log.
+    /// The work fails, or QEMU has written no log.
     pub fn during(&mut self, work: impl FnOnce() -> Result<()>) -> Result<Events<BufReader<File>>> {
         let before = std::fs::metadata(&self.file).map_or(0, |log| log.len());
         self.monitor.type_in("log exec,nochain")?;

@@ -38,7 +38,7 @@ pub struct Machine {
     pub cpus: usize,
     /// The bytes of its RAM, a multiple of 1 MiB.
     pub ram: u64,
-    /// Its virtio devices.
+    /// The virtio devices.
     pub devices: Vec<Plugged>,
 }
 

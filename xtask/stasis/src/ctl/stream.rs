@@ -68,7 +68,7 @@ impl Carried {
     ///
     /// # Errors
     ///
-    /// As of [`Self::run`].
+    /// The errors of [`Self::run`].
     pub fn run_between(
         mut self,
         client: &mut Client,

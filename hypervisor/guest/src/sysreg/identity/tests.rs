@@ -130,7 +130,7 @@ fn pages_of_16_kib_are_shown_to_a_kernel_that_asks_for_them() {
         let shown = made(raw, 0, granule, Reach::Anywhere).unwrap();
         *shown.id_aa64mmfr0_el1 >> 20 & 0xf
     };
-    // That of `max` is 2, which is more than is shown.
+    // The field of `max` is 2, which is more than is shown.
     assert_eq!(tgran16(&newer(), Some(Granule::Kib16)), 1);
     for granule in [None, Some(Granule::Kib4), Some(Granule::Kib64)] {
         assert_eq!(tgran16(&newer(), granule), 0, "{granule:?}");

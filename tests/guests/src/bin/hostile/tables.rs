@@ -81,7 +81,7 @@ fn walk_from(table: u64) {
     }
 }
 
-/// Has the address translated, and reads whatever that leads to.
+/// Lets the CPU translate the address, and reads whatever that leads to.
 fn read(address: u64) {
     // SAFETY: A read. It has no effect on memory that Rust knows of.
     let _ = catch(|| unsafe {

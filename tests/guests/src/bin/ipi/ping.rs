@@ -118,7 +118,7 @@ fn game(sleep: bool) {
     play_along(0);
     msr!("CNTV_CTL_EL0", 0);
     write32(gic::GICD_ICENABLER, 1 << timer::VIRTUAL);
-    // It may sleep, or have gone on without noticing.
+    // The other vCPU may sleep, or have gone on without noticing.
     WOKEN.store(false, SeqCst);
     write32(gic::GICD_SGIR, 2 << 16 | WAKE);
     Second::answer();

@@ -182,7 +182,7 @@ pub fn boot(lab: &Lab, time: Time, limit: Duration) -> Result<(Stasis, Vec<Soake
         stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME * 4)?;
         look_at_dmesg(&mut stasis)?;
         if name == "first" {
-            // It never waits, so that there is always one that wants its neighbours' time.
+            // The guest never waits, so that there is always one that wants its neighbours' time.
             shell(&mut stasis, "for n in 1; do while :; do :; done & done")?;
         }
         stasis.qemu.console.send_line("loop &")?;
