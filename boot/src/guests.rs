@@ -19,7 +19,7 @@ use stasis_guest::image;
 use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
 use stasis_host::config::GuestConfig;
-use stasis_host::creation::{Blueprint, CreationError, Here, NotStartable, check_restart};
+use stasis_host::creation::{Blueprint, CreationError, Here, NewRam, NotStartable, check_restart};
 use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
 use stasis_host::sched::{self, NoSuchCore};
@@ -108,16 +108,14 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     add(task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
 }
 
-/// Takes RAM for a guest, which is all zeros. It is cleared as the guest touches it, unless others touch it, too, or its core's time is planned.
+/// Takes RAM for a guest, which is all zeros, or is for the guest: [`NewRam`] says how.
 fn take_ram(config: &GuestConfig, has_window: bool, task: &mut Task) -> Result<Ram, NoRam> {
     let pause = &mut || meanwhile::yield_now(task);
     let lowest = config.memory_map.lowest();
-    if config.overcommit {
-        Ram::overcommitted(config.memory, pause)
-    } else if config.dma_trusted || config.has_virtio() || has_window {
-        Ram::take(lowest, config.memory, pause)
-    } else {
-        Ram::take_stale(lowest, config.memory)
+    match NewRam::of(config, has_window) {
+        NewRam::Overcommitted => Ram::overcommitted(config.memory, pause),
+        NewRam::Cleared => Ram::take(lowest, config.memory, pause),
+        NewRam::Stale => Ram::take_stale(lowest, config.memory),
     }
 }
 

@@ -193,5 +193,28 @@ pub fn check_restart(config: &GuestConfig, vcpus: usize, ram: Range) -> Result<(
     if is_as_large && !is_elsewhere { Ok(()) } else { Err(NotStartable::OtherGuest) }
 }
 
+/// How the RAM of a guest that is made of its configuration comes to be zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewRam {
+    /// Pages are taken from the pool as the guest writes them.
+    Overcommitted,
+    /// All of it is cleared before the guest runs.
+    Cleared,
+    /// Each part is cleared as the guest touches it.
+    Stale,
+}
+
+impl NewRam {
+    /// Returns how it is done for a guest, which has a window on a core or not. What devices access is cleared at once, for one request may be all over it; so is that of a
+    /// guest whose time is planned.
+    pub fn of(config: &GuestConfig, has_window: bool) -> Self {
+        match config.overcommit {
+            true => Self::Overcommitted,
+            false if config.dma_trusted || config.has_virtio() || has_window => Self::Cleared,
+            false => Self::Stale,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -128,3 +128,19 @@ fn a_terminal_is_the_last_of_the_virtio_devices_and_needs_no_source_of_random_by
     assert_eq!(fittings(Some([1; 16])), [Fitting::Entropy, Fitting::Terminal]);
     assert_eq!(fittings(None), [Fitting::Terminal]);
 }
+
+#[test]
+fn memory_is_cleared_before_a_guest_runs_if_devices_or_a_window_want_it() {
+    let bare = GuestConfig::new("web", "Image", 64 * MIB);
+    assert_eq!(NewRam::of(&bare, false), NewRam::Stale);
+    assert_eq!(NewRam::of(&bare, true), NewRam::Cleared);
+    let trusted = GuestConfig { dma_trusted: true, ..bare.clone() };
+    let entropy = GuestConfig { entropy: true, ..bare.clone() };
+    let networks = GuestConfig { networks: vec!["lan".into()], ..bare.clone() };
+    for config in [trusted, entropy, networks] {
+        assert_eq!(NewRam::of(&config, false), NewRam::Cleared);
+    }
+    // A window forbids that it waits for memory, which the configuration's check knows.
+    let overcommit = GuestConfig { overcommit: true, ..bare };
+    assert_eq!(NewRam::of(&overcommit, false), NewRam::Overcommitted);
+}
