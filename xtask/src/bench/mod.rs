@@ -185,7 +185,7 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
 
     report::step("measuring everything twice, which takes five minutes or more");
     let numbers = measure(workspace)?;
-    report::print(|out| write!(out, "{}", table::all(&numbers)))?;
+    report::print(|out| write!(out, "{}", table::boot_and_images(&numbers)))?;
     if let Some((mut runs, old)) = old {
         report::print(|out| write!(out, "\n{}", history::changes(&old, &numbers)))?;
         if let Some(file) = plot {
@@ -351,7 +351,9 @@ fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     Ok(())
 }
 
+/// Measures everything. Prints the tables of what takes minutes as soon as it is measured: a failure of what comes later does not lose it.
 fn measure(workspace: &Workspace) -> Result<Numbers> {
+    let show = |table: String| report::print(|out| write!(out, "{table}"));
     let (meter, built) = prepare(workspace)?;
 
     report::step("measuring on plain QEMU");
@@ -360,9 +362,12 @@ fn measure(workspace: &Workspace) -> Result<Numbers> {
     let stasis = meter.twice(Meter::under_stasis)?;
 
     let operations = operations(alone.results, stasis.results, stasis.accesses)?;
+    show(table::operations(&operations))?;
     report::step("counting world switches");
     let switches = built.switches(workspace)?.measure()?;
+    show(table::switches(&switches))?;
     let pages = built.pages(workspace)?;
+    show(table::pages(&pages))?;
     let elf = read(&built.elf)?;
     let lean = read(&build::measured_hypervisor(workspace, Edition::Lean)?.elf)?;
     Ok(Numbers {

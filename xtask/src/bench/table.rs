@@ -12,7 +12,7 @@ use super::pages::{self, Page};
 use super::pauses::Pauses;
 use super::switch::{self, Switch};
 use super::writes::Writes;
-use super::{Boot, Cost, Numbers};
+use super::{Boot, Cost, Numbers, Operation};
 
 /// The costs of this guest's operations under Bao (of July 2026, gcc 12.2) on the same meter, measured once; `docs/bench.md` says more. Bao
 /// passes the UART and CNTPCT through. Operations for which Bao lacks something are missing.
@@ -32,13 +32,13 @@ const BAO: &[(&str, u64)] = &[
     ("sgi-to-other", 918),
 ];
 
-/// Returns all tables.
-pub fn all(numbers: &Numbers) -> String {
+/// Returns the table of the operations.
+pub fn operations(operations: &[Operation]) -> String {
     let mut text =
         String::from("Instructions, the minimum of 64 rounds (the median, where it differs)\n\n");
     let heads = ["alone", "Stasis", "added", "GICH reads", "writes", "under Bao, added"];
     line(&mut text, "operation", heads);
-    for operation in &numbers.operations {
+    for operation in operations {
         let added = operation.stasis.min.saturating_sub(operation.alone.min);
         let bao = BAO.iter().find(|(name, _)| *name == operation.name);
         let bao = bao.map_or(String::new(), |(_, cost)| {
@@ -52,8 +52,12 @@ pub fn all(numbers: &Numbers) -> String {
             [&alone, &stasis, &added.to_string(), &reads, &writes, &bao],
         );
     }
-    text += &switches(&numbers.switches);
-    text += &pages(&numbers.pages);
+    text
+}
+
+/// Returns the tables of the boot, and of what the images consist of.
+pub fn boot_and_images(numbers: &Numbers) -> String {
+    let mut text = String::new();
     boot(&mut text, &numbers.boot);
     text += "\nBytes of the image in memory, by section\n\n";
     bytes(&mut text, &numbers.sections);
