@@ -28,6 +28,8 @@ use crate::{linux, resume};
 const CARD: u64 = 256 << 20;
 /// Whatever a card that is slow under QEMU takes.
 pub const PATIENCE: Duration = Duration::from_secs(2400);
+/// What a resume from such a card is given, for a Linux that must not complain: one that waits for its memory for half a minute tells of a stall.
+pub const WHOLE: &str = " --whole";
 
 fn raspi4() -> Result<Board> {
     Board::raspi4(&Built::get()?.workspace)

@@ -88,8 +88,10 @@ impl Traveller {
     fn visit(&mut self, lab: &Lab, system: System, bytes: &[u8]) -> Result<Vec<u8>> {
         without_disks(lab);
         match system {
-            System::Virt => self.in_stasis(lab.machine().cpus(3), bytes, &lab.disk()?),
-            System::Raspi4 => self.in_stasis(board::machine(lab)?, bytes, &board::card(lab)?),
+            System::Virt => self.in_stasis(lab.machine().cpus(3), bytes, &lab.disk()?, ""),
+            System::Raspi4 => {
+                self.in_stasis(board::machine(lab)?, bytes, &board::card(lab)?, board::WHOLE)
+            }
             System::Qemu => {
                 let disk = lab.disk()?;
                 let number = tamper::put(&disk, "travelled", bytes)?;
@@ -112,15 +114,17 @@ impl Traveller {
         }
     }
 
+    /// Does the work of [`Self::visit`] in Stasis. `how` is what is said of the resume.
     fn in_stasis(
         &mut self,
         machine: Setup<'_>,
         bytes: &[u8],
         disk: &std::path::Path,
+        how: &str,
     ) -> Result<Vec<u8>> {
         let number = tamper::put(disk, "travelled", bytes)?;
         let mut stasis = machine.no_archive().disk(disk).boot()?;
-        stasis.resume(number)?;
+        stasis.resume(format!("{number}{how}"))?;
         self.look_in_stasis(&mut stasis)?;
         let number = stasis.checkpoint(self.name(), "goes-on")?;
         stasis.kill()?;

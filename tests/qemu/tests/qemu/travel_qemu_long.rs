@@ -89,7 +89,7 @@ pub fn a_counter_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
     resume::follows(&before, &over_there)?;
     let number = to_stasis(lab, plain, "counter", &card)?;
     let mut stasis = board::machine(lab)?.no_archive().disk(&card).boot()?;
-    stasis.resume(number)?;
+    stasis.resume(format!("{number}{}", board::WHOLE))?;
     resume::follows(&over_there, &resume::watch(&mut stasis, &mut model, 10)?)?;
     stasis.quit()
 }
@@ -138,7 +138,7 @@ pub fn linux_with_two_vcpus_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Resu
     linux::dmesg_is_silent(&mut plain)?;
     let number = to_stasis(lab, plain, "linux", &card)?;
     let mut stasis = board::machine(lab)?.no_archive().disk(&card).boot()?;
-    stasis.resume(number)?;
+    stasis.resume(format!("{number}{}", board::WHOLE))?;
     linux_is_well(&mut stasis, &mut hashes, last)?;
     stasis.kill()
 }
