@@ -116,7 +116,7 @@ impl Vgic {
 
     /// Returns word `n` of GICD_ISPENDR, as the records and the vCPU's own list registers have it; nothing if the guest has ended what is in one of
     /// these, so that a fold saves the next reading. That fold follows at once.
-    #[inline]
+    #[inline(always)]
     fn peek_pending(
         &mut self,
         vcpu: usize,
