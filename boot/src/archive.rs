@@ -1,4 +1,5 @@
-//! The boot archive that the machine was started with: the configuration of its guests, and their images.
+//! The boot archive that the machine was started with: the configuration of its guests, and their
+//! images.
 
 use crate::machine::Machine;
 use crate::storage::{self, Unserved};
@@ -40,7 +41,8 @@ static BOOT: Once<BootArchive> = Once::new();
 /// Reads the boot archive, and returns it. Must be called only once.
 pub fn open(machine: &Machine) -> Result<&'static BootArchive, BootError> {
     let range = machine.initrd.ok_or(BootError::NoInitrd)?;
-    // SAFETY: 1. `Machine` is proof that the firmware has put the initrd there, and that RAM is mapped for ever. 2. Nobody writes it, because `free_ram` leaves it out.
+    // SAFETY: 1. `Machine` is proof that the firmware has put the initrd there, and that RAM is
+    // mapped for ever. 2. Nobody writes it, because `free_ram` leaves it out.
     let bytes =
         unsafe { core::slice::from_raw_parts(range.start as *const u8, range.len() as usize) };
     let files = Archive::open(bytes)?;

@@ -1,7 +1,9 @@
-//! The care for guests without a command: for guests that have stopped by themselves, and for checkpoints that are due. It runs on the
-//! console's core, in the turn of the console's task. Each duty takes as long as a command, and the console is served before the next one.
+//! The care for guests without a command: for guests that have stopped by themselves, and for
+//! checkpoints that are due. It runs on the console's core, in the turn of the console's task. Each
+//! duty takes as long as a command, and the console is served before the next one.
 //!
-//! [`stasis_host::care`] decides what is done, from the [`notes`](crate::notes) that others make; this module does it.
+//! [`stasis_host::care`] decides what is done, from the [`notes`](crate::notes) that others make;
+//! this module does it.
 
 use crate::aid::{self, Helper};
 use crate::notes::CARE;
@@ -26,7 +28,8 @@ pub fn serve(work: &mut Work) -> bool {
     true
 }
 
-/// Does what the configuration says about a guest that has stopped, unless a command has changed its state before.
+/// Does what the configuration says about a guest that has stopped, unless a command has changed
+/// its state before.
 fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
     let mut parked = domain.park();
     if !parked.state.needs_care() {

@@ -33,10 +33,12 @@ pub enum DevicesError {
     Uplink(#[from] UplinkError),
 }
 
-/// The addresses of the machine's device tree, and the parts of the machine that Stasis itself uses. Core 0 alone has the lock, while it makes a guest or connects a network.
+/// The addresses of the machine's device tree, and the parts of the machine that Stasis itself
+/// uses. Core 0 alone has the lock, while it makes a guest or connects a network.
 static MACHINE: Once<(Range, SpinMutex<Own>)> = Once::new();
 
-/// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of them.
+/// Notes what no guest can get: Stasis's memory, and the devices that it uses. `disk` is one of
+/// them.
 pub fn init(machine: &Machine, disk: Option<Device>) {
     MACHINE.call_once(|| (machine.device_tree, SpinMutex::new(machine.own(image(), disk))));
 }
@@ -44,8 +46,9 @@ pub fn init(machine: &Machine, disk: Option<Device>) {
 /// Returns the machine's device tree, and what Stasis itself uses.
 fn known() -> Result<(Fdt<'static>, &'static SpinMutex<Own>), DevicesError> {
     let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
-    // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2. It lies in RAM, which `Machine` is proof is mapped for
-    // ever, and nobody writes it, because `free_ram` leaves it out.
+    // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2.
+    // It lies in RAM, which `Machine` is proof is mapped for ever, and nobody writes it, because
+    // `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     Ok((fdt, own))
 }
@@ -70,7 +73,8 @@ pub fn keep(device: Device) -> Result<(), DevicesError> {
     Ok(())
 }
 
-/// Devices of the machine for a guest that is not there yet, and the proof that the rules of [`stasis_host::board`] let it have them: [`give`] alone finds some.
+/// Devices of the machine for a guest that is not there yet, and the proof that the rules of
+/// [`stasis_host::board`] let it have them: [`give`] alone finds some.
 pub struct Granted(Given);
 
 impl Granted {
@@ -100,7 +104,8 @@ impl Deref for Granted {
     }
 }
 
-/// Returns the devices that a guest gets by its configuration. Logs what a person should know about them.
+/// Returns the devices that a guest gets by its configuration. Logs what a person should know about
+/// them.
 ///
 /// # Errors
 ///

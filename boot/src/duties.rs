@@ -1,4 +1,5 @@
-//! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is the turn of the console's task. In the pauses of long work, `Duties` is [`Meanwhile`].
+//! What this crate does for `stasis_run`: [`Duties`] takes what the cores report, and [`serve`] is
+//! the turn of the console's task. In the pauses of long work, `Duties` is [`Meanwhile`].
 
 use crate::meanwhile::Meanwhile;
 use crate::work::Work;
@@ -12,7 +13,8 @@ use stasis_run::domain::Domain;
 use stasis_run::network::uplink;
 use stasis_run::turns::Task;
 
-/// Takes what the cores that run vCPUs report, and does what the task can do in the pauses of long work.
+/// Takes what the cores that run vCPUs report, and does what the task can do in the pauses of long
+/// work.
 pub struct Duties;
 
 impl Above for Duties {
@@ -69,12 +71,14 @@ impl Chores for Console<'_, '_> {
     }
 }
 
-/// Returns the value of the counter at which something is due without a command; `None` if nothing is planned.
+/// Returns the value of the counter at which something is due without a command; `None` if nothing
+/// is planned.
 fn next_due(work: &Work) -> Option<u64> {
     notes::next_due().into_iter().chain(chores::next_due(work)).chain(clearing::next_due()).min()
 }
 
-/// Does what is due in the task's turn, and what was typed. Returns the value of the counter at which something is due again.
+/// Does what is due in the task's turn, and what was typed. Returns the value of the counter at
+/// which something is due again.
 pub fn serve(work: &mut Work) -> Option<u64> {
     host::turn(&mut Console(work), timer::counter)
 }

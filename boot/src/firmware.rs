@@ -1,5 +1,5 @@
-//! Starts cores and switches the machine off, through the firmware or the board: by PSCI (DEN 0022), or on a Raspberry Pi 4 without PSCI by a
-//! spin table and a watchdog.
+//! Starts cores and switches the machine off, through the firmware or the board: by PSCI (DEN
+//! 0022), or on a Raspberry Pi 4 without PSCI by a spin table and a watchdog.
 
 use crate::machine::Machine;
 use smccc::psci;
@@ -31,8 +31,8 @@ pub fn init(machine: &Machine) {
     CONDUIT.call_once(|| machine.psci);
     WATCHDOG.call_once(|| {
         let device = machine.watchdog?;
-        // SAFETY: 1. `Machine` is proof that the frame is the watchdog's, and that it is mapped as a device for ever. 2. Only this driver uses it,
-        // and a watchdog changes no memory.
+        // SAFETY: 1. `Machine` is proof that the frame is the watchdog's, and that it is mapped as
+        // a device for ever. 2. Only this driver uses it, and a watchdog changes no memory.
         let frame = unsafe { Frame::new(device.frame.start as usize) };
         Some(Watchdog::new(frame))
     });
@@ -51,8 +51,10 @@ pub fn init(machine: &Machine) {
 pub unsafe fn start_core(core: &Core, entry: u64) -> Result<(), Error> {
     match (core.start, CONDUIT.get().copied().flatten()) {
         (Start::SpinTable(release), _) => {
-            // SAFETY: 1. The device tree says that the core reads its entry from this address, by condition 2. 2. `Machine::mappable_ram` has that memory,
-            // so it is mapped, and `Machine::free_ram` gives it to nobody. 3. The core begins at code that lets it in, by condition 1.
+            // SAFETY: 1. The device tree says that the core reads its entry from this address, by
+            // condition 2. 2. `Machine::mappable_ram` has that memory, so it is mapped, and
+            // `Machine::free_ram` gives it to nobody. 3. The core begins at code that lets it in,
+            // by condition 1.
             unsafe { (release as *mut u64).write_volatile(entry) };
             cache::clean_and_invalidate_to_poc(release as usize, size_of::<u64>());
             cpu::send_event();

@@ -1,7 +1,9 @@
-//! The whole image: what a machine has with a console, a channel for programs, and a store of checkpoints and disks. In an image without the feature
-//! `full`, the module `lean` stands in its place.
+//! The whole image: what a machine has with a console, a channel for programs, and a store of
+//! checkpoints and disks. In an image without the feature `full`, the module `lean` stands in its
+//! place.
 //!
-//! The rest of the crate uses [`aid`], [`chores`], [`disks`], [`storage`] and [`terminal`], which both have, and nothing else of it.
+//! The rest of the crate uses [`aid`], [`chores`], [`disks`], [`storage`] and [`terminal`], which
+//! both have, and nothing else of it.
 
 pub mod aid;
 pub mod answer;

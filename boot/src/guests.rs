@@ -1,5 +1,5 @@
-//! Making guests from the boot archive, starting them again, and removing them. [`crate::resume`] makes guests from checkpoints;
-//! [`crate::registry`] knows which there are.
+//! Making guests from the boot archive, starting them again, and removing them. [`crate::resume`]
+//! makes guests from checkpoints; [`crate::registry`] knows which there are.
 
 use crate::archive::{self, BootArchive};
 use crate::devices::{self, DevicesError, Granted};
@@ -65,10 +65,12 @@ pub enum GuestError {
     Unmapped(MapError),
 }
 
-/// The physical addresses of the machine's GICV, as its device tree has them: [`init`] alone sets them.
+/// The physical addresses of the machine's GICV, as its device tree has them: [`init`] alone sets
+/// them.
 static GICV: Once<Range> = Once::new();
 
-/// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes the others. A machine without a GIC gets none.
+/// Makes the guests that the boot archive describes. Logs why one of them can't be made, and makes
+/// the others. A machine without a GIC gets none.
 pub fn init(machine: &Machine, work: &mut Work) {
     let Ok(gic) = machine.gic else { return };
     GICV.call_once(|| gic.gicv);
@@ -119,8 +121,9 @@ fn take_ram(config: &GuestConfig, has_window: bool, task: &mut Task) -> Result<R
     }
 }
 
-/// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all zeros; `base` is its address for the guest. `can_leave`
-/// says whether checkpoints can be made of it.
+/// Loads a guest's image into its RAM and returns the guest with its vCPUs. The RAM must be all
+/// zeros; `base` is its address for the guest. `can_leave` says whether checkpoints can be made of
+/// it.
 fn load(
     boot: &BootArchive,
     config: &GuestConfig,
@@ -204,7 +207,8 @@ pub struct NewGuest {
     pub granted: Granted,
 }
 
-/// Adds a guest to those of the machine, and returns its domain. Nobody runs on this core meanwhile: the task does not yield.
+/// Adds a guest to those of the machine, and returns its domain. Nobody runs on this core
+/// meanwhile: the task does not yield.
 ///
 /// # Errors
 ///
@@ -229,9 +233,12 @@ pub fn add(
         }
     };
     let memory = Memory { ram, shared, given, gicv, stage2 };
-    // SAFETY: 1. `GUESTS` gives a number to one guest at a time, and keeps its translation for the next one; a new one has mapped nothing yet. 2.
-    // `GICV` is what `init` got from the `Machine`, whose device tree is true. `Granted` has devices that Stasis does not use, of its device tree, or none, and `into_given` has found
-    // that no other guest has them, nor is there another one of its name, by `claim`; whoever adds one has the one task, which this has. 3. vCPUs run on the task's core while it yields, which it does not as long as `_task` is borrowed.
+    // SAFETY: 1. `GUESTS` gives a number to one guest at a time, and keeps its translation for the
+    // next one; a new one has mapped nothing yet. 2. `GICV` is what `init` got from the `Machine`,
+    // whose device tree is true. `Granted` has devices that Stasis does not use, of its device
+    // tree, or none, and `into_given` has found that no other guest has them, nor is there another
+    // one of its name, by `claim`; whoever adds one has the one task, which this has. 3. vCPUs run
+    // on the task's core while it yields, which it does not as long as `_task` is borrowed.
     let domain = match unsafe { Domain::new(number, placement, guest, vcpus, memory, state) } {
         Ok(domain) => domain,
         Err((why, stage2)) => {
@@ -253,8 +260,9 @@ pub fn add(
     Ok(domain)
 }
 
-/// Makes a guest that does not run yet announce itself to its networks, unless its memory is loaded `on_demand`: then [`Domain::arrive`] does so with the last of it.
-/// Gives it a new generation ID, if it has one: its random numbers must not be those of another guest of its checkpoint.
+/// Makes a guest that does not run yet announce itself to its networks, unless its memory is loaded
+/// `on_demand`: then [`Domain::arrive`] does so with the last of it. Gives it a new generation ID,
+/// if it has one: its random numbers must not be those of another guest of its checkpoint.
 pub fn renew(guest: &mut Guest, on_demand: bool) {
     if !on_demand {
         // No vCPU is loaded yet, so none must be kicked.
@@ -293,7 +301,8 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Returns the cores for a guest's vCPUs: those that the guest wants, or else those with the fewest vCPUs.
+/// Returns the cores for a guest's vCPUs: those that the guest wants, or else those with the fewest
+/// vCPUs.
 pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCore> {
     let loads: Vec<Option<usize>> = (0..MAX_CORES)
         .map(|core| smp::is_present(core).then(|| roster::of(core).vcpu_count()))

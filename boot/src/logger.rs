@@ -8,7 +8,8 @@ struct Logger;
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata) -> bool {
-        // `gdbstub` tells of each packet that it does not know, and debuggers try many: no news for a person, unless they ask for it.
+        // `gdbstub` tells of each packet that it does not know, and debuggers try many: no news for
+        // a person, unless they ask for it.
         let is_of_packets = metadata.target().starts_with("gdbstub");
         let most = if is_of_packets && log::max_level() < LevelFilter::Debug {
             LevelFilter::Off

@@ -19,8 +19,9 @@ struct LockedHeap(SpinMutex<Heap<HEAP_ORDER>>);
 #[global_allocator]
 static HEAP: LockedHeap = LockedHeap(SpinMutex::new(Heap::empty()));
 
-// SAFETY: the heap returns disjoint blocks of the size and the alignment that were asked for, and the lock makes its methods exclusive.
-// Interrupts are masked at EL2, so the holder of the lock is never interrupted.
+// SAFETY: the heap returns disjoint blocks of the size and the alignment that were asked for, and
+// the lock makes its methods exclusive. Interrupts are masked at EL2, so the holder of the lock is
+// never interrupted.
 unsafe impl GlobalAlloc for LockedHeap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.0.lock().alloc(layout).map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -28,7 +29,8 @@ unsafe impl GlobalAlloc for LockedHeap {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if let Some(block) = NonNull::new(block) {
-            // SAFETY: the caller of `dealloc` says that the block came from `alloc` with this layout.
+            // SAFETY: the caller of `dealloc` says that the block came from `alloc` with this
+            // layout.
             unsafe { self.0.lock().dealloc(block, layout) };
         }
     }
@@ -41,7 +43,8 @@ unsafe impl GlobalAlloc for LockedHeap {
 /// This is called once, before anything is allocated.
 pub unsafe fn init_heap() {
     let heap = &regions().heap;
-    // SAFETY: the linker script keeps this range for the heap alone, and the caller calls this once.
+    // SAFETY: the linker script keeps this range for the heap alone, and the caller calls this
+    // once.
     unsafe { HEAP.0.lock().init(heap.start as usize, (heap.end - heap.start) as usize) };
 }
 
@@ -51,7 +54,8 @@ pub fn image() -> Range {
     Range { start, end }
 }
 
-/// Returns a translation of the image's regions alone. Nothing is both writable and executable, and nothing is mapped where a stack ends.
+/// Returns a translation of the image's regions alone. Nothing is both writable and executable, and
+/// nothing is mapped where a stack ends.
 fn map_image() -> Result<Translation, MapError> {
     let mut map = Translation::new(&mut HeapTables)?;
     let regions = regions();
@@ -76,7 +80,8 @@ fn one_to_one(map: &mut Translation, range: Range, attributes: Attributes) -> Re
     map.map(&mut HeapTables, range.start, range.start, range.len(), attributes)
 }
 
-/// Returns a translation of the image and of these devices, for a boot that knows nothing else of the machine.
+/// Returns a translation of the image and of these devices, for a boot that knows nothing else of
+/// the machine.
 pub fn map_early(devices: &[Range]) -> Result<Translation, MapError> {
     let mut map = map_image()?;
     for device in devices {
@@ -85,8 +90,8 @@ pub fn map_early(devices: &[Range]) -> Result<Translation, MapError> {
     Ok(map)
 }
 
-/// Returns EL2's final translation: the image's regions, all other RAM as data, and the devices. Nothing is both writable and executable, and
-/// nothing is mapped where a stack ends.
+/// Returns EL2's final translation: the image's regions, all other RAM as data, and the devices.
+/// Nothing is both writable and executable, and nothing is mapped where a stack ends.
 pub fn map(machine: &Machine) -> Result<Translation, MapError> {
     let mut map = map_image()?;
     let mut ram = machine.mappable_ram();

@@ -1,4 +1,5 @@
-//! What is noted of guests, so that they are cared for without a command. [`crate::care`] acts on it, and [`stasis_host::care`] decides how.
+//! What is noted of guests, so that they are cared for without a command. [`crate::care`] acts on
+//! it, and [`stasis_host::care`] decides how.
 //!
 //! All functions take the lock of [`CARE`] for a short time, so their callers must not hold it.
 
@@ -13,8 +14,8 @@ use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
 use stasis_run::{clock, roster};
 
-/// The memory of each guest's care, with the line that was last said of a periodic checkpoint that failed. Other cores write here that a guest
-/// has stopped.
+/// The memory of each guest's care, with the line that was last said of a periodic checkpoint that
+/// failed. Other cores write here that a guest has stopped.
 pub static CARE: TaskLock<Care<Domain, String>> = TaskLock::new(Care::new());
 
 /// Notes that the console is used, so that checkpoints that are due wait for it.
@@ -53,13 +54,15 @@ pub fn end(domain: &Domain) {
     CARE.lock_without_task().end(domain.number);
 }
 
-/// Notes that a guest has stopped by itself. [`crate::care`] does the rest, because that may take long, and the calling core has other vCPUs to run.
+/// Notes that a guest has stopped by itself. [`crate::care`] does the rest, because that may take
+/// long, and the calling core has other vCPUs to run.
 pub fn stopped(domain: Arc<Domain>, how: Stopped) {
     CARE.lock_without_task().stopped(domain.number, domain, how);
     roster::wake_console();
 }
 
-/// Returns the value of the counter at which a guest must be cared for next; `None` if nothing is planned.
+/// Returns the value of the counter at which a guest must be cared for next; `None` if nothing is
+/// planned.
 pub fn next_due() -> Option<u64> {
     let now_us = clock::now_us();
     let due_us = CARE.lock_without_task().next_us(now_us)?;

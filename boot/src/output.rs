@@ -1,4 +1,5 @@
-//! The console's UART behind a lock. Only the [console](crate::console), a [panic](crate::panic) and, while it has the line, the [channel](crate::channel) write to it.
+//! The console's UART behind a lock. Only the [console](crate::console), a [panic](crate::panic)
+//! and, while it has the line, the [channel](crate::channel) write to it.
 
 use crate::early;
 use core::fmt::{self, Write};
@@ -55,23 +56,28 @@ fn in_panic(action: impl FnOnce(Serial)) {
     const PATIENCE: usize = 10_000_000;
     let Some(uart) = UART.get() else { return };
     let _guard = (0..PATIENCE).find_map(|_| uart.try_lock());
-    // SAFETY: the driver is only an address, which is never changed. At worst, the output of two cores is mixed.
+    // SAFETY: the driver is only an address, which is never changed. At worst, the output of two
+    // cores is mixed.
     action(unsafe { *uart.as_mut_ptr() });
 }
 
-/// Sets the UART that is found by its address, if none was set: for a boot that has come to its end before it knew the UART.
+/// Sets the UART that is found by its address, if none was set: for a boot that has come to its end
+/// before it knew the UART.
 ///
 /// # Safety
 ///
-/// This program is about to stop. If no UART was set, only this core runs, and the program uses nothing but the image from now on.
+/// This program is about to stop. If no UART was set, only this core runs, and the program uses
+/// nothing but the image from now on.
 pub unsafe fn find_in_panic() {
     if UART.get().is_none() {
-        // SAFETY: no UART was set, so only this core runs and uses nothing but the image, by the caller.
+        // SAFETY: no UART was set, so only this core runs and uses nothing but the image, by the
+        // caller.
         unsafe { early::find() }.into_iter().for_each(init);
     }
 }
 
-/// Returns the oldest byte that the UART has received and nobody has read yet, if there is one. Takes the lock of the UART.
+/// Returns the oldest byte that the UART has received and nobody has read yet, if there is one.
+/// Takes the lock of the UART.
 pub fn read() -> Option<Character> {
     UART.get()?.lock().read().map(Character::from_data_register)
 }

@@ -1,4 +1,5 @@
-//! The end of Stasis: a panic, or an exception at EL2. The core reports what happened and where, and stops.
+//! The end of Stasis: a panic, or an exception at EL2. The core reports what happened and where,
+//! and stops.
 
 use crate::{output, terminal};
 use core::panic::PanicInfo;
@@ -15,11 +16,12 @@ macro_rules! say {
     };
 }
 
-/// Whether a core has ended. The first one sets this and reports; the others stop silently, so that the report stays whole.
+/// Whether a core has ended. The first one sets this and reports; the others stop silently, so that
+/// the report stays whole.
 static ENDING: AtomicBool = AtomicBool::new(false);
 
-/// Says why Stasis can't run on this machine, and stops. Nothing is wrong with Stasis itself, so there is no report. Must be called before
-/// other cores are started.
+/// Says why Stasis can't run on this machine, and stops. Nothing is wrong with Stasis itself, so
+/// there is no report. Must be called before other cores are started.
 pub fn give_up(why: &MachineError) -> ! {
     find_uart();
     say!("error: Stasis can't run on this machine: {why}");
@@ -28,8 +30,8 @@ pub fn give_up(why: &MachineError) -> ! {
 
 /// Looks for a UART, if the boot had not come to the line that sets one.
 fn find_uart() {
-    // SAFETY: 1. All callers stop the program next. 2. The UART is set before other cores are started, so only this core runs if none is, and what it says
-    // lies in the image.
+    // SAFETY: 1. All callers stop the program next. 2. The UART is set before other cores are
+    // started, so only this core runs if none is, and what it says lies in the image.
     unsafe { output::find_in_panic() };
 }
 
@@ -50,7 +52,8 @@ fn panic(info: &PanicInfo) -> ! {
     stop()
 }
 
-/// Reports an exception that EL2 itself has taken, and stops. The vector table jumps here, on the emergency stack.
+/// Reports an exception that EL2 itself has taken, and stops. The vector table jumps here, on the
+/// emergency stack.
 #[unsafe(no_mangle)]
 extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     const VECTORS: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
@@ -74,7 +77,8 @@ extern "C" fn stasis_fatal_exception(frame: &FatalFrame) -> ! {
     stop()
 }
 
-/// An address, written as its offset in the image, because the symbols of the image's ELF file are such offsets.
+/// An address, written as its offset in the image, because the symbols of the image's ELF file are
+/// such offsets.
 struct ImageOffset {
     address: u64,
     image: stasis_memory::range::Range,

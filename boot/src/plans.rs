@@ -1,4 +1,5 @@
-//! How the cores' time is divided: the plans of the boot archive, and those that a person has given the cores since. [`stasis_host::config`] checks them, and the cores' rosters carry them out.
+//! How the cores' time is divided: the plans of the boot archive, and those that a person has given
+//! the cores since. [`stasis_host::config`] checks them, and the cores' rosters carry them out.
 
 use crate::smp;
 use alloc::vec::Vec;

@@ -1,4 +1,5 @@
-//! The guests that the machine has: a [`Registry`] behind one lock. [`crate::guests`] adds and removes them.
+//! The guests that the machine has: a [`Registry`] behind one lock. [`crate::guests`] adds and
+//! removes them.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -7,7 +8,8 @@ use stasis_host::registry::Registry;
 use stasis_hw::paging::Translation;
 use stasis_run::domain::{self, Domain};
 
-/// All guests, and the translations of removed guests. A translation stays with its number, because cores may still have its root active.
+/// All guests, and the translations of removed guests. A translation stays with its number, because
+/// cores may still have its root active.
 pub static GUESTS: SpinMutex<Registry<Domain, Translation>> =
     SpinMutex::new(Registry::new(domain::MAX_DOMAINS));
 

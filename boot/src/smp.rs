@@ -35,11 +35,13 @@ pub unsafe fn start(machine: &Machine) -> Ready {
     // SAFETY: no vCPU is loaded and no deadline is set, by condition 3.
     let ready = unsafe { init_this_core(0) };
     let others = || machine.cores.iter().filter(|core| core.mpidr != cpu::mpidr());
-    // SAFETY: 1. The final tables are installed, by condition 1. 2. No other core was started yet, by condition 2.
+    // SAFETY: 1. The final tables are installed, by condition 1. 2. No other core was started yet,
+    // by condition 2.
     let entry = unsafe { boot::prepare_secondaries(others().map(|core| core.mpidr)) };
     for (number, core) in (1..MAX_CORES).zip(others()) {
         let mpidr = core.mpidr;
-        // SAFETY: 1. `entry` is where `prepare_secondaries` lets cores in. 2. The core is one of the machine's, of whose cores `Machine` is proof.
+        // SAFETY: 1. `entry` is where `prepare_secondaries` lets cores in. 2. The core is one of
+        // the machine's, of whose cores `Machine` is proof.
         match unsafe { firmware::start_core(core, entry) } {
             Ok(()) if arrives(number) => {}
             Ok(()) => log::warn!("core {number} (MPIDR {mpidr:#x}) was started but did not arrive"),
@@ -60,14 +62,16 @@ fn arrives(number: usize) -> bool {
     true
 }
 
-/// Sets up a secondary core, which then serves vCPUs for ever. The entry code jumps here, under the final translation.
+/// Sets up a secondary core, which then serves vCPUs for ever. The entry code jumps here, under the
+/// final translation.
 ///
 /// # Safety
 ///
 /// The entry code alone calls this, once on each core but the first one, with the core's number.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn stasis_secondary(number: usize) -> ! {
-    // SAFETY: the core has just started, by the caller, so it has loaded no vCPU and has set no deadline.
+    // SAFETY: the core has just started, by the caller, so it has loaded no vCPU and has set no
+    // deadline.
     turns::serve(unsafe { init_this_core(number) })
 }
 
@@ -77,7 +81,8 @@ unsafe extern "C" fn stasis_secondary(number: usize) -> ! {
 ///
 /// No vCPU is loaded on this core, and EL2 has set no deadline.
 unsafe fn init_this_core(number: usize) -> Ready {
-    // SAFETY: 1. No vCPU is loaded on this core, so it has activated no stage 2 for one, by the caller. 2. EL2 has set no deadline, by the caller.
+    // SAFETY: 1. No vCPU is loaded on this core, so it has activated no stage 2 for one, by the
+    // caller. 2. EL2 has set no deadline, by the caller.
     let ready = unsafe { cpu::init() };
     gic::init_this_core();
     PRESENT.fetch_or(1 << number, Ordering::Release);

@@ -1,7 +1,9 @@
-//! Guests that stand still because there is no memory for what they write: clones, guests that have clones, and those with `overcommit`.
+//! Guests that stand still because there is no memory for what they write: clones, guests that have
+//! clones, and those with `overcommit`.
 //!
-//! A core that finds a guest without memory notes it here. The console's task says so, in one line, and lets the guest go on when there is memory again: somebody has removed a
-//! guest, or a checkpoint has ended. All of that is done by the same task, which looks after each.
+//! A core that finds a guest without memory notes it here. The console's task says so, in one line,
+//! and lets the guest go on when there is memory again: somebody has removed a guest, or a
+//! checkpoint has ended. All of that is done by the same task, which looks after each.
 
 use alloc::sync::Arc;
 use stasis_host::run_state::RunState;
@@ -20,7 +22,8 @@ pub fn note(domain: &Arc<Domain>) {
     roster::wake_console();
 }
 
-/// Says which guests have begun to wait, and lets those go on for which there is memory. Returns whether anything was done.
+/// Says which guests have begun to wait, and lets those go on for which there is memory. Returns
+/// whether anything was done.
 pub fn serve(task: &mut Task) -> bool {
     let mut is_busy = false;
     while let Some(domain) = STARVED.lock(task).next_unsaid() {

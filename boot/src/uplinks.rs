@@ -1,4 +1,5 @@
-//! The uplinks of the networks: cards of the machine, which are Stasis's before a guest gets devices. [`stasis_run::network::uplink`] moves their frames.
+//! The uplinks of the networks: cards of the machine, which are Stasis's before a guest gets
+//! devices. [`stasis_run::network::uplink`] moves their frames.
 
 use crate::devices::{self, DevicesError};
 use crate::machine::Machine;
@@ -22,7 +23,8 @@ enum NoUplink {
     Card(#[from] virtio_net::Error),
 }
 
-/// Connects the networks to their uplinks, and logs which they are. A network whose uplink is not there has none, and that is logged. Called at most once.
+/// Connects the networks to their uplinks, and logs which they are. A network whose uplink is not
+/// there has none, and that is logged. Called at most once.
 pub fn init(machine: &Machine, networks: &[NetworkConfig]) {
     let mut uplinks = Vec::new();
     let wanted = networks.iter().filter_map(|it| Some((&it.name, it.uplink.as_ref()?)));
@@ -38,15 +40,20 @@ pub fn init(machine: &Machine, networks: &[NetworkConfig]) {
     uplink::init(uplinks);
 }
 
-/// Returns the driver of a card, and its interrupt. No guest gets the card from now on, also if it can't be set up: it may know memory of Stasis's. A slot without a card stays the guests'.
+/// Returns the driver of a card, and its interrupt. No guest gets the card from now on, also if it
+/// can't be set up: it may know memory of Stasis's. A slot without a card stays the guests'.
 fn connect(machine: &Machine, device: &str) -> Result<(Box<dyn NetworkCard>, u32), NoUplink> {
     let device = devices::find_uplink(machine, device)?;
     let Device { frame, intid } = device;
     let slot = Slot { address: frame.start as usize, size: frame.len() as usize };
-    // SAFETY: bytes and arrays of bytes are all that is in it, and zeros are fit for them. The memory is cleared where it lies, for it is larger than the stack.
+    // SAFETY: bytes and arrays of bytes are all that is in it, and zeros are fit for them. The
+    // memory is cleared where it lies, for it is larger than the stack.
     let memory = unsafe { Box::<CardMemory>::new_zeroed().assume_init() };
-    // SAFETY: 1. `Machine` is proof that this is a virtio slot, mapped as a device for ever. It was no guest's, for there is none yet, and a network card in it is kept for Stasis below;
-    // the disk's driver uses another slot, and other uplinks do: `find_uplink` refuses what is kept. 2. The heap is part of the image, which the final translation maps one to one. The card has its memory for ever.
+    // SAFETY: 1. `Machine` is proof that this is a virtio slot, mapped as a device for ever. It was
+    // no guest's, for there is none yet, and a network card in it is kept for Stasis below; the
+    // disk's driver uses another slot, and other uplinks do: `find_uplink` refuses what is kept. 2.
+    // The heap is part of the image, which the final translation maps one to one. The card has its
+    // memory for ever.
     let started = unsafe { VirtioNet::start(slot, Box::leak(memory)) };
     if !started.as_ref().is_err_and(virtio_net::Error::is_no_card) {
         devices::keep(device)?;

@@ -3,7 +3,8 @@
 use crate::storage::Storage;
 use stasis_run::turns::Task;
 
-/// The capability to let others run, and what belongs to the task alone. There is one of each, so no lock is needed.
+/// The capability to let others run, and what belongs to the task alone. There is one of each, so
+/// no lock is needed.
 pub struct Work<'a> {
     /// The task.
     pub task: &'a mut Task,

@@ -42,7 +42,8 @@ impl Board {
         Ok(Self::Raspi4 { device_tree: setup::boards::raspi4_device_tree(workspace)? })
     }
 
-    /// Returns whether the board has a fixed number of cores and a fixed memory; a person may choose those of `virt`.
+    /// Returns whether the board has a fixed number of cores and a fixed memory; a person may
+    /// choose those of `virt`.
     pub fn is_fixed(&self) -> bool {
         *self != Self::Virt
     }

@@ -1,4 +1,5 @@
-//! Builds the hypervisor's image, the guests, and `stasis-kvm`. One run of cargo never builds both, because their features would mix.
+//! Builds the hypervisor's image, the guests, and `stasis-kvm`. One run of cargo never builds both,
+//! because their features would mix.
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +19,16 @@ pub struct Hypervisor {
     pub elf: PathBuf,
 }
 
-/// The code model in which code reaches each variable by one instruction: everything but the stacks and the heap is within 1 MiB. It is not in
-/// cargo's configuration, where it would also apply to the ArceOS guest.
+/// The code model in which code reaches each variable by one instruction: everything but the stacks
+/// and the heap is within 1 MiB. It is not in cargo's configuration, where it would also apply to
+/// the ArceOS guest.
 const TINY: &str = "-Ccode-model=tiny";
 
 /// The environment's word for a [quick](Quick) build.
 const QUICK: &str = "STASIS_QUICK";
 
-/// Whether the hypervisor is built in seconds, as one works on it: crate by crate, larger and slower than what is released.
+/// Whether the hypervisor is built in seconds, as one works on it: crate by crate, larger and
+/// slower than what is released.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Quick {
     /// As it is released.
@@ -180,7 +183,8 @@ pub fn hypervisor_with(workspace: &Workspace, settings: &Settings) -> Result<Hyp
     Ok(Hypervisor { image, elf })
 }
 
-/// Returns the path of the ELF file that cargo has made. That of a lean image is a copy: the next build of the whole one has the same name.
+/// Returns the path of the ELF file that cargo has made. That of a lean image is a copy: the next
+/// build of the whole one has the same name.
 fn keep_elf(made: PathBuf, folder: &Path, settings: &Settings) -> Result<PathBuf> {
     if settings.edition == Edition::Full {
         return Ok(made);
@@ -218,7 +222,8 @@ const CARRIED: &str = "carried";
 /// The flag of a program that is linked with the C library that comes with its target.
 const SELF_CONTAINED: &str = "-Clink-self-contained=yes";
 
-/// Returns the settings of cargo for a program of this target that is carried to another machine: the linker that comes with Rust, and the C library that comes with the target.
+/// Returns the settings of cargo for a program of this target that is carried to another machine:
+/// the linker that comes with Rust, and the C library that comes with the target.
 fn carried_config(target: &str, settings: &Settings) -> [String; 2] {
     let linker = format!("target.{target}.linker=\"rust-lld\"");
     [linker, settings.rustflags(target, &[SELF_CONTAINED])]
@@ -254,7 +259,8 @@ pub fn carried(
     Ok(built)
 }
 
-/// Builds the application on ArceOS, and returns it as an arm64 `Image`, because its ELF file has only virtual addresses.
+/// Builds the application on ArceOS, and returns it as an arm64 `Image`, because its ELF file has
+/// only virtual addresses.
 pub fn arceos(workspace: &Workspace) -> Result<Vec<u8>> {
     setup::rust::ensure(workspace)?;
     report::step("building the guest on ArceOS");

@@ -12,7 +12,8 @@ use crate::{build, images, initramfs, run, setup};
 /// A function that makes a file and returns its contents.
 type Make = fn(&Workspace) -> Result<Content>;
 
-/// What is made besides the bare-metal guests of `tests/guests`: the name, and the function that makes it.
+/// What is made besides the bare-metal guests of `tests/guests`: the name, and the function that
+/// makes it.
 const MADE: [(&str, Make); 7] = [
     // Debian's kernel, and a busybox to go with it.
     ("linux", |workspace| Content::open(&setup::guests::ensure(workspace)?.kernel)),

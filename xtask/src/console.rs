@@ -1,7 +1,7 @@
 //! A conversation over a serial line: everything that is received is kept, and can be waited for.
 //!
-//! [`Console::command`] speaks the protocol of Stasis's console: any number of lines, then `ok` or `error: <why>`.
-//! A thread reads the line; nothing here is asynchronous.
+//! [`Console::command`] speaks the protocol of Stasis's console: any number of lines, then `ok` or
+//! `error: <why>`. A thread reads the line; nothing here is asynchronous.
 
 mod last_words;
 mod text;
@@ -34,7 +34,8 @@ pub struct Console {
 }
 
 impl Console {
-    /// Begins a conversation: reads from `output`, and writes to `input`. With `mirror`, every line that is received is also shown to the person.
+    /// Begins a conversation: reads from `output`, and writes to `input`. With `mirror`, every line
+    /// that is received is also shown to the person.
     pub fn new(
         output: impl Read + Send + 'static,
         input: impl Write + Send + 'static,
@@ -54,7 +55,8 @@ impl Console {
         self.transcript.clone()
     }
 
-    /// Waits for `text`. Returns what was received and not looked at before, up to the end of `text`.
+    /// Waits for `text`. Returns what was received and not looked at before, up to the end of
+    /// `text`.
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<String, ConsoleError> {
         let cursor = self.cursor;
         let end = self.transcript.wait(&format!("{text:?}"), timeout, |bytes| {
@@ -76,7 +78,8 @@ impl Console {
         Ok(self.take_to(end))
     }
 
-    /// Waits until `wanted` finds something in a line, and returns that. Each line is without control sequences and prompts.
+    /// Waits until `wanted` finds something in a line, and returns that. Each line is without
+    /// control sequences and prompts.
     pub fn find_line<T>(
         &mut self,
         expected: &str,
@@ -116,7 +119,8 @@ impl Console {
         }
     }
 
-    /// Checks that Stasis has not stopped for ever, while we wait for something else than its words.
+    /// Checks that Stasis has not stopped for ever, while we wait for something else than its
+    /// words.
     ///
     /// # Errors
     ///
@@ -135,7 +139,8 @@ impl Console {
         self.command_within(command, ANSWER_TIME, |_| ())
     }
 
-    /// Does the work of [`command`](Self::command) within another time limit, and passes every line to `watch` as it is received.
+    /// Does the work of [`command`](Self::command) within another time limit, and passes every line
+    /// to `watch` as it is received.
     pub fn command_within(
         &mut self,
         command: &str,
@@ -146,7 +151,8 @@ impl Console {
         let expected = format!("the answer to \"{command}\"");
         let mut lines = Vec::new();
         let answer = self.find_raw_line(&expected, timeout, |raw| {
-            // The echo is no part of the answer. Nor are lines of the log that came during the echo, which then begins anew.
+            // The echo is no part of the answer. Nor are lines of the log that came during the
+            // echo, which then begins anew.
             if raw.starts_with(PROMPT) {
                 lines.clear();
                 return None;

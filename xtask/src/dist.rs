@@ -2,8 +2,9 @@
 //!
 //! - [`manual`]: the pages of `docs` as HTML.
 //!
-//! A release is reproducible: the same sources make the same bytes, wherever the checkout and cargo's folder are: paths are replaced in what is compiled, and the archive has
-//! no times, owners or order of its own. Nothing is taken from the checkout's own builds.
+//! A release is reproducible: the same sources make the same bytes, wherever the checkout and
+//! cargo's folder are: paths are replaced in what is compiled, and the archive has no times, owners
+//! or order of its own. Nothing is taken from the checkout's own builds.
 
 mod manual;
 
@@ -154,7 +155,8 @@ fn unmarked(workspace: &Workspace) -> Result<Vec<String>> {
     Ok(flags.into())
 }
 
-/// Writes SHA256SUMS as `sha256sum` does, in the order of names, and returns the number of files in it.
+/// Writes SHA256SUMS as `sha256sum` does, in the order of names, and returns the number of files in
+/// it.
 fn checksums(folder: &Path) -> Result<usize> {
     let mut names = Vec::new();
     list(folder, Path::new(""), &mut names)?;
@@ -182,7 +184,8 @@ fn list(folder: &Path, below: &Path, names: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Packs the folder `name` in `out` as an archive that depends on its files' names and bytes alone, and returns its path.
+/// Packs the folder `name` in `out` as an archive that depends on its files' names and bytes alone,
+/// and returns its path.
 fn pack(out: &Path, name: &str) -> Result<PathBuf> {
     let archive = out.join(format!("{name}.tar.gz"));
     let shell = xshell::Shell::new()?;

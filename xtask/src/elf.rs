@@ -1,17 +1,20 @@
-//! Makes of an ELF file the flat arm64 `Image` that a boot loader takes: the segments at their load addresses.
+//! Makes of an ELF file the flat arm64 `Image` that a boot loader takes: the segments at their load
+//! addresses.
 
 use anyhow::{Context, Result, bail, ensure};
 use object::elf::{DT_NEEDED, EM_AARCH64, FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, pod};
 
-/// The greatest distance of a segment from the first one, in bytes. A larger one comes from a mistake in a linker script.
+/// The greatest distance of a segment from the first one, in bytes. A larger one comes from a
+/// mistake in a linker script.
 const MAX_IMAGE: u64 = 64 << 20;
 
 /// The four bytes at offset 56 of an arm64 `Image`.
 const IMAGE_MAGIC: &[u8] = b"ARM\x64";
 
-/// Returns the flat image of `elf`. Bytes at its end that only memory has (bss) are left out: `image_size` in the header tells a loader of them.
+/// Returns the flat image of `elf`. Bytes at its end that only memory has (bss) are left out:
+/// `image_size` in the header tells a loader of them.
 pub fn flatten(elf: &[u8]) -> Result<Vec<u8>> {
     let header = FileHeader64::<Endianness>::parse(elf).context("it is no 64-bit ELF file")?;
     let endian = header.endian()?;

@@ -1,7 +1,9 @@
-//! `cargo xtask miri`: runs tests under Miri, which finds undefined behaviour in them and in what they depend on.
+//! `cargo xtask miri`: runs tests under Miri, which finds undefined behaviour in them and in what
+//! they depend on.
 //!
-//! The crates that have unsafe code and tests on the host run all of them ([`unsafe_crates`]). Those of [`SAFE`] run some for the unsafe code in what
-//! they depend on. That needs a nightly compiler and takes many minutes, so it is not part of `cargo xtask test`.
+//! The crates that have unsafe code and tests on the host run all of them ([`unsafe_crates`]).
+//! Those of [`SAFE`] run some for the unsafe code in what they depend on. That needs a nightly
+//! compiler and takes many minutes, so it is not part of `cargo xtask test`.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,11 +13,13 @@ use anyhow::{Context, Result, ensure};
 use crate::report;
 use crate::workspace::Workspace;
 
-/// Crates without unsafe code, and the filters of their tests: random histories would take Miri too long.
+/// Crates without unsafe code, and the filters of their tests: random histories would take Miri too
+/// long.
 const SAFE: [(&str, &[&str]); 2] =
     [("state", &["--test", "golden"]), ("vgic", &["--lib", "--", "rule_", "records_that_break"])];
-/// Miri's flags, and why they are needed: tests read documents and golden files; an entry of a page table and a descriptor of virtio's hold an
-/// address, which becomes a pointer; the root of a translation and the memory of a disk are kept for ever.
+/// Miri's flags, and why they are needed: tests read documents and golden files; an entry of a page
+/// table and a descriptor of virtio's hold an address, which becomes a pointer; the root of a
+/// translation and the memory of a disk are kept for ever.
 const FLAGS: &str = "-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmiri-ignore-leaks";
 /// Number of random cases, for the tests that have some.
 const CASES: &str = "2";
@@ -56,8 +60,8 @@ pub fn main(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Returns the crates of `hypervisor/` that may have unsafe code and whose tests run on the host, in the order of their names: what they say of both
-/// stands at the head of their `lib.rs`.
+/// Returns the crates of `hypervisor/` that may have unsafe code and whose tests run on the host,
+/// in the order of their names: what they say of both stands at the head of their `lib.rs`.
 fn unsafe_crates(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for folder in std::fs::read_dir(root.join("hypervisor"))? {

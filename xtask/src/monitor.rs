@@ -13,8 +13,8 @@ use crate::workspace::read;
 /// Time that QEMU may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The socket of a machine's monitor. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the
-/// project lies.
+/// The socket of a machine's monitor. It is not in the machine's folder: a socket's path must be
+/// shorter than 108 bytes, wherever the project lies.
 pub struct Socket(TempDir);
 
 impl Socket {
@@ -94,7 +94,8 @@ impl Monitor {
         word.with_context(|| format!("QEMU says {answer} of the word at {address:#x}"))
     }
 
-    /// Sends a command in the form in which a person types it. Fails if it is answered, because then something is wrong.
+    /// Sends a command in the form in which a person types it. Fails if it is answered, because
+    /// then something is wrong.
     pub fn type_in(&mut self, command: &str) -> Result<()> {
         let answer = self.typed(command)?;
         ensure!(answer.contains(r#""return": """#), "QEMU answers {command} with {answer}");

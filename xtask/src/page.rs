@@ -11,7 +11,8 @@ use crate::report;
 
 /// The longest silence of a server.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Attempts to get an answer, and the time between them. QEMU takes a connection before the guest does, and ends it when the guest is not reached.
+/// Attempts to get an answer, and the time between them. QEMU takes a connection before the guest
+/// does, and ends it when the guest is not reached.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -21,7 +22,8 @@ pub fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Returns what a server has at a path. A port of this host leads to the server. Asks again, [`ATTEMPTS`] times in all, when a connection ends before a byte has come, and says so each time.
+/// Returns what a server has at a path. A port of this host leads to the server. Asks again,
+/// [`ATTEMPTS`] times in all, when a connection ends before a byte has come, and says so each time.
 ///
 /// # Errors
 ///
@@ -45,7 +47,8 @@ fn ask(port: u16, path: &str) -> io::Result<Vec<u8>> {
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     server.set_read_timeout(Some(PATIENCE))?;
     let mut answer = Vec::new();
-    // In one piece: a server that answers to the first one resets the connection when the next one comes.
+    // In one piece: a server that answers to the first one resets the connection when the next one
+    // comes.
     let request = format!("GET {path} HTTP/1.0\r\n\r\n");
     let ended = server.write_all(request.as_bytes()).and_then(|()| server.read_to_end(&mut answer));
     match ended {

@@ -26,7 +26,8 @@ pub use stasis_tool::qemu_option::ON_ERROR;
 /// The network card of a machine, as the device tree calls it.
 pub const UPLINK: &str = "/virtio_mmio@a003a00";
 
-/// The socket of a machine's channel. It is not in the machine's folder: a socket's path must be shorter than 108 bytes, wherever the project lies.
+/// The socket of a machine's channel. It is not in the machine's folder: a socket's path must be
+/// shorter than 108 bytes, wherever the project lies.
 #[derive(Debug)]
 pub struct ChannelSocket {
     path: PathBuf,
@@ -41,7 +42,8 @@ impl ChannelSocket {
         Ok(Self { path: folder.path().join("channel"), _folder: Some(folder) })
     }
 
-    /// Returns a socket at `path`, which is the same each time; elsewhere if that is too long for a socket.
+    /// Returns a socket at `path`, which is the same each time; elsewhere if that is too long for a
+    /// socket.
     pub fn at(path: PathBuf) -> Result<Self> {
         /// The longest path of a socket (unix(7)).
         const LONGEST: usize = 107;
@@ -62,9 +64,9 @@ impl ChannelSocket {
     }
 }
 
-/// Returns QEMU's arguments for a disk with a raw image in a virtio-mmio slot of the board virt. Where it stands on the command line makes no difference then.
-/// `options` are those of `-drive`, such as `readonly=on`, or none.
-/// The device has `serial`, if it is not empty.
+/// Returns QEMU's arguments for a disk with a raw image in a virtio-mmio slot of the board virt.
+/// Where it stands on the command line makes no difference then. `options` are those of `-drive`,
+/// such as `readonly=on`, or none. The device has `serial`, if it is not empty.
 pub fn disk_in_slot(slot: u32, image: &Path, options: &str, serial: &str) -> [OsString; 4] {
     let comma = if options.is_empty() { "" } else { "," };
     let mut drive = OsString::from(format!(
@@ -129,7 +131,8 @@ impl Machine {
         }
     }
 
-    /// Returns a machine without Stasis that goes on from a migration stream: the other end of `stasis convert qemu`.
+    /// Returns a machine without Stasis that goes on from a migration stream: the other end of
+    /// `stasis convert qemu`.
     pub fn incoming(stream: &Path) -> Self {
         let mut uri = OsString::from("file:");
         uri.push(stream);
@@ -137,7 +140,8 @@ impl Machine {
         machine.arg("-incoming").arg(uri)
     }
 
-    /// Sets the board. If the board has cores, a CPU and memory of its own, those that are set here do not count.
+    /// Sets the board. If the board has cores, a CPU and memory of its own, those that are set here
+    /// do not count.
     pub fn board(mut self, board: Board) -> Self {
         self.board = board;
         self
@@ -161,13 +165,15 @@ impl Machine {
         self
     }
 
-    /// Gives the machine a second serial port, the channel for programs, which QEMU listens for at a socket with this path.
+    /// Gives the machine a second serial port, the channel for programs, which QEMU listens for at
+    /// a socket with this path.
     pub fn channel(mut self, socket: impl Into<PathBuf>) -> Self {
         self.channel = Some(socket.into());
         self
     }
 
-    /// Gives the machine a network card at [`UPLINK`], with QEMU's `netdev` behind it: its kind and options, such as `user`.
+    /// Gives the machine a network card at [`UPLINK`], with QEMU's `netdev` behind it: its kind and
+    /// options, such as `user`.
     pub fn network_card(mut self, netdev: impl Into<String>) -> Self {
         self.network = Some(netdev.into());
         self
@@ -227,7 +233,8 @@ impl Machine {
             }
             Board::Raspi4 { device_tree } => {
                 command.args(["-M", "raspi4b", "-m", "2G", "-dtb"]).arg(device_tree);
-                // The device tree names the mini UART, but QEMU connects the first serial port to the PL011.
+                // The device tree names the mini UART, but QEMU connects the first serial port to
+                // the PL011.
                 format!("console=ttyAMA0 {}", self.cmdline).trim_end().to_owned()
             }
         };
@@ -256,7 +263,8 @@ impl Machine {
     fn attach(&self, command: &mut Command, number: usize, disk: &Path) {
         let interface = match self.board {
             Board::Virt => format!("none,id=disk{number},{ON_ERROR}"),
-            // QEMU refuses these options for a card, and never stops the machine for an error of one.
+            // QEMU refuses these options for a card, and never stops the machine for an error of
+            // one.
             Board::Raspi4 { .. } => "sd".to_owned(),
         };
         let mut drive = OsString::from(format!("if={interface},format=raw,file="));
@@ -267,7 +275,8 @@ impl Machine {
         }
     }
 
-    /// Returns QEMU's command line for a person at a terminal, where Ctrl-A X ends QEMU. The file `log` gets everything that the machine prints.
+    /// Returns QEMU's command line for a person at a terminal, where Ctrl-A X ends QEMU. The file
+    /// `log` gets everything that the machine prints.
     pub fn at_a_terminal(&self, log: &Path) -> Command {
         let mut command = self.command();
         let mut line = OsString::from("stdio,id=line,mux=on,signal=off,logfile=");
@@ -278,7 +287,8 @@ impl Machine {
         command
     }
 
-    /// Returns QEMU's command line with the console at a socket, for which QEMU listens. The file `log` gets everything that the machine prints.
+    /// Returns QEMU's command line with the console at a socket, for which QEMU listens. The file
+    /// `log` gets everything that the machine prints.
     ///
     /// # Errors
     ///
@@ -303,7 +313,8 @@ impl Machine {
         Ok(command)
     }
 
-    /// Adds the second serial port. It stands behind the option for the first one: QEMU counts them.
+    /// Adds the second serial port. It stands behind the option for the first one: QEMU counts
+    /// them.
     fn attach_channel(&self, command: &mut Command) {
         if let Some(socket) = &self.channel {
             let mut option = OsString::from("unix:");
@@ -357,7 +368,8 @@ impl Machine {
     }
 }
 
-/// Puts QEMU's own messages behind the transcript: they explain much, but belong to no line of the machine.
+/// Puts QEMU's own messages behind the transcript: they explain much, but belong to no line of the
+/// machine.
 fn complain(mut errors: impl Read, transcript: &Transcript) {
     let mut buffer = [0; 1024];
     while let Ok(count @ 1..) = errors.read(&mut buffer) {
@@ -419,7 +431,8 @@ impl Drop for Qemu {
 mod tests {
     use super::*;
 
-    /// The lines of a text that belong to one command, or to one piece of it: a line that ends in `\` goes on in the next.
+    /// The lines of a text that belong to one command, or to one piece of it: a line that ends in
+    /// `\` goes on in the next.
     fn joined(text: &str) -> Vec<String> {
         text.replace("\\\n", " ").lines().map(str::to_owned).collect()
     }

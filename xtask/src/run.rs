@@ -46,7 +46,8 @@ pub struct Arguments {
     /// Another disk of the board virt, without checkpoints; several are possible
     #[arg(long, value_name = "FILE")]
     pub data: Vec<PathBuf>,
-    /// A network card of the board virt, at /virtio_mmio@a003a00, and what is behind it, as QEMU's -netdev has it [default: user]
+    /// A network card of the board virt, at /virtio_mmio@a003a00, and what is behind it, as QEMU's
+    /// -netdev has it [default: user]
     #[arg(long, value_name = "NETDEV", num_args = 0..=1, require_equals = true, default_missing_value = "user")]
     pub network: Option<String>,
     /// Where the console is, instead of this terminal
@@ -178,8 +179,8 @@ fn with_devices(mut machine: Machine, options: &Arguments) -> Result<Machine> {
     Ok(options.qemu.iter().fold(machine, Machine::arg))
 }
 
-/// Fails if a line of the boot says that a guest was not made. `log` is everything that the machine has printed. A person may have seen the
-/// line pass, but a program sees only the exit code.
+/// Fails if a line of the boot says that a guest was not made. `log` is everything that the machine
+/// has printed. A person may have seen the line pass, but a program sees only the exit code.
 pub fn check_guests(log: &str) -> Result<()> {
     let boot = log.lines().take_while(|line| !line.starts_with(PROMPT.trim_end()));
     let errors: Vec<&str> = boot
@@ -204,7 +205,8 @@ fn check(options: &Arguments, board: &Board) -> Result<()> {
     Ok(())
 }
 
-/// Returns the path of the configuration that a person means: one of `examples/` by its name, or a file.
+/// Returns the path of the configuration that a person means: one of `examples/` by its name, or a
+/// file.
 pub fn config_path(workspace: &Workspace, guest: &str) -> Result<PathBuf> {
     let example = workspace.root().join("examples").join(guest).with_extension("toml");
     if !guest.contains(['/', '.']) && example.exists() {

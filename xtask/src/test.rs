@@ -78,7 +78,8 @@ fn check_name(workspace: &Workspace, name: &str) -> Result<()> {
     }
 }
 
-/// Returns what is wrong with a name that is in no line of the harness's list, such as `disks::no_disk: test`.
+/// Returns what is wrong with a name that is in no line of the harness's list, such as
+/// `disks::no_disk: test`.
 fn unknown_name(name: &str, list: &str) -> Option<String> {
     let names = || list.lines().filter_map(|line| line.strip_suffix(": test"));
     if names().any(|known| known.contains(name)) {
@@ -168,7 +169,8 @@ fn cargo_counting(workspace: &Workspace, arguments: &[&str]) -> Result<Outcome> 
     Ok(Outcome { success: child.wait()?.success(), passed, failed })
 }
 
-/// Returns how many tests have passed and failed by a line such as `test result: ok. 24 passed; 1 failed; 0 ignored; ...`.
+/// Returns how many tests have passed and failed by a line such as `test result: ok. 24 passed; 1
+/// failed; 0 ignored; ...`.
 fn counts(line: &str) -> Option<(u32, u32)> {
     let rest = line.trim_start().strip_prefix("test result: ")?;
     let number = |unit: &str| {

@@ -22,7 +22,8 @@ struct Metadata {
 }
 
 impl Workspace {
-    /// Returns the workspace that cargo names. Cargo knows `CARGO_TARGET_DIR` and all configuration files.
+    /// Returns the workspace that cargo names. Cargo knows `CARGO_TARGET_DIR` and all configuration
+    /// files.
     pub fn find() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         let output = Command::new(cargo())

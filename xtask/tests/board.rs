@@ -1,5 +1,5 @@
-//! The device tree of a Raspberry Pi 4, as Linux has it, read by the hypervisor's own code. `cargo xtask setup` fetches it;
-//! where it was not fetched there is nothing to read.
+//! The device tree of a Raspberry Pi 4, as Linux has it, read by the hypervisor's own code. `cargo
+//! xtask setup` fetches it; where it was not fetched there is nothing to read.
 
 use dtoolkit::fdt::Fdt;
 use stasis_host::board::{Machine, Start, UartKind};
@@ -36,7 +36,8 @@ fn a_raspberry_pi_4_is_found_in_its_device_tree() {
     assert_eq!(machine.counter_frequency, Some(54_000_000));
     // The firmware fills the memory in; the page of the spin table is reserved.
     let page = machine.reserved.iter().find(|r| (r.range.start, r.range.end) == (0, 0x1000));
-    // SD hosts reach the first GiB of memory, and have it elsewhere; what lies beyond is out of their reach.
+    // SD hosts reach the first GiB of memory, and have it elsewhere; what lies beyond is out of
+    // their reach.
     for host in &machine.sd_hosts {
         assert_eq!(host.reach.to_bus(page.unwrap().range), Some(0xc000_0000));
         assert_eq!(host.reach.to_bus(gic.gicd), None);

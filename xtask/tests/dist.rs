@@ -1,4 +1,5 @@
-//! A release that `cargo xtask dist` makes: what is in it, and that the same sources make the same bytes.
+//! A release that `cargo xtask dist` makes: what is in it, and that the same sources make the same
+//! bytes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! The ways to help a guest that has stopped, and its periodic checkpoints: [`crate::care`] decides when.
+//! The ways to help a guest that has stopped, and its periodic checkpoints: [`crate::care`] decides
+//! when.
 
 use crate::answer::Answer;
 use crate::checkpoint::{self, CheckpointError};
@@ -54,7 +55,8 @@ impl Means for Helper<'_, '_> {
 
     fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
         let nobody = &mut Answer::to_nobody();
-        // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before anything is lost.
+        // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before
+        // anything is lost.
         let way = Way { any_speed: false, whole: true, disks: Disks::Recovered };
         resume::resume(self.work, &number.to_string(), None, way, nobody)?;
         Ok(self.domain.look().state.is_alive())
@@ -65,8 +67,9 @@ impl Means for Helper<'_, '_> {
     }
 }
 
-/// Makes a guest's periodic checkpoint if the guest runs. A command that is typed meanwhile gives the checkpoint up, if the timetable allows
-/// that. The log says what has failed or has taken too long; the guest goes on.
+/// Makes a guest's periodic checkpoint if the guest runs. A command that is typed meanwhile gives
+/// the checkpoint up, if the timetable allows that. The log says what has failed or has taken too
+/// long; the guest goes on.
 pub fn store(work: &mut Work, domain: &Domain, table: Timetable) {
     let (name, number, began_us) = (&domain.name, domain.number, clock::now_us());
     if domain.look().state != RunState::Running {
@@ -93,7 +96,8 @@ pub fn store(work: &mut Work, domain: &Domain, table: Timetable) {
     }
 }
 
-/// Makes a guest's periodic checkpoint, which replaces the oldest ones if there are more than `keep` then.
+/// Makes a guest's periodic checkpoint, which replaces the oldest ones if there are more than
+/// `keep` then.
 fn store_and_replace_surplus(
     work: &mut Work,
     domain: &Domain,

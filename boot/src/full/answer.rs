@@ -1,6 +1,7 @@
 //! [`Answer`]: the lines that answer a command. They are first written into memory, and then sent in pieces, between which others run.
 //!
-//! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first and sent later.
+//! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first
+//! and sent later.
 
 use crate::channel::current::Ticket;
 use crate::channel::line;
@@ -57,8 +58,9 @@ impl Answer {
         self.bytes.clear();
     }
 
-    /// Says how much of the work is done that `what` names, such as `stored`: to a person by a line, at once and without yielding, and only where `is_tenth` says that
-    /// another tenth is done; to a client at the next pause.
+    /// Says how much of the work is done that `what` names, such as `stored`: to a person by a
+    /// line, at once and without yielding, and only where `is_tenth` says that another tenth is
+    /// done; to a client at the next pause.
     pub fn progress(&mut self, what: &'static str, done: u64, total: u64, is_tenth: bool) {
         match self.to {
             To::Channel(ticket) => ticket.progress(what, done, total),

@@ -1,5 +1,5 @@
-//! The commands about the checkpoints that the store has, and what others ask of its catalog. [`stasis_host::stored`] decides which
-//! checkpoints are deleted, and which belong to a guest.
+//! The commands about the checkpoints that the store has, and what others ask of its catalog.
+//! [`stasis_host::stored`] decides which checkpoints are deleted, and which belong to a guest.
 
 use crate::answer::Answer;
 use crate::loading::{self, CheckpointInUse};

@@ -1,8 +1,10 @@
-//! The channel for programs: requests, streams and events, on a UART of its own, or on the console's while a client has that. `docs/channel.md` specifies it, and
-//! [`stasis_channel`] keeps to its rules; this module carries out what is asked.
+//! The channel for programs: requests, streams and events, on a UART of its own, or on the
+//! console's while a client has that. `docs/channel.md` specifies it, and [`stasis_channel`] keeps
+//! to its rules; this module carries out what is asked.
 //!
-//! Only the console's task sends and receives here. [`serve`] is its turn. While a command takes long, [`meanwhile`] answers what needs nothing of the command's:
-//! the lists, the streams, and the wish to give it up.
+//! Only the console's task sends and receives here. [`serve`] is its turn. While a command takes
+//! long, [`meanwhile`] answers what needs nothing of the command's: the lists, the streams, and the
+//! wish to give it up.
 
 mod attach;
 pub mod current;
@@ -30,7 +32,8 @@ use stasis_run::turns::Task;
 /// Bytes that are received in one turn.
 const MOST: usize = 4096;
 
-/// The channel; `None` before [`init`], and while the task serves it. Only the task takes it, so a second one finds that it is served.
+/// The channel; `None` before [`init`], and while the task serves it. Only the task takes it, so a
+/// second one finds that it is served.
 static CHANNEL: SpinMutex<Option<Box<Channel>>> = SpinMutex::new(None);
 
 /// The frames that come, and what is done with them.
@@ -48,7 +51,8 @@ pub fn init(machine: &Machine) {
         );
     }
     if let Some(uart) = machine.channel {
-        // SAFETY: `Machine` is proof that the device tree says that the frame is the UART's, and that it is mapped as a device. Only this driver uses it.
+        // SAFETY: `Machine` is proof that the device tree says that the frame is the UART's, and
+        // that it is mapped as a device. Only this driver uses it.
         line::init(unsafe { machine::serial(uart) });
         interrupts::open_channel(uart.device.intid);
         log::debug!("the channel is the UART at {}", uart.device.frame);
@@ -77,19 +81,22 @@ pub fn serve(work: &mut Work) -> bool {
         return true;
     }
     typed::others_wait(false);
-    // What was sent has let others run, who may have taken the interrupts, which wake the task once.
+    // What was sent has let others run, who may have taken the interrupts, which wake the task
+    // once.
     interrupts::listen_to_console();
     line::listen();
     more
 }
 
-/// Does what has come that needs nothing but the task, while a command is under way that may have anything else.
+/// Does what has come that needs nothing but the task, while a command is under way that may have
+/// anything else.
 pub fn meanwhile(task: &mut Task) {
     with(|channel| channel.turn(task));
     line::listen();
 }
 
-/// Returns the value of the counter at which a client must get something; `None` if nothing is planned.
+/// Returns the value of the counter at which a client must get something; `None` if nothing is
+/// planned.
 pub fn next_due() -> Option<u64> {
     with(|channel| channel.desk.next_due()).flatten()
 }

@@ -1,5 +1,5 @@
-//! Checkpoints: storing guests, alone or several at one instant. [`crate::resume`] brings them back, [`crate::catalog`] has the commands about
-//! what is stored.
+//! Checkpoints: storing guests, alone or several at one instant. [`crate::resume`] brings them
+//! back, [`crate::catalog`] has the commands about what is stored.
 
 mod base;
 
@@ -60,7 +60,8 @@ pub enum CheckpointError {
     /// The command was given up.
     #[error(transparent)]
     GivenUp(#[from] GivenUp),
-    /// Stasis itself has written to the guest's memory after the instant, and could not keep what it was.
+    /// Stasis itself has written to the guest's memory after the instant, and could not keep what
+    /// it was.
     #[error(
         "Stasis wrote to the guest's memory while it was stored, and had no room to keep what was there; try again"
     )]
@@ -88,8 +89,9 @@ impl From<SaveError<StreamError>> for CheckpointError {
 }
 
 impl CheckpointError {
-    /// Returns whether the checkpoint that this one should have shared with is not what it should be, or was not read. The next one must not need it:
-    /// a sector that stays bad would stop them all.
+    /// Returns whether the checkpoint that this one should have shared with is not what it should
+    /// be, or was not read. The next one must not need it: a sector that stays bad would stop them
+    /// all.
     fn is_of_base(&self) -> bool {
         let Self::Write(error) = self else { return false };
         match error {
@@ -102,9 +104,10 @@ impl CheckpointError {
     }
 }
 
-/// Stores guests as they are at one instant. The guests stand still for that instant, and run while their checkpoints are written. One guest is stored under
-/// `name`. Several are a set, each under `name/` and its own name, and the store gets either all of them or none. `keep` says which older checkpoints
-/// are deleted.
+/// Stores guests as they are at one instant. The guests stand still for that instant, and run while
+/// their checkpoints are written. One guest is stored under `name`. Several are a set, each under
+/// `name/` and its own name, and the store gets either all of them or none. `keep` says which older
+/// checkpoints are deleted.
 ///
 /// # Errors
 ///
@@ -134,7 +137,8 @@ pub fn store(
     })
 }
 
-/// Takes the guests, writes them, commits them, and says which numbers the checkpoints have got. Numbers are known only after the commit.
+/// Takes the guests, writes them, commits them, and says which numbers the checkpoints have got.
+/// Numbers are known only after the commit.
 fn store_all(
     store: &mut Store<Disk>,
     domains: &[&Domain],
@@ -186,7 +190,8 @@ fn store_all(
     Ok(())
 }
 
-/// Takes the volumes of a guest as they are. Nobody has written to them since the instant at which the guest was taken.
+/// Takes the volumes of a guest as they are. Nobody has written to them since the instant at which
+/// the guest was taken.
 fn take_volumes(store: &mut Store<Disk>, guest: &Stored) -> Result<Vec<Volume>, Error<DiskError>> {
     let names: Vec<&str> = guest.state.devices.virtio.volumes().collect();
     store.take_instants(&names)
@@ -204,8 +209,9 @@ struct Member<'m, 'd> {
     is_last: bool,
 }
 
-/// Writes one guest and the regions that it shares. With the last one, this checkpoint and all that were staged before it are in the store then.
-/// Returns the number of the checkpoint, which is 0 before the commit, and the line that describes it.
+/// Writes one guest and the regions that it shares. With the last one, this checkpoint and all that
+/// were staged before it are in the store then. Returns the number of the checkpoint, which is 0
+/// before the commit, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
     member: Member,
@@ -234,7 +240,8 @@ fn store_one(
     Ok((number, line))
 }
 
-/// Writes one guest to the store, and commits or stages it. Returns its number, which is 0 before the commit, and its size.
+/// Writes one guest to the store, and commits or stages it. Returns its number, which is 0 before
+/// the commit, and its size.
 fn write(
     store: &mut Store<Disk>,
     member: &Member,

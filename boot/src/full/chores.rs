@@ -1,4 +1,5 @@
-//! The chores of the console's task that people and programs give it, and the store: commands, debuggers, memory that is loaded, and disks.
+//! The chores of the console's task that people and programs give it, and the store: commands,
+//! debuggers, memory that is loaded, and disks.
 
 use crate::machine::Machine;
 use crate::work::Work;
@@ -17,7 +18,8 @@ pub fn open(machine: &Machine) {
     console::init(machine.uart.device.intid);
 }
 
-/// Handles what was typed, or has come by the channel, up to the end of the first command. Returns whether there may be more.
+/// Handles what was typed, or has come by the channel, up to the end of the first command. Returns
+/// whether there may be more.
 pub fn command(work: &mut Work) -> bool {
     console::serve(work) | channel::serve(work)
 }
@@ -27,12 +29,14 @@ pub fn duty(work: &mut Work) -> bool {
     debug::serve(work.task)
 }
 
-/// Loads a part of a guest's memory, and does requests of guests' disks. Returns whether there may be more.
+/// Loads a part of a guest's memory, and does requests of guests' disks. Returns whether there may
+/// be more.
 pub fn load(work: &mut Work) -> bool {
     loading::serve(work) | disks::serve(work)
 }
 
-/// Returns the value of the counter at which something of this is due; `None` if nothing is planned.
+/// Returns the value of the counter at which something of this is due; `None` if nothing is
+/// planned.
 pub fn next_due(work: &Work) -> Option<u64> {
     loading::next_due(work.task).into_iter().chain(channel::next_due()).min()
 }

@@ -1,9 +1,11 @@
 //! Clones: a second guest of one that is in memory, from the same instant.
 //!
-//! The guest stands still while its registers are copied and its memory is made read-only in stage 2. From then on both share the memory, copy on write
-//! ([`stasis_memory::GuestRam::share`]): nothing is copied before one of them writes. The clone has all that a checkpoint of the guest would have, and is admitted
-//! on the same terms; what no checkpoint has, it can't have either. Of each disk it has a copy of its own, which shares the blocks; the links of its network cards
-//! are down, as it has the addresses of its original.
+//! The guest stands still while its registers are copied and its memory is made read-only in
+//! stage 2. From then on both share the memory, copy on write ([`stasis_memory::GuestRam::share`]):
+//! nothing is copied before one of them writes. The clone has all that a checkpoint of the guest
+//! would have, and is admitted on the same terms; what no checkpoint has, it can't have either. Of
+//! each disk it has a copy of its own, which shares the blocks; the links of its network cards are
+//! down, as it has the addresses of its original.
 
 use crate::answer::Answer;
 use crate::devices::Granted;
@@ -75,7 +77,8 @@ struct Taken {
     pause_micros: u64,
 }
 
-/// Makes a clone of a guest, which is called `name`. What is still to be loaded of the guest is loaded first.
+/// Makes a clone of a guest, which is called `name`. What is still to be loaded of the guest is
+/// loaded first.
 ///
 /// # Errors
 ///
@@ -142,7 +145,8 @@ fn check(domain: &Domain, name: &str) -> Result<(), NotCloned> {
     )
 }
 
-/// Takes a guest as it is now, and copies of its disks as they are at that instant, for a clone called `name`. Returns the names of the copies, too.
+/// Takes a guest as it is now, and copies of its disks as they are at that instant, for a clone
+/// called `name`. Returns the names of the copies, too.
 fn take_with_disks(
     store: &mut Store<Disk>,
     domain: &Domain,
@@ -152,7 +156,8 @@ fn take_with_disks(
     let of_disks = |why| CloneError::Disks { guest: domain.name.clone(), why };
     store.check_room_for(volumes.len()).map_err(of_disks)?;
     let taken = take(store.device_mut().task(), domain)?;
-    // Nobody has written to the disks since that instant: only this task does, and each request is done or still in its guest's queue.
+    // Nobody has written to the disks since that instant: only this task does, and each request is
+    // done or still in its guest's queue.
     let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
     let instants = store.take_instants(&volumes).map_err(of_disks)?;
     let copies = store.copy_taken(&instants, name, clock::date()).map_err(of_disks)?;
@@ -191,7 +196,8 @@ fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
     Ok(Taken { state, ram, did, pause_micros: clock::micros_since(begin) })
 }
 
-/// Adds the clone to the machine's guests. It does what its original did, and finds by itself if it must wait for memory, too.
+/// Adds the clone to the machine's guests. It does what its original did, and finds by itself if it
+/// must wait for memory, too.
 fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
     let identity = guests::host_identity();
     let terms = Terms {

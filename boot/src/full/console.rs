@@ -1,5 +1,6 @@
-//! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs on the first core, where it takes turns with
-//! vCPUs, as [`stasis_run::turns`] says. What is said goes through [`terminal`].
+//! The console on the machine's UART: its bytes become [`commands`], or input for a guest. It runs
+//! on the first core, where it takes turns with vCPUs, as [`stasis_run::turns`] says. What is said
+//! goes through [`terminal`].
 
 pub mod commands;
 pub mod find;
@@ -23,14 +24,15 @@ pub fn init(intid: u32) {
     roster::wake_console();
 }
 
-/// Handles what was received, up to the end of the first command, and shows some of what the attached guest has printed at its terminal. Returns whether
-/// there may be more.
+/// Handles what was received, up to the end of the first command, and shows some of what the
+/// attached guest has printed at its terminal. Returns whether there may be more.
 pub fn serve(work: &mut Work) -> bool {
     let more_is_typed = take_typed(work);
     more_is_typed | terminal::show_printed(work.task)
 }
 
-/// Handles what was received, up to the end of the first command. Returns whether there may be more.
+/// Handles what was received, up to the end of the first command. Returns whether there may be
+/// more.
 fn take_typed(work: &mut Work) -> bool {
     /// Bytes for a guest that are handled at once; the rest waits for the next call.
     const MOST: usize = 1024;
@@ -45,7 +47,8 @@ fn take_typed(work: &mut Work) -> bool {
                 let names = names(work);
                 terminal::complete(work.task, &names);
             }
-            // If the guest was attached again just now, and has sent something before, that is shown when all keys are taken.
+            // If the guest was attached again just now, and has sent something before, that is
+            // shown when all keys are taken.
             Input::Guest { guest, character } => with(guest, |domain| domain.type_in(character)),
             Input::Terminal { guest, byte } => with(guest, |domain| domain.type_at_terminal(byte)),
             Input::Line(line) => {

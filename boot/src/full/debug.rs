@@ -1,7 +1,9 @@
-//! Debuggers' visits to guests: each is a stream of the channel, `gdb GUEST`, with gdb's remote protocol in it.
+//! Debuggers' visits to guests: each is a stream of the channel, `gdb GUEST`, with gdb's remote
+//! protocol in it.
 //!
-//! [`stasis_debug`] has the protocol, [`Debugged`] the guest. A visit goes on between two commands alone, when nobody has its guest parked. It is dropped at
-//! any time, also while a command has its guest parked; so a guest that was left waits in [`LEFT`] until [`serve`] lets it go on.
+//! [`stasis_debug`] has the protocol, [`Debugged`] the guest. A visit goes on between two commands
+//! alone, when nobody has its guest parked. It is dropped at any time, also while a command has its
+//! guest parked; so a guest that was left waits in [`LEFT`] until [`serve`] lets it go on.
 
 use crate::channel::endpoint::{Endpoint, Step, StreamFailure};
 use crate::work::Work;
@@ -44,7 +46,8 @@ pub fn open(domain: Arc<Domain>) -> Box<dyn Endpoint> {
     Box::new(Visit::Comes(domain))
 }
 
-/// Lets the guests go on whose debuggers have left. Returns whether there were any. Nobody has a guest parked.
+/// Lets the guests go on whose debuggers have left. Returns whether there were any. Nobody has a
+/// guest parked.
 pub fn serve(task: &mut Task) -> bool {
     let left = core::mem::take(&mut *LEFT.lock(task));
     let was_busy = !left.is_empty();
@@ -100,7 +103,8 @@ fn go_on(session: &mut Session<'static, Debugged>, pipe: &mut Pipe) -> Result<St
         } else if !session.machine().is_held() {
             return Err(End::Ended);
         } else if !session.machine().is_loaded() {
-            // The guest's memory is still being brought from the disk, which the console's task does meanwhile.
+            // The guest's memory is still being brought from the disk, which the console's task
+            // does meanwhile.
             return Ok(Step::Soon);
         }
         match pipe.read() {
@@ -129,8 +133,9 @@ impl Buffered {
         bytes.resize(BUFFER_BYTES, 0);
         let buffer: Box<[u8; BUFFER_BYTES]> = bytes.into_boxed_slice().try_into().ok()?;
         let mut buffer = NonNull::from(Box::leak(buffer));
-        // SAFETY: 1. The buffer was just allocated, so it is there, aligned and initialized. 2. It is freed by `drop` alone, which ends the session
-        // before; so it is there for as long as the reference. 3. The session has the only reference: nobody uses `buffer` before that.
+        // SAFETY: 1. The buffer was just allocated, so it is there, aligned and initialized. 2. It
+        // is freed by `drop` alone, which ends the session before; so it is there for as long as
+        // the reference. 3. The session has the only reference: nobody uses `buffer` before that.
         let session = Session::new(guest, unsafe { buffer.as_mut() });
         Some(Self { session: ManuallyDrop::new(session), buffer })
     }
@@ -141,14 +146,16 @@ impl Drop for Buffered {
         // SAFETY: the session is taken once, here, and not used afterwards.
         let session = unsafe { ManuallyDrop::take(&mut self.session) };
         let guest = session.into_machine();
-        // A command may have the guest parked. If there is no memory for the note, the guest is let go on at once, which is right between commands.
+        // A command may have the guest parked. If there is no memory for the note, the guest is let
+        // go on at once, which is right between commands.
         let mut left = LEFT.lock_without_task();
         if left.try_reserve(1).is_ok() {
             left.push(guest);
         }
         drop(left);
         roster::wake_console();
-        // SAFETY: 1. The buffer came from `Box::leak`, in `begin`. 2. The session, which had the only reference to it, is gone.
+        // SAFETY: 1. The buffer came from `Box::leak`, in `begin`. 2. The session, which had the
+        // only reference to it, is gone.
         drop(unsafe { Box::from_raw(self.buffer.as_ptr()) });
     }
 }

@@ -1,7 +1,11 @@
-//! The disks of guests: volumes of the store. The console's task does their requests, one at a time, while the guests go on.
+//! The disks of guests: volumes of the store. The console's task does their requests, one at a
+//! time, while the guests go on.
 //!
-//! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has borrowed the store, so that guests have their disks while a checkpoint is written or read. Nothing is
-//! in flight between two requests: at the instant of a checkpoint each is either done or still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made, as [`stasis_host::volumes`] decides.
+//! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has
+//! borrowed the store, so that guests have their disks while a checkpoint is written or read.
+//! Nothing is in flight between two requests: at the instant of a checkpoint each is either done or
+//! still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made,
+//! as [`stasis_host::volumes`] decides.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -52,7 +56,8 @@ pub struct VolumeInUse {
     pub guest: String,
 }
 
-/// Returns the guest that has a volume; `None` if none has. Panics if the caller has a guest parked.
+/// Returns the guest that has a volume; `None` if none has. Panics if the caller has a guest
+/// parked.
 pub fn user_of(volume: &str) -> Option<String> {
     let mut guests = registry::all().into_iter();
     guests.find(|domain| domain.has_volume(volume)).map(|domain| domain.name.clone())
@@ -70,7 +75,9 @@ pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), VolumeInUse> 
     }
 }
 
-/// Makes the volumes behind a guest's disks, as far as they are not there. `guest` is the name of the guest that is there and may have them already. Returns the configuration with the disks as large as their volumes.
+/// Makes the volumes behind a guest's disks, as far as they are not there. `guest` is the name of
+/// the guest that is there and may have them already. Returns the configuration with the disks as
+/// large as their volumes.
 ///
 /// # Errors
 ///
@@ -117,7 +124,8 @@ pub fn serve(work: &mut Work) -> bool {
         }
         Ok::<_, NoStore>(is_more)
     });
-    // After something was done, the task looks once more: what a guest has asked for meanwhile has woken nobody.
+    // After something was done, the task looks once more: what a guest has asked for meanwhile has
+    // woken nobody.
     let is_more =
         served.unwrap_or_else(|why| serve_all(&guests, &mut |request| request.fail(&why)));
     if is_more {
@@ -126,7 +134,8 @@ pub fn serve(work: &mut Work) -> bool {
     is_more
 }
 
-/// Does a request of each guest that has one, for whoever has borrowed the store. A guest that is parked by the caller waits.
+/// Does a request of each guest that has one, for whoever has borrowed the store. A guest that is
+/// parked by the caller waits.
 pub fn serve_wanted(lent: &mut dyn Lent) {
     if take_disk_work() && serve_all(&registry::all(), &mut |request| request.carry_out_on(lent)) {
         announce_disk_work();
@@ -149,8 +158,9 @@ pub enum Unflushed {
     },
 }
 
-/// Flushes what guests have written to their disks and not flushed. For when nobody else will: a guest was stopped, or the machine ends. Without disks, it does nothing. Panics if the caller
-/// has a guest parked.
+/// Flushes what guests have written to their disks and not flushed. For when nobody else will: a
+/// guest was stopped, or the machine ends. Without disks, it does nothing. Panics if the caller has
+/// a guest parked.
 ///
 /// # Errors
 ///
@@ -197,7 +207,8 @@ impl Wanted<'_> {
 /// The failures that the log has told of.
 static FAILURES: TaskLock<Failures> = TaskLock::new(Failures::new());
 
-/// Says that something has failed that a guest has asked of its disk, unless that was said a moment ago.
+/// Says that something has failed that a guest has asked of its disk, unless that was said a moment
+/// ago.
 fn complain(guest: &str, disk: &str, what: &'static str, why: &dyn Display) {
     let said = FAILURES.lock_without_task().note(disk, what, why, clock::now_us());
     if let Some(said) = said {
@@ -205,11 +216,13 @@ fn complain(guest: &str, disk: &str, what: &'static str, why: &dyn Display) {
     }
 }
 
-/// Calls `carry_out` with a request of each of these guests that has one. Returns whether there may be more.
+/// Calls `carry_out` with a request of each of these guests that has one. Returns whether there may
+/// be more.
 fn serve_all(guests: &[Arc<Domain>], carry_out: &mut dyn FnMut(&Wanted)) -> bool {
     let mut is_more = false;
     for domain in guests {
-        // Whoever has the guest parked lets it go on later, and then each of its queues is looked at.
+        // Whoever has the guest parked lets it go on later, and then each of its queues is looked
+        // at.
         if domain.is_parked() {
             is_more = true;
             continue;

@@ -8,8 +8,8 @@ use stasis_run::{clock, random};
 
 static IDENTITIES: Mutex<Option<Identities>> = Mutex::new(None);
 
-/// Takes random bytes, or what the machine's firmware says is random: identities are no secret, so they are not made of what guests' random bytes
-/// are made of.
+/// Takes random bytes, or what the machine's firmware says is random: identities are no secret, so
+/// they are not made of what guests' random bytes are made of.
 pub fn init(machine: &Machine) {
     *IDENTITIES.lock() = Some(match random::bytes::<16>() {
         Some(bytes) => Identities::new(&bytes),

@@ -1,4 +1,5 @@
-//! The instant of a checkpoint: what guests are then is taken while they stand still, and written while they go on.
+//! The instant of a checkpoint: what guests are then is taken while they stand still, and written
+//! while they go on.
 
 use crate::identity;
 use alloc::sync::Arc;
@@ -56,8 +57,9 @@ pub enum InstantError {
     NoRoom(#[from] NoRam),
 }
 
-/// Takes guests as they are at one instant, with the memory that they share. The guests stand still meanwhile, and so do those that share memory
-/// with them. `since` says what is taken of their own memory.
+/// Takes guests as they are at one instant, with the memory that they share. The guests stand still
+/// meanwhile, and so do those that share memory with them. `since` says what is taken of their own
+/// memory.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! The store as it is lent to whoever works with it: [`Lent`], so that a page can be read also while a checkpoint is written or read.
+//! The store as it is lent to whoever works with it: [`Lent`], so that a page can be read also
+//! while a checkpoint is written or read.
 
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
@@ -13,9 +14,11 @@ use stasis_store::{Error, Store, Volumes};
 
 /// What is done to a volume in the store. Offsets and lengths are in bytes.
 pub enum VolumeAccess<'b> {
-    /// Reads as many bytes at this offset, and hands them to this, piece by piece, for as long as it returns true.
+    /// Reads as many bytes at this offset, and hands them to this, piece by piece, for as long as
+    /// it returns true.
     Read(u64, u64, &'b mut dyn FnMut(&[u8]) -> bool),
-    /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it returns true.
+    /// Writes as many bytes at an offset, which this makes, piece by piece, for as long as it
+    /// returns true.
     Write(u64, u64, &'b mut dyn FnMut(&mut [u8]) -> bool),
     /// Makes as many bytes at an offset zeros.
     Zero(u64, u64),
@@ -38,7 +41,8 @@ pub trait Lent {
     /// The error of the store.
     fn access_volume(&mut self, name: &str, access: VolumeAccess) -> Result<(), Error<DiskError>>;
 
-    /// Hands the `len` bytes at `offset` of the checkpoint with this number to `take` in pieces, in their order.
+    /// Hands the `len` bytes at `offset` of the checkpoint with this number to `take` in pieces, in
+    /// their order.
     ///
     /// # Errors
     ///
@@ -95,7 +99,8 @@ impl Lent for Store<Disk<'_>> {
     }
 }
 
-/// Makes those `Lent` who have borrowed the store. It can't be opened anew meanwhile, so what it had it has.
+/// Makes those `Lent` who have borrowed the store. It can't be opened anew meanwhile, so what it
+/// had it has.
 macro_rules! borrowers {
     ($($borrower:ident),*) => {$(
         impl Lent for $borrower<'_, Disk<'_>> {
@@ -167,7 +172,8 @@ impl Source for File<'_> {
 }
 
 impl Work<'_> {
-    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see [`Disk::task`].
+    /// Calls `action` with the store, and returns its result. The disk has the task meanwhile: see
+    /// [`Disk::task`].
     ///
     /// # Errors
     ///

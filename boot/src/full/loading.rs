@@ -1,8 +1,11 @@
 //! Guests whose memory is loaded while they run, each from the checkpoint that it was resumed from.
 //!
-//! Everything here is done by the console's task: one unit in each of its turns ([`serve`]), and what a vCPU waits for in the midst of other work with the
-//! store, too ([`serve_wanted`]). [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to the guest. While the disk can't be read, the guest
-//! waits; for a place that the disk refuses again and again it waits for a while only. A guest whose memory is damaged, or can't be read, is stopped, and cared for as one that has crashed.
+//! Everything here is done by the console's task: one unit in each of its turns ([`serve`]), and
+//! what a vCPU waits for in the midst of other work with the store, too ([`serve_wanted`]).
+//! [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to
+//! the guest. While the disk can't be read, the guest waits; for a place that the disk refuses
+//! again and again it waits for a while only. A guest whose memory is damaged, or can't be read, is
+//! stopped, and cared for as one that has crashed.
 
 pub mod origin;
 
@@ -53,7 +56,8 @@ impl From<NotLoaded<OriginError>> for Unfinished {
 /// A guest whose memory is loaded.
 struct Load {
     domain: Arc<Domain>,
-    /// What is missing. It is gone when all has arrived, and when the guest was removed or overwritten.
+    /// What is missing. It is gone when all has arrived, and when the guest was removed or
+    /// overwritten.
     missing: Weak<Lacking>,
     /// Guest-physical address of the RAM.
     base: u64,
@@ -68,7 +72,8 @@ const RETRY_SECONDS: u64 = 1;
 /// What is loaded, the load that is next at the front. No load is in it while it is carried out.
 static LOADS: TaskLock<VecDeque<Load>> = TaskLock::new(VecDeque::new());
 
-/// Begins to load the memory of a guest, whose domain lacks what the checkpoint has. The guest may run already.
+/// Begins to load the memory of a guest, whose domain lacks what the checkpoint has. The guest may
+/// run already.
 pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
     let Some(missing) = domain.missing() else { return };
     let base = domain.look().ram.start;
@@ -82,7 +87,8 @@ pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
     LOADS.lock(task).push_back(Load { domain, missing, base, origin, retry: Retry::default() });
 }
 
-/// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether there may be more to bring before [`next_due`].
+/// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether
+/// there may be more to bring before [`next_due`].
 pub fn serve(work: &mut Work) -> bool {
     let next = take(work.task, Load::is_wanted).or_else(|| take(work.task, Load::is_due));
     let Some(mut load) = next else { return false };
@@ -93,12 +99,14 @@ pub fn serve(work: &mut Work) -> bool {
     true
 }
 
-/// Returns the value of the counter at which a disk that has failed is read again; `None` if none has.
+/// Returns the value of the counter at which a disk that has failed is read again; `None` if none
+/// has.
 pub fn next_due(task: &Task) -> Option<u64> {
     LOADS.lock(task).iter().filter_map(|load| load.retry.due()).min()
 }
 
-/// Loads the rest of a guest's memory, if anything is missing. `out` is told how far that is. Other guests get what their vCPUs wait for meanwhile.
+/// Loads the rest of a guest's memory, if anything is missing. `out` is told how far that is. Other
+/// guests get what their vCPUs wait for meanwhile.
 ///
 /// # Errors
 ///
@@ -127,12 +135,14 @@ pub fn finish(
     }
 }
 
-/// Brings one unit that a vCPU waits for, if there is one. A guest that is parked by the caller waits.
+/// Brings one unit that a vCPU waits for, if there is one. A guest that is parked by the caller
+/// waits.
 pub fn serve_wanted(store: &mut dyn Lent) {
     let is_it = |load: &Load| load.is_wanted() && !load.domain.is_parked();
     if let Some(mut load) = take(store.task(), is_it) {
         let brought = load.bring(store);
-        // The guest waits or has stopped if it was not loaded, and whoever works with the store goes on.
+        // The guest waits or has stopped if it was not loaded, and whoever works with the store
+        // goes on.
         let _ = load.put_back(store.task(), brought);
     }
 }
@@ -161,7 +171,8 @@ impl Load {
         NotLoaded { address: self.base, why: Why::Source(why) }
     }
 
-    /// Brings one unit, or a block, if there is no table for a unit. Returns whether more is missing.
+    /// Brings one unit, or a block, if there is no table for a unit. Returns whether more is
+    /// missing.
     fn bring(&mut self, store: &mut dyn Lent) -> Result<bool, NotLoaded<OriginError>> {
         let Some(missing) = self.missing.upgrade() else { return Ok(false) };
         let Some(unit) = missing.next() else { return Ok(false) };
@@ -212,8 +223,8 @@ impl Load {
         }
     }
 
-    /// Puts the load back, if it goes on, or will when the disk can be read again; otherwise stops the guest, if its memory was not loaded. Returns
-    /// whether it goes on.
+    /// Puts the load back, if it goes on, or will when the disk can be read again; otherwise stops
+    /// the guest, if its memory was not loaded. Returns whether it goes on.
     fn put_back(
         mut self,
         task: &Task,
@@ -239,7 +250,8 @@ impl Load {
         brought
     }
 
-    /// Returns whether the load waits for the disk, and says so if it did not before. It does not wait for what the disk has refused too often.
+    /// Returns whether the load waits for the disk, and says so if it did not before. It does not
+    /// wait for what the disk has refused too often.
     fn goes_on(&mut self, error: &NotLoaded<OriginError>) -> bool {
         let NotLoaded { address, why: Why::Source(why) } = error else { return false };
         let Some(kind) = why.kind() else { return false };
@@ -252,8 +264,9 @@ impl Load {
         then != Then::GiveUp
     }
 
-    /// Makes the guest lost, whose memory can't be loaded. One that runs is cared for as one that has crashed. One that a person has stopped or
-    /// paused is left alone, and the care for one that has stopped by itself is on its way.
+    /// Makes the guest lost, whose memory can't be loaded. One that runs is cared for as one that
+    /// has crashed. One that a person has stopped or paused is left alone, and the care for one
+    /// that has stopped by itself is on its way.
     fn fail(self, error: &NotLoaded<OriginError>) {
         log::error!("guest \"{}\": {error}", self.domain.name);
         let is_damaged = !matches!(&error.why, Why::Source(why) if !why.is_damage());
@@ -298,7 +311,8 @@ pub fn check_unused(store: &mut Store<Disk>, numbers: &[u64]) -> Result<(), Chec
     Ok(())
 }
 
-/// Returns the highest number of a checkpoint from which a guest's memory is still loaded; 0 if there is none.
+/// Returns the highest number of a checkpoint from which a guest's memory is still loaded; 0 if
+/// there is none.
 pub fn newest_needed(task: &Task) -> u64 {
     let loads = LOADS.lock(task);
     let needed = loads.iter().filter(|load| load.missing.strong_count() > 0);

@@ -1,7 +1,9 @@
-//! Resuming guests from checkpoints, each in the place of the guest of its name or beside the others.
+//! Resuming guests from checkpoints, each in the place of the guest of its name or beside the
+//! others.
 //!
-//! First, every checkpoint is read and checked: all of it, or without the pages, which are [loaded](crate::loading) and checked while the guest runs. Then
-//! [`incoming`] takes what the guests need, loads the memory that must be there, and makes them run.
+//! First, every checkpoint is read and checked: all of it, or without the pages, which are
+//! [loaded](crate::loading) and checked while the guest runs. Then [`incoming`] takes what the
+//! guests need, loads the memory that must be there, and makes them run.
 
 pub mod error;
 mod incoming;
@@ -38,8 +40,9 @@ struct Found {
     origin: Option<Origin>,
 }
 
-/// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of a set. Nothing is changed before every
-/// checkpoint was read and found good, and the machine has what the guests need.
+/// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of
+/// a set. Nothing is changed before every checkpoint was read and found good, and the machine has
+/// what the guests need.
 ///
 /// # Errors
 ///
@@ -107,11 +110,13 @@ impl Found {
     }
 }
 
-/// Reads a checkpoint and checks it: without its memory, if the guest can do without that at first. Gives its guest the name `copy` if there is one.
+/// Reads a checkpoint and checks it: without its memory, if the guest can do without that at first.
+/// Gives its guest the name `copy` if there is one.
 ///
 /// # Errors
 ///
-/// What is wrong with the checkpoint, or why the machine can't have its guest, if that is known before the guest's memory is read.
+/// What is wrong with the checkpoint, or why the machine can't have its guest, if that is known
+/// before the guest's memory is read.
 fn find(
     store: &mut Store<Disk>,
     number: u64,
@@ -142,7 +147,8 @@ fn find(
     Ok(Found { number, checkpoint, origin })
 }
 
-/// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the guest runs, as the file has no directory.
+/// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the
+/// guest runs, as the file has no directory.
 fn look_up(
     store: &mut Store<Disk>,
     number: u64,
@@ -157,7 +163,8 @@ fn look_up(
 ///
 /// # Errors
 ///
-/// What is wrong with the checkpoint, or why the machine can't have its guest, which is known before the guest's memory is read.
+/// What is wrong with the checkpoint, or why the machine can't have its guest, which is known
+/// before the guest's memory is read.
 fn read(
     store: &mut Store<Disk>,
     number: u64,
@@ -179,13 +186,15 @@ fn read(
     Ok(read.map_err(CheckpointReadError::from)?)
 }
 
-/// Returns what a guest that was loaded from a checkpoint counts its changes from; `None` if the next checkpoint can't share with that.
+/// Returns what a guest that was loaded from a checkpoint counts its changes from; `None` if the
+/// next checkpoint can't share with that.
 fn baseline(store: &Store<Disk>, number: u64, state: &GuestState) -> Option<Baseline> {
     let lineage = state.lineage.as_ref().filter(|_| store.has_maps())?;
     Some(Baseline { number, identity: lineage.identity() })
 }
 
-/// Notes that a guest was resumed, and says so. `start` is what the counter read when the command began.
+/// Notes that a guest was resumed, and says so. `start` is what the counter read when the command
+/// began.
 fn note(number: u64, checkpoint: &Checkpoint, start: u64, out: &mut Answer) {
     let Checkpoint { state, stats, .. } = checkpoint;
     let name = state.guest.name_text();

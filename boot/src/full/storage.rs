@@ -1,11 +1,12 @@
 //! The store of checkpoints, on the disk that the machine has.
 //!
-//! A card can be pulled, put back and exchanged. So before each command Stasis asks the card whether it is still the one that was set up. If it
-//! is not, or if there was none, Stasis looks into the slots again and opens the store anew. As after a loss of power, every committed
+//! A card can be pulled, put back and exchanged. So before each command Stasis asks the card
+//! whether it is still the one that was set up. If it is not, or if there was none, Stasis looks
+//! into the slots again and opens the store anew. As after a loss of power, every committed
 //! checkpoint is there.
 //!
-//! While nobody uses the store, it is kept on a [`Driver`], which can't read or write. A user of the store lends it the task, which waits for
-//! the disk; that makes the driver a [`Disk`].
+//! While nobody uses the store, it is kept on a [`Driver`], which can't read or write. A user of
+//! the store lends it the task, which waits for the disk; that makes the driver a [`Disk`].
 
 pub mod disk;
 pub mod error;
@@ -32,13 +33,15 @@ pub struct Storage {
     store: Result<Store<Driver>, NoStore>,
     /// The slots in which a card may appear; none if the disk is no card.
     slots: Vec<Sdhci>,
-    /// The volumes of which unflushed writes went with a card that was pulled. The next store that is opened refuses them.
+    /// The volumes of which unflushed writes went with a card that was pulled. The next store that
+    /// is opened refuses them.
     lost: Vec<Name>,
     /// Whether what is written to a card is read again and compared.
     verify_writes: bool,
 }
 
-/// Opens the store in a partition of a disk, and logs how full it is. `lost` are the volumes that have lost writes: the store takes them.
+/// Opens the store in a partition of a disk, and logs how full it is. `lost` are the volumes that
+/// have lost writes: the store takes them.
 fn open(
     (driver, partition): (Driver, Partition),
     task: &mut Task,
@@ -77,8 +80,9 @@ impl Storage {
         matches!(self.store, Ok(_) | Err(NoStore::InUse)) || !self.slots.is_empty()
     }
 
-    /// Finds the disk, its partition and the store. If one of them is missing, that is logged, and said again to whoever wants the store. Returns
-    /// also the registers and the interrupt of the disk, if it is a virtio disk that is used; the interrupt wakes the task from now on.
+    /// Finds the disk, its partition and the store. If one of them is missing, that is logged, and
+    /// said again to whoever wants the store. Returns also the registers and the interrupt of the
+    /// disk, if it is a virtio disk that is used; the interrupt wakes the task from now on.
     pub fn find(machine: &Machine, task: &mut Task) -> (Self, Option<Device>) {
         for host in &machine.sd_hosts {
             log::debug!("SD host: {} at {}", host.compatible, host.device.frame);
@@ -103,7 +107,8 @@ impl Storage {
         (Self { store, slots, lost, verify_writes: true }, device)
     }
 
-    /// Takes over what the boot archive says of the store: whether what is written to a card is read again and compared. At first it is.
+    /// Takes over what the boot archive says of the store: whether what is written to a card is
+    /// read again and compared. At first it is.
     pub fn configure(&mut self, config: &StoreConfig) {
         self.verify_writes = config.verify_writes;
         if !self.verify_writes && !self.slots.is_empty() {
@@ -161,7 +166,8 @@ impl Storage {
         }
     }
 
-    /// Takes the store out if its disk is fit for use, or returns why there is none. Looks for a card again if there are slots.
+    /// Takes the store out if its disk is fit for use, or returns why there is none. Looks for a
+    /// card again if there are slots.
     fn take(&mut self, task: &mut Task) -> Result<Store<Driver>, NoStore> {
         let taken = core::mem::replace(&mut self.store, Err(NoStore::InUse));
         let mut store = taken.and_then(|store| {

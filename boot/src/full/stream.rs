@@ -23,7 +23,8 @@ pub struct ToStore<'s, 't> {
 }
 
 impl ToStore<'_, '_> {
-    /// Returns the number of the checkpoint that blocks are shared with. No checkpoint has the number 0.
+    /// Returns the number of the checkpoint that blocks are shared with. No checkpoint has the
+    /// number 0.
     fn base(&self) -> u64 {
         self.base.unwrap_or(0)
     }

@@ -1,6 +1,8 @@
-//! All that is said: answers, the log, and what guests send go through one [`Console`], which knows what the UART's terminal shows.
+//! All that is said: answers, the log, and what guests send go through one [`Console`], which knows
+//! what the UART's terminal shows.
 //!
-//! The public functions take the lock of [`CONSOLE`], so their callers must not hold it. [`crate::console`] reads what is typed.
+//! The public functions take the lock of [`CONSOLE`], so their callers must not hold it.
+//! [`crate::console`] reads what is typed.
 
 use crate::channel::{events, line};
 use crate::output;
@@ -18,10 +20,12 @@ use stasis_run::turns::Task;
 /// The console. Both the task and the cores that run vCPUs say everything through it.
 static CONSOLE: TaskLock<Console> = TaskLock::new(Console::new());
 
-/// Number of listeners that want what guests send. The task writes it; relaxed, for what is missed in the moment is seen in the task's next turn.
+/// Number of listeners that want what guests send. The task writes it; relaxed, for what is missed
+/// in the moment is seen in the task's next turn.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Adds one who reads what guests send ([`read_output`]): from now on the task is woken by what any guest sends.
+/// Adds one who reads what guests send ([`read_output`]): from now on the task is woken by what any
+/// guest sends.
 pub fn add_listener() {
     LISTENERS.fetch_add(1, Ordering::Relaxed);
 }
@@ -61,7 +65,8 @@ pub fn prompt() {
     CONSOLE.lock_without_task().prompt(&mut Uart);
 }
 
-/// Shows the prompt again, and what was typed there, if the terminal shows it: something else has had the line.
+/// Shows the prompt again, and what was typed there, if the terminal shows it: something else has
+/// had the line.
 pub fn redraw(task: &Task) {
     CONSOLE.lock(task).redraw(&mut Uart);
 }
@@ -102,10 +107,12 @@ pub fn write_own_log(task: &Task, lines: usize, out: &mut impl fmt::Write) -> fm
     CONSOLE.lock(task).write_own_log(lines, out)
 }
 
-/// Shows what has waited for the end of an answer: lines, and output of the guest that was just attached. That takes up to 2.8 s at
-/// 115,200 bits/s, in which others need this core and the console, so the task yields between the pieces.
+/// Shows what has waited for the end of an answer: lines, and output of the guest that was just
+/// attached. That takes up to 2.8 s at 115,200 bits/s, in which others need this core and the
+/// console, so the task yields between the pieces.
 fn show_rest(task: &mut Task) {
-    /// The number of pieces after which the rest is left, for lines may come without end: twice as many as there can be at first.
+    /// The number of pieces after which the rest is left, for lines may come without end: twice as
+    /// many as there can be at first.
     const MOST: usize = 2 * (CAPACITY + WAITING) / PIECE;
     for _ in 0..MOST {
         if !CONSOLE.lock(task).show(&mut Uart) {
@@ -125,7 +132,8 @@ pub fn show_waiting() {
     CONSOLE.lock_without_task().show_waiting(&mut Uart);
 }
 
-/// Says in a panic the lines that wait for the end of an answer, unless the console's lock is lost: its holder may be what has panicked.
+/// Says in a panic the lines that wait for the end of an answer, unless the console's lock is lost:
+/// its holder may be what has panicked.
 pub fn show_waiting_in_panic() {
     const PATIENCE: usize = 10_000_000;
     if let Some(mut console) = (0..PATIENCE).find_map(|_| CONSOLE.try_lock()) {
@@ -139,7 +147,8 @@ pub fn guest_output(domain: &Domain, byte: u8) {
     note_output();
 }
 
-/// Takes a text that a guest has printed at its terminal. The console's task shows it, for it may be longer than others can wait.
+/// Takes a text that a guest has printed at its terminal. The console's task shows it, for it may
+/// be longer than others can wait.
 pub fn guest_text(domain: &Domain, text: &[u8]) {
     let is_shown = CONSOLE.lock_without_task().print(domain.number, text);
     note_output();
@@ -148,8 +157,10 @@ pub fn guest_text(domain: &Domain, text: &[u8]) {
     }
 }
 
-/// Shows some of what the attached guest has printed at its terminal since the task's last turn: no more than 22 ms take at 115,200 bits/s, for then
-/// the keys must be looked at. Returns whether anything was shown; then others had the core, and there may be more to show, and keys that woke nobody.
+/// Shows some of what the attached guest has printed at its terminal since the task's last turn: no
+/// more than 22 ms take at 115,200 bits/s, for then the keys must be looked at. Returns whether
+/// anything was shown; then others had the core, and there may be more to show, and keys that woke
+/// nobody.
 pub fn show_printed(task: &mut Task) -> bool {
     /// Pieces in one turn of the task.
     const MOST: usize = 256 / PIECE;
@@ -165,12 +176,14 @@ pub fn show_printed(task: &mut Task) -> bool {
     true
 }
 
-/// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and moves `position` behind it.
+/// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and
+/// moves `position` behind it.
 pub fn read_output(task: &Task, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
     CONSOLE.lock(task).read_output(port, position, most)
 }
 
-/// Does nothing: the console has what a guest has sent, shown or kept, with the line that it has only begun.
+/// Does nothing: the console has what a guest has sent, shown or kept, with the line that it has
+/// only begun.
 pub fn show_last_words(_: &mut Task, _: &Domain) {}
 
 /// Forgets what the guest in this domain has sent.
@@ -184,7 +197,8 @@ pub fn notice(domain: &Domain, what: &str) {
     CONSOLE.lock_without_task().notice(format_args!("guest \"{}\" {what}", domain.name), &mut Uart);
 }
 
-/// Says that a guest has stopped by itself, and why. If the terminal is attached to it, what the guest has sent is shown before.
+/// Says that a guest has stopped by itself, and why. If the terminal is attached to it, what the
+/// guest has sent is shown before.
 pub fn halted(task: &mut Task, domain: &Domain, why: &str) {
     events::notice(&domain.name, why);
     if CONSOLE.lock(task).attached() == Some(domain.number) {

@@ -1,6 +1,8 @@
-//! What is typed at the console. It is read from the UART even while a command is under way, so that the command can be given up.
+//! What is typed at the console. It is read from the UART even while a command is under way, so
+//! that the command can be given up.
 //!
-//! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All of this runs on the console's core.
+//! Long work calls [`check_given_up`] where it can end without a loss, and returns its error. All
+//! of this runs on the console's core.
 
 use crate::channel::{current, line};
 use spin::mutex::SpinMutex;
@@ -31,7 +33,8 @@ pub fn end() -> usize {
     typed.take_lost()
 }
 
-/// Returns an error if the command under way must be given up. Returns none if no command is under way.
+/// Returns an error if the command under way must be given up. Returns none if no command is under
+/// way.
 pub fn check_given_up() -> Result<(), GivenUp> {
     match look(TypeAhead::is_given_up) || current::is_given_up() {
         true => Err(GivenUp),
@@ -39,7 +42,8 @@ pub fn check_given_up() -> Result<(), GivenUp> {
     }
 }
 
-/// Calls `work`, which is no part of the command under way and so is not given up with it. Returns its result.
+/// Calls `work`, which is no part of the command under way and so is not given up with it. Returns
+/// its result.
 pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     TYPED.lock().leave();
     let result = work();
@@ -47,7 +51,8 @@ pub fn undisturbed<T>(work: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Calls `work`, which nobody has asked for and which is given up when a line is typed. Returns its result, and whether it was given up.
+/// Calls `work`, which nobody has asked for and which is given up when a line is typed. Returns its
+/// result, and whether it was given up.
 pub fn giving_way<T>(work: impl FnOnce() -> T) -> (T, bool) {
     TYPED.lock().begin_giving_way();
     let result = work();

@@ -1,4 +1,5 @@
-//! The way to help a guest that has stopped, without a store: to start it again. [`crate::care`] decides when.
+//! The way to help a guest that has stopped, without a store: to start it again. [`crate::care`]
+//! decides when.
 
 use crate::guests::{self, GuestError};
 use crate::work::Work;

@@ -1,4 +1,5 @@
-//! The chores that people and programs give the task of core 0: none. It makes guests, starts those again that have stopped, and shows what they print.
+//! The chores that people and programs give the task of core 0: none. It makes guests, starts those
+//! again that have stopped, and shows what they print.
 
 use crate::machine::Machine;
 use crate::terminal;

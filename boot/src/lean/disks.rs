@@ -1,4 +1,5 @@
-//! The disks of guests: none, for there is no store. A configuration with disks [was refused](crate::storage::check).
+//! The disks of guests: none, for there is no store. A configuration with disks [was
+//! refused](crate::storage::check).
 
 use crate::archive::BootArchive;
 use crate::work::Work;

@@ -1,6 +1,8 @@
-//! All that is said: the log, and the lines that guests print, each with its guest's name. The log goes to the UART as it comes; what guests print waits until the console's task has time for it.
+//! All that is said: the log, and the lines that guests print, each with its guest's name. The log
+//! goes to the UART as it comes; what guests print waits until the console's task has time for it.
 //!
-//! The public functions take the locks of [`LINE`] and [`LINES`], in this order, so their callers must hold neither. A guest's exit takes the second alone, under which nobody waits for the UART.
+//! The public functions take the locks of [`LINE`] and [`LINES`], in this order, so their callers
+//! must hold neither. A guest's exit takes the second alone, under which nobody waits for the UART.
 
 use crate::output;
 use core::fmt::{self, Write};
@@ -11,10 +13,12 @@ use stasis_run::domain::Domain;
 use stasis_run::roster;
 use stasis_run::turns::Task;
 
-/// Bytes of a guest's line that are sent at once. The UART may be full, and takes 87 us for a byte at 115,200 bits/s; nobody else gets the core meanwhile.
+/// Bytes of a guest's line that are sent at once. The UART may be full, and takes 87 us for a byte
+/// at 115,200 bits/s; nobody else gets the core meanwhile.
 const PIECE: usize = 1;
 
-/// The line of a guest that is being sent. Whoever sends anything else holds this lock, and sends the rest of the line before, so that lines are whole.
+/// The line of a guest that is being sent. Whoever sends anything else holds this lock, and sends
+/// the rest of the line before, so that lines are whole.
 static LINE: TaskLock<Line> = TaskLock::new(Line::new());
 
 /// What guests have printed and was not shown yet.
@@ -46,7 +50,8 @@ pub fn log(line: fmt::Arguments) {
     let _ = writeln!(Text(&mut Uart), "{line}");
 }
 
-/// Shows in a panic all that guests have printed, unless a lock is lost: its holder may be what has panicked.
+/// Shows in a panic all that guests have printed, unless a lock is lost: its holder may be what has
+/// panicked.
 pub fn show_waiting_in_panic() {
     const PATIENCE: usize = 10_000_000;
     let Some(mut line) = (0..PATIENCE).find_map(|_| LINE.try_lock()) else { return };
@@ -67,7 +72,8 @@ pub fn guest_output(domain: &Domain, byte: u8) {
 /// Drops a text that a guest has printed at its terminal, where nobody can be attached.
 pub fn guest_text(_: &Domain, _: &[u8]) {}
 
-/// Shows the next line that a guest has printed, and lets others run between its pieces. Returns `false` if there is none: then the next one wakes the task.
+/// Shows the next line that a guest has printed, and lets others run between its pieces. Returns
+/// `false` if there is none: then the next one wakes the task.
 pub fn show_line(task: &mut Task) -> bool {
     show(task, Lines::next)
 }

@@ -1,9 +1,10 @@
 //! From the firmware's entry to Rust.
 //!
-//! The image is an arm64 Linux `Image` (Documentation/arch/arm64/booting.rst) that runs wherever it is loaded: it is linked as a position-independent
-//! executable at address 0, and EL2 is mapped one to one. Before any Rust runs, the image and the device tree are mapped with 2 MiB blocks, the MMU
-//! and the caches are on, .bss is clear and the relocations are applied. The boot crate then builds the final tables, with W^X and guard pages, and
-//! installs them by [`crate::mmu::install`].
+//! The image is an arm64 Linux `Image` (Documentation/arch/arm64/booting.rst) that runs wherever it
+//! is loaded: it is linked as a position-independent executable at address 0, and EL2 is mapped one
+//! to one. Before any Rust runs, the image and the device tree are mapped with 2 MiB blocks, the
+//! MMU and the caches are on, .bss is clear and the relocations are applied. The boot crate then
+//! builds the final tables, with W^X and guard pages, and installs them by [`crate::mmu::install`].
 
 mod secondary;
 
@@ -14,8 +15,9 @@ use secondary::SECONDARY_BOOT;
 
 /// Most cores that Stasis uses.
 pub const MAX_CORES: usize = 8;
-/// Bytes from one core's stack to the next; the lowest page of each is its guard. The deepest path is a command that starts a guest anew: some 35 KiB
-/// of core 0's stack, 16 of them in the largest frame, `Guest::restored`'s. A guest that runs while a command waits takes less than 8 KiB more.
+/// Bytes from one core's stack to the next; the lowest page of each is its guard. The deepest path
+/// is a command that starts a guest anew: some 35 KiB of core 0's stack, 16 of them in the largest
+/// frame, `Guest::restored`'s. A guest that runs while a command waits takes less than 8 KiB more.
 pub const STACK_STRIDE: usize = 0x2_0000;
 /// Bytes of a core's stack for fatal exceptions.
 pub const EMERGENCY_STACK_SIZE: usize = 0x2000;
@@ -28,7 +30,8 @@ pub(crate) const SCTLR_OFF: u64 = 0x30c5_0830;
 const CPTR: u64 = 0x33ff;
 /// MAIR_EL2: attribute 0 is normal write-back memory, attribute 1 Device-nGnRE.
 pub(crate) const MAIR: u64 = 0x04ff;
-/// TCR_EL2 without PS: RES1 bits, 39-bit addresses, 4 KiB granule, write-back inner-shareable walks.
+/// TCR_EL2 without PS: RES1 bits, 39-bit addresses, 4 KiB granule, write-back inner-shareable
+/// walks.
 pub(crate) const TCR: u64 = 1 << 31 | 1 << 23 | 0b11 << 12 | 0b01 << 10 | 0b01 << 8 | (64 - 39);
 /// A 2 MiB block of normal memory: valid, AP[1] (RES1 at EL2), inner shareable, AF.
 const EARLY_BLOCK: u64 = 0b01 | 1 << 6 | 0b11 << 8 | 1 << 10;
@@ -44,7 +47,8 @@ const SCTLR_EL1: u64 = SCTLR_EL1_OFF | 1 | 1 << 2 | 1 << 3 | 1 << 12;
 /// SCTLR_EL1: RES1 bits only, MMU and caches off.
 pub(crate) const SCTLR_EL1_OFF: u64 = 0x30d0_0800;
 
-/// Maps the device at physical address `address`, one to one. For an image that was started at EL1, where there is no translation but the early one.
+/// Maps the device at physical address `address`, one to one. For an image that was started at EL1,
+/// where there is no translation but the early one.
 ///
 /// # Safety
 ///
@@ -56,8 +60,9 @@ pub unsafe fn map_device_at_el1(address: u64) {
         static __early_tables_start: u8;
     }
     let root = (&raw const __early_tables_start).cast::<u64>().cast_mut();
-    // SAFETY: 1. The tables are the entry code's, mapped one to one, and used by this core alone, by the caller. 2. An index into a table is less
-    // than 512. 3. Only an entry that maps nothing is written, so no access of the program changes its meaning.
+    // SAFETY: 1. The tables are the entry code's, mapped one to one, and used by this core alone,
+    // by the caller. 2. An index into a table is less than 512. 3. Only an entry that maps nothing
+    // is written, so no access of the program changes its meaning.
     unsafe {
         let mut entry = root.add((address / GIB) as usize % 512);
         let mut block = address & !(GIB - 1);
@@ -144,7 +149,8 @@ not_at_el2:
     bl      stasis_at_el1
     b       park
 
-    // What a firmware, or the reset, has left there is unknown: HCR_EL2.E2H, SCTLR_EL2.EE, the stack pointer in use. Clobbers x1.
+    // What a firmware, or the reset, has left there is unknown: HCR_EL2.E2H, SCTLR_EL2.EE, the
+    // stack pointer in use. Clobbers x1.
 begin_at_el2:
     mov     x1, #(1 << 31)          // HCR_EL2: E2H off, EL1 is AArch64
     msr     hcr_el2, x1
@@ -156,8 +162,8 @@ begin_at_el2:
     isb
     ret
 
-    // Drops what the caches hold of the early tables. The barriers order it between accesses that go past the caches.
-    // Clobbers x1.
+    // Drops what the caches hold of the early tables. The barriers order it between accesses that
+    // go past the caches. Clobbers x1.
     .macro  drop_early_tables
     dmb     sy
     mov     x1, x22
@@ -168,12 +174,13 @@ begin_at_el2:
     dsb     sy
     .endm
 
-    // Maps the image and the device tree with 2 MiB blocks of attributes x24. Leaves the tables in x22.
-    // Clobbers x1 to x7, x23.
+    // Maps the image and the device tree with 2 MiB blocks of attributes x24. Leaves the tables in
+    // x22. Clobbers x1 to x7, x23.
 map_early:
     adrp    x22, __early_tables_start
     adrp    x23, __early_tables_end
-    // Lines that a firmware has left dirty would be written back over these stores, which go past the caches.
+    // Lines that a firmware has left dirty would be written back over these stores, which go past
+    // the caches.
     drop_early_tables
     mov     x1, x22
 0:  stp     xzr, xzr, [x1], #16
@@ -235,8 +242,9 @@ prepare_image:
     cmp     x1, x2
     b.lo    5b
 
-    // The relocations: what an address of the image is added to, as a list of words (System V gABI, "Relative Relocation Table"). An
-    // even word is the place of one, and each bit of an odd one stands for one of the 63 that follow the last.
+    // The relocations: what an address of the image is added to, as a list of words (System V gABI,
+    // "Relative Relocation Table"). An even word is the place of one, and each bit of an odd one
+    // stands for one of the 63 that follow the last.
     adrp    x1, __relr_start
     add     x1, x1, :lo12:__relr_start
     adrp    x2, __relr_end

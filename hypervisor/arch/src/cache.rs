@@ -1,5 +1,5 @@
-//! Cache maintenance (DDI 0487, D7.5): for memory that is written with caches on and read with them off, and for instructions that are written as
-//! data.
+//! Cache maintenance (DDI 0487, D7.5): for memory that is written with caches on and read with them
+//! off, and for instructions that are written as data.
 
 use core::arch::asm;
 
@@ -11,15 +11,17 @@ fn line() -> usize {
 /// Lines between two branches: a checkpoint maintains each line of a guest's memory.
 const UNROLLED: usize = 32;
 
-/// Executes an instruction that maintains a cache line for each line of `len` bytes at `start`, and waits until the maintenance is complete. The instruction changes
-/// no data that a core with caches sees.
+/// Executes an instruction that maintains a cache line for each line of `len` bytes at `start`, and
+/// waits until the maintenance is complete. The instruction changes no data that a core with caches
+/// sees.
 macro_rules! maintain {
     ($instruction:literal, $start:ident, $len:ident) => {{
         let line = line();
         let mut address = $start & !(line - 1);
         let lines = ($start + $len - address).div_ceil(line);
         for _ in 0..lines / UNROLLED {
-            // SAFETY: 1. The instruction changes no data that a core with caches sees, as each caller says. 2. No register is changed but the one that is named.
+            // SAFETY: 1. The instruction changes no data that a core with caches sees, as each
+            // caller says. 2. No register is changed but the one that is named.
             unsafe {
                 asm!(
                     ".rept {unrolled}",
@@ -34,7 +36,8 @@ macro_rules! maintain {
             }
         }
         for _ in 0..lines % UNROLLED {
-            // SAFETY: the instruction changes no data that a core with caches sees, as each caller says, and no register.
+            // SAFETY: the instruction changes no data that a core with caches sees, as each caller
+            // says, and no register.
             unsafe { asm!(concat!($instruction, ", {}"), in(reg) address, options(nostack, preserves_flags)) };
             address += line;
         }
@@ -43,21 +46,24 @@ macro_rules! maintain {
     }};
 }
 
-/// Writes the cache lines of `len` bytes at `start` back to the point of coherency, so that an observer without caches sees the bytes.
+/// Writes the cache lines of `len` bytes at `start` back to the point of coherency, so that an
+/// observer without caches sees the bytes.
 pub fn clean_to_poc(start: usize, len: usize) {
     // A clean changes no data that a core with caches sees.
     maintain!("dc cvac", start, len);
 }
 
-/// Writes the cache lines of `len` bytes at `start` back to the point of coherency and drops them from the caches: for a guest that will read the
-/// bytes with its caches off and then on, or that has written them so.
+/// Writes the cache lines of `len` bytes at `start` back to the point of coherency and drops them
+/// from the caches: for a guest that will read the bytes with its caches off and then on, or that
+/// has written them so.
 #[inline(never)]
 pub fn clean_and_invalidate_to_poc(start: usize, len: usize) {
     // A dirty line is written back before it is dropped, so no data are lost.
     maintain!("dc civac", start, len);
 }
 
-/// Drops all instructions from the instruction caches of all cores, after code was written and cleaned.
+/// Drops all instructions from the instruction caches of all cores, after code was written and
+/// cleaned.
 pub fn invalidate_instructions() {
     // SAFETY: the cores fetch instructions from memory again. No data and no register are changed.
     unsafe { asm!("dsb ish", "ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };

@@ -1,8 +1,11 @@
-//! `memcpy` and `memset`, which the compiler calls to copy and set memory. Those of its own library move 8 bytes at a time.
+//! `memcpy` and `memset`, which the compiler calls to copy and set memory. Those of its own library
+//! move 8 bytes at a time.
 //!
-//! Large pieces, such as a guest's page, are moved by the vector registers (DDI 0487, C7.2, LD1 and ST1 of four registers). These may hold the state
-//! of the guest that is loaded on this core, so those that are used are restored. All accesses are to normal memory, where they may be unaligned: EL2
-//! has the MMU on while Rust runs, and accesses devices by single loads and stores alone.
+//! Large pieces, such as a guest's page, are moved by the vector registers (DDI 0487, C7.2, LD1 and
+//! ST1 of four registers). These may hold the state of the guest that is loaded on this core, so
+//! those that are used are restored. All accesses are to normal memory, where they may be
+//! unaligned: EL2 has the MMU on while Rust runs, and accesses devices by single loads and stores
+//! alone.
 
 use core::arch::global_asm;
 
@@ -12,16 +15,17 @@ unsafe extern "C" {
     fn stasis_fill(to: *mut u8, word: u64, len: usize) -> *mut u8;
 }
 
-/// Copies `len` bytes. Others may write either memory meanwhile. The compiler knows what `memcpy` does, and may assume that nobody else writes. It
-/// knows nothing of this function.
+/// Copies `len` bytes. Others may write either memory meanwhile. The compiler knows what `memcpy`
+/// does, and may assume that nobody else writes. It knows nothing of this function.
 ///
 /// # Safety
 ///
 /// 1. The `len` bytes at `from` and those at `to` are mapped as normal memory, and do not overlap.
 /// 2. The bytes at `to` are the caller's, or memory that has no Rust reference to it.
 pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: 1. The assembly reads and writes these `len` bytes alone, which are mapped and do not overlap, by condition 1. 2. The caller may write
-    // them, by condition 2. 3. The assembly keeps to the C ABI, and restores the vector registers.
+    // SAFETY: 1. The assembly reads and writes these `len` bytes alone, which are mapped and do not
+    // overlap, by condition 1. 2. The caller may write them, by condition 2. 3. The assembly keeps
+    // to the C ABI, and restores the vector registers.
     unsafe { stasis_copy(to, from, len) };
 }
 
@@ -32,8 +36,9 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 /// 1. The `len` bytes at `to` are mapped as normal memory.
 /// 2. They are the caller's, or memory that has no Rust reference to it.
 pub unsafe fn zero(to: *mut u8, len: usize) {
-    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2. The caller may write them, by condition 2. 3. The
-    // assembly keeps to the C ABI, and restores the vector registers.
+    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2.
+    // The caller may write them, by condition 2. 3. The assembly keeps to the C ABI, and restores
+    // the vector registers.
     unsafe { stasis_set(to, 0, len) };
 }
 
@@ -49,8 +54,9 @@ pub unsafe fn zero(to: *mut u8, len: usize) {
 /// In debug builds, if `len` is no multiple of 8: its last bytes would be those of another word.
 pub unsafe fn fill(to: *mut u8, word: u64, len: usize) {
     debug_assert!(len.is_multiple_of(size_of::<u64>()));
-    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2. The caller may write them, by condition 2. 3. The
-    // assembly keeps to the C ABI, and restores the vector registers.
+    // SAFETY: 1. The assembly writes these `len` bytes alone, which are mapped, by condition 1. 2.
+    // The caller may write them, by condition 2. 3. The assembly keeps to the C ABI, and restores
+    // the vector registers.
     unsafe { stasis_fill(to, word, len) };
 }
 
@@ -63,7 +69,8 @@ global_asm!(
     .arch_extension simd
     .section .text.copy, "ax"
 
-    // x0: to, x1: from, x2: bytes. Returns x0. What does not fill a step to its end is moved as the last bytes of all, again.
+    // x0: to, x1: from, x2: bytes. Returns x0. What does not fill a step to its end is moved as the
+    // last bytes of all, again.
     .global memcpy
     .type   memcpy, %function
     .global stasis_copy
@@ -129,7 +136,8 @@ stasis_copy:
 9:  ret
     .size   memcpy, . - memcpy
 
-    // x0: to, w1: the byte, x2: bytes. Returns x0. What does not fill a step to its end is set as the last bytes of all, again.
+    // x0: to, w1: the byte, x2: bytes. Returns x0. What does not fill a step to its end is set as
+    // the last bytes of all, again.
     .global memset
     .type   memset, %function
     .global stasis_set

@@ -11,21 +11,23 @@ pub fn number() -> usize {
     mrs!("tpidr_el2") as usize
 }
 
-/// Returns the affinity fields of the calling core's MPIDR_EL1: Aff3, Aff2, Aff1, Aff0, in their places there.
+/// Returns the affinity fields of the calling core's MPIDR_EL1: Aff3, Aff2, Aff1, Aff0, in their
+/// places there.
 pub fn mpidr() -> u64 {
     mrs!("mpidr_el1") & 0xff_00ff_ffff
 }
 
 /// Waits for an interrupt. Interrupts are masked at EL2; one that is pending ends the wait.
 pub fn wait_for_interrupt() {
-    // Another core may wake this one, or a timer: first complete all writes that the core must see, and the timer's setting.
+    // Another core may wake this one, or a timer: first complete all writes that the core must see,
+    // and the timer's setting.
     dsb();
     asm::barrier::isb(asm::barrier::SY);
     asm::wfi();
 }
 
-/// Waits a moment for another core: YIELD, after which an emulator that runs one core at a time goes on with another one, and ISB, which keeps a real
-/// core from asking too often.
+/// Waits a moment for another core: YIELD, after which an emulator that runs one core at a time
+/// goes on with another one, and ISB, which keeps a real core from asking too often.
 pub fn wait_for_core() {
     // SAFETY: YIELD is a hint, which changes no register and no memory.
     unsafe { core::arch::asm!("yield", options(nomem, nostack, preserves_flags)) }
@@ -59,13 +61,14 @@ pub(crate) fn isb() {
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
 }
 
-/// Value of HCR_EL2 while a guest may run, but for what [`set_guest_controls`] adds. Constant, for TLBs may keep fields of it.
+/// Value of HCR_EL2 while a guest may run, but for what [`set_guest_controls`] adds. Constant, for
+/// TLBs may keep fields of it.
 ///
 /// VM: stage 2. SWIO: set/way invalidation is clean-and-invalidate. PTW: no table walks in device
-/// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB, BSU:
-/// the guest's maintenance reaches every core. TID1, TID3: ID registers are trapped. TSC: SMC. TIDCP: the
-/// implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited ordering regions. TERR: the
-/// records of errors.
+/// memory. FMO, IMO, AMO: interrupts and SErrors come to EL2, virtual ones go to the guest. FB,
+/// BSU: the guest's maintenance reaches every core. TID1, TID3: ID registers are trapped. TSC: SMC.
+/// TIDCP: the implementation defined registers. TACR: ACTLR_EL1. RW: EL1 is AArch64. TLOR: limited
+/// ordering regions. TERR: the records of errors.
 pub const GUEST_HCR: u64 = HCR_VM
     | HCR_SWIO
     | HCR_PTW
@@ -102,24 +105,27 @@ const HCR_RW: u64 = 1 << 31;
 const HCR_TLOR: u64 = 1 << 35;
 const HCR_TERR: u64 = 1 << 36;
 
-/// Proof that the calling core is set up for guests: what they may not do traps. It can't be sent to another core.
+/// Proof that the calling core is set up for guests: what they may not do traps. It can't be sent
+/// to another core.
 #[derive(Clone, Copy)]
 pub struct Ready {
     /// Makes the type not [`Send`].
     this_core: PhantomData<*mut ()>,
 }
 
-/// Sets up this core for guests: stops its timers, which the architecture does not promise of a reset, and sets all traps that are the same for every
-/// guest.
+/// Sets up this core for guests: stops its timers, which the architecture does not promise of a
+/// reset, and sets all traps that are the same for every guest.
 ///
-/// The guest uses the hardware's floating point, and its debug registers once it accesses them: see [`debug`]. Its physical timer, the PMU,
-/// profiling, trace, SVE and AMU trap.
+/// The guest uses the hardware's floating point, and its debug registers once it accesses them: see
+/// [`debug`]. Its physical timer, the PMU, profiling, trace, SVE and AMU trap.
 ///
 /// # Safety
 ///
-/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive, and EL2 has set no deadline.
+/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is
+/// alive, and EL2 has set no deadline.
 pub unsafe fn init() -> Ready {
-    // SAFETY: 1. No guest is loaded on this core, by the caller. 2. EL2 has set no deadline, by the caller.
+    // SAFETY: 1. No guest is loaded on this core, by the caller. 2. EL2 has set no deadline, by the
+    // caller.
     unsafe {
         timer::stop_all();
         init_traps();
@@ -133,7 +139,8 @@ pub unsafe fn init() -> Ready {
 ///
 /// # Safety
 ///
-/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is alive.
+/// No [`Stage2Active`](mmu::Stage2Active) and no [`Loaded`](crate::world::Loaded) of this core is
+/// alive.
 unsafe fn init_traps() {
     const CPTR_RES1: u64 = 0x32ff;
     const CPTR_TZ: u64 = 1 << 8;
@@ -149,8 +156,9 @@ unsafe fn init_traps() {
         0 | 0xf => 0,
         _ => mrs!("pmcr_el0") >> 11 & 0x1f,
     };
-    // SAFETY: 1. These registers decide what traps from EL1 and EL0, where nothing is loaded, by the caller, and what a guest sees. 2. EL2's own use of the vector
-    // registers, which CPTR_EL2 decides, stays allowed. 3. VSESR_EL2 is written only where the CPU has it.
+    // SAFETY: 1. These registers decide what traps from EL1 and EL0, where nothing is loaded, by
+    // the caller, and what a guest sees. 2. EL2's own use of the vector registers, which CPTR_EL2
+    // decides, stays allowed. 3. VSESR_EL2 is written only where the CPU has it.
     unsafe {
         msr!("cptr_el2", CPTR_RES1 | CPTR_TZ | CPTR_TTA | CPTR_TAM);
         let profiling = MDCR_TPM | MDCR_TPMCR | MDCR_TPMS;
@@ -173,8 +181,8 @@ fn has_ras() -> bool {
     mrs!("id_aa64pfr0_el1") >> 28 & 0xf != 0
 }
 
-/// Clears VDISR_EL2, which the guest reads as DISR_EL1 where the core has RAS. No guest is shown that the core has RAS, but the register does not
-/// trap.
+/// Clears VDISR_EL2, which the guest reads as DISR_EL1 where the core has RAS. No guest is shown
+/// that the core has RAS, but the register does not trap.
 #[inline]
 pub(crate) fn clear_deferred_serror() {
     if has_ras() {
@@ -195,14 +203,16 @@ pub(crate) fn set_virtual_serror() {
     unsafe { msr!("hcr_el2", HCR_EL2.get() | HCR_VSE) };
 }
 
-/// Writes HCR_EL2 for the guest that is loaded: whether its WFI traps, whether a virtual SError is pending for it, and whether CTR_EL0 traps, with
-/// the registers of cache geometry. These trap if the guest is shown another CTR_EL0 than this core's.
+/// Writes HCR_EL2 for the guest that is loaded: whether its WFI traps, whether a virtual SError is
+/// pending for it, and whether CTR_EL0 traps, with the registers of cache geometry. These trap if
+/// the guest is shown another CTR_EL0 than this core's.
 #[inline]
 pub(crate) fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
     let waits = if trap_waits { HCR_TWI } else { 0 };
     let serror = if serror_pending { HCR_VSE } else { 0 };
     let caches = if shown_ctr != mrs!("ctr_el0") { HCR_TID2 } else { 0 };
-    // SAFETY: TWI, VSE and TID2 act on the guest alone. All other bits stay as `init_traps` set them.
+    // SAFETY: TWI, VSE and TID2 act on the guest alone. All other bits stay as `init_traps` set
+    // them.
     unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror | caches) };
 }
 
@@ -230,7 +240,8 @@ pub fn cache_levels() -> u64 {
 
 /// Returns CCSIDR_EL1, of the cache that CSSELR_EL1 selects.
 pub fn cache_size() -> u64 {
-    // SAFETY: a barrier changes no register and no memory. It is there because CSSELR_EL1 may just have been written.
+    // SAFETY: a barrier changes no register and no memory. It is there because CSSELR_EL1 may just
+    // have been written.
     unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
     mrs!("ccsidr_el1")
 }

@@ -1,5 +1,5 @@
-//! The guest's FP and SIMD registers. EL2's Rust code is built without them, and the assembly that uses some of them puts them back. So they stay the
-//! guest's from its loading to its unloading.
+//! The guest's FP and SIMD registers. EL2's Rust code is built without them, and the assembly that
+//! uses some of them puts them back. So they stay the guest's from its loading to its unloading.
 
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -13,15 +13,16 @@ unsafe extern "C" {
 
 /// Saves V0 to V31, FPSR and FPCR into `registers`.
 pub(crate) fn save(registers: &mut FpSimd) {
-    // SAFETY: 1. The assembly stores at the offsets of fields of `FpSimd`, which is borrowed mutably. 2. It clobbers X1 and X2 alone, which the C ABI
-    // lets it.
+    // SAFETY: 1. The assembly stores at the offsets of fields of `FpSimd`, which is borrowed
+    // mutably. 2. It clobbers X1 and X2 alone, which the C ABI lets it.
     unsafe { stasis_fp_save(registers) };
 }
 
 /// Loads V0 to V31, FPSR and FPCR from `registers`.
 pub(crate) fn load(registers: &FpSimd) {
-    // SAFETY: 1. The assembly loads from the offsets of fields of `FpSimd`, which is borrowed. 2. EL2 is built without these registers, so they hold
-    // nothing of its own. 3. The assembly clobbers X1 and X2 besides, which the C ABI lets it.
+    // SAFETY: 1. The assembly loads from the offsets of fields of `FpSimd`, which is borrowed. 2.
+    // EL2 is built without these registers, so they hold nothing of its own. 3. The assembly
+    // clobbers X1 and X2 besides, which the C ABI lets it.
     unsafe { stasis_fp_load(registers) };
 }
 

@@ -1,7 +1,8 @@
 //! The addresses of the image's regions: the symbols of the linker script, as a table.
 //!
-//! The addresses stand in a table in memory, not in the code: the image is built for the tiny code model, whose code reaches 1 MiB in either
-//! direction. That is enough for all but the stacks and the heap.
+//! The addresses stand in a table in memory, not in the code: the image is built for the tiny code
+//! model, whose code reaches 1 MiB in either direction. That is enough for all but the stacks and
+//! the heap.
 
 use core::arch::global_asm;
 
@@ -57,7 +58,8 @@ pub fn regions() -> &'static Regions {
     unsafe extern "C" {
         static stasis_regions: Regions;
     }
-    // SAFETY: 1. The assembly's table has the layout of `Regions`: seven pairs of words, as is asserted above. 2. It is initialised: the relocations
-    // are applied before Rust runs. 3. Nothing writes it after them.
+    // SAFETY: 1. The assembly's table has the layout of `Regions`: seven pairs of words, as is
+    // asserted above. 2. It is initialised: the relocations are applied before Rust runs. 3.
+    // Nothing writes it after them.
     unsafe { &stasis_regions }
 }

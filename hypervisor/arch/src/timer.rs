@@ -6,10 +6,12 @@ use stasis_state::vcpu::SystemRegisters;
 
 const ENABLE: u64 = 1;
 
-/// Frequency of the counter in Hz, for a machine whose CNTFRQ_EL0 is 0. Core 0 writes it at boot; relaxed, for no other data depend on it.
+/// Frequency of the counter in Hz, for a machine whose CNTFRQ_EL0 is 0. Core 0 writes it at boot;
+/// relaxed, for no other data depend on it.
 static FREQUENCY: AtomicU64 = AtomicU64::new(0);
 
-/// Returns the counter's frequency in Hz: CNTFRQ_EL0, or what [`set_frequency`] was given if the firmware left that 0.
+/// Returns the counter's frequency in Hz: CNTFRQ_EL0, or what [`set_frequency`] was given if the
+/// firmware left that 0.
 pub fn frequency() -> u64 {
     match mrs!("cntfrq_el0") {
         0 => FREQUENCY.load(Ordering::Relaxed),
@@ -17,7 +19,8 @@ pub fn frequency() -> u64 {
     }
 }
 
-/// Sets the counter's frequency in Hz, for firmware that left CNTFRQ_EL0 0: only EL3 could write that.
+/// Sets the counter's frequency in Hz, for firmware that left CNTFRQ_EL0 0: only EL3 could write
+/// that.
 pub fn set_frequency(hz: u64) {
     FREQUENCY.store(hz, Ordering::Relaxed);
 }
@@ -30,7 +33,8 @@ pub fn wait(ticks: u64) {
     }
 }
 
-/// Returns CNTPCT_EL0, the physical counter, in ticks. A barrier keeps it from being read ahead of what stands before.
+/// Returns CNTPCT_EL0, the physical counter, in ticks. A barrier keeps it from being read ahead of
+/// what stands before.
 #[inline(always)]
 pub fn counter() -> u64 {
     // SAFETY: a barrier changes no register and no memory.
@@ -44,7 +48,8 @@ pub fn counter() -> u64 {
 ///
 /// No guest is loaded on this core, and EL2 has set no deadline.
 pub(crate) unsafe fn stop_all() {
-    // SAFETY: the timers act by their interrupts alone, and nobody waits for those: no guest is loaded and EL2 has set no deadline, by the caller.
+    // SAFETY: the timers act by their interrupts alone, and nobody waits for those: no guest is
+    // loaded and EL2 has set no deadline, by the caller.
     unsafe {
         msr!("cntv_ctl_el0", 0);
         msr!("cntp_ctl_el0", 0);
@@ -61,10 +66,11 @@ macro_rules! moves {
 }
 pub(crate) use moves;
 
-/// Loads a guest's virtual timer: first CNTVOFF_EL2, `offset` ticks; then the comparator; then the control. The guest sees them from its entry on,
-/// EL2 after the next barrier.
+/// Loads a guest's virtual timer: first CNTVOFF_EL2, `offset` ticks; then the comparator; then the
+/// control. The guest sees them from its entry on, EL2 after the next barrier.
 pub(crate) fn load_virtual(offset: u64, registers: &SystemRegisters) {
-    // SAFETY: these registers make the virtual timer and what EL1 and EL0 may access of it, which are the guest's. EL2 does not use them.
+    // SAFETY: these registers make the virtual timer and what EL1 and EL0 may access of it, which
+    // are the guest's. EL2 does not use them.
     unsafe {
         msr!("cntvoff_el2", offset);
         msr!("cntv_cval_el0", *registers.cntv_cval_el0);
@@ -74,7 +80,8 @@ pub(crate) fn load_virtual(offset: u64, registers: &SystemRegisters) {
     }
 }
 
-/// Writes CNTVOFF_EL2 for the guest that is loaded: `offset` ticks. Its virtual timer may fire at once.
+/// Writes CNTVOFF_EL2 for the guest that is loaded: `offset` ticks. Its virtual timer may fire at
+/// once.
 pub(crate) fn set_virtual_offset(offset: u64) {
     // SAFETY: the offset moves the guest's virtual counter alone. EL2 reads the physical one.
     unsafe {
@@ -95,19 +102,23 @@ pub(crate) fn save_virtual(registers: &mut SystemRegisters) {
     }
 }
 
-/// Returns whether the virtual timer fires where CNTVOFF_EL2 is ahead of the counter, as it is for a guest that has seen more time than this machine
-/// since its power-on. Waits for some microseconds, or longer where the timers can't be set as fast.
+/// Returns whether the virtual timer fires where CNTVOFF_EL2 is ahead of the counter, as it is for
+/// a guest that has seen more time than this machine since its power-on. Waits for some
+/// microseconds, or longer where the timers can't be set as fast.
 ///
-/// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of CVAL + offset for "never". There, such a timer must be
+/// The architecture computes modulo 2^64. QEMU (10.0, `gt_recalc_timer`) takes the overflow of
+/// CVAL + offset for "never". There, such a timer must be
 /// [nudged](crate::world::Loaded::nudge_timer). The answer is found by a trial.
 ///
 /// # Safety
 ///
-/// No [`Loaded`](crate::world::Loaded) of this core is alive: its virtual timer would be lost. EL2 has set no deadline.
+/// No [`Loaded`](crate::world::Loaded) of this core is alive: its virtual timer would be lost. EL2
+/// has set no deadline.
 pub unsafe fn fires_across_zero() -> bool {
     /// Ticks per second, of the first trial's length: 20 us.
     const FIRST: u64 = 50_000;
-    // Longer than it takes to set two timers, even under an emulator that has much else to do: the length is doubled until that is so.
+    // Longer than it takes to set two timers, even under an emulator that has much else to do: the
+    // length is doubled until that is so.
     let mut ticks = (frequency() / FIRST).max(1);
     loop {
         // SAFETY: no guest is loaded on this core and EL2 has set no deadline, by the caller.
@@ -118,8 +129,9 @@ pub unsafe fn fires_across_zero() -> bool {
     }
 }
 
-/// Sets the virtual timer across zero, and EL2's own timer for one tick later, and returns whether the first has fired when the second has: an emulator looks at both by
-/// the same clock. Returns `None` if the virtual timer was due in `ticks` ticks before both were set.
+/// Sets the virtual timer across zero, and EL2's own timer for one tick later, and returns whether
+/// the first has fired when the second has: an emulator looks at both by the same clock. Returns
+/// `None` if the virtual timer was due in `ticks` ticks before both were set.
 ///
 /// # Safety
 ///
@@ -133,7 +145,8 @@ unsafe fn try_across_zero(ticks: u64) -> Option<bool> {
     *trial.cntv_cval_el0 = due + AHEAD;
     *trial.cntv_ctl_el0 = ENABLE | IMASK;
     load_virtual(AHEAD.wrapping_neg(), &trial);
-    // SAFETY: EL2's physical timer acts by its interrupt alone, which is masked. EL2 has set no deadline, by the caller.
+    // SAFETY: EL2's physical timer acts by its interrupt alone, which is masked. EL2 has set no
+    // deadline, by the caller.
     unsafe {
         msr!("cnthp_cval_el2", due + 1);
         msr!("cnthp_ctl_el2", ENABLE | IMASK);
@@ -148,11 +161,13 @@ unsafe fn try_across_zero(ticks: u64) -> Option<bool> {
     is_in_time.then_some(*trial.cntv_ctl_el0 & ISTATUS != 0)
 }
 
-/// Makes the virtual timer compare again, where it does not notice by itself that its time has come.
+/// Makes the virtual timer compare again, where it does not notice by itself that its time has
+/// come.
 pub(crate) fn nudge_virtual() {
     let control = mrs!("cntv_ctl_el0");
     if control & ENABLE != 0 {
-        // SAFETY: the timer is off for one instruction alone. Then it has the value that the guest gave it.
+        // SAFETY: the timer is off for one instruction alone. Then it has the value that the guest
+        // gave it.
         unsafe {
             msr!("cntv_ctl_el0", control & !ENABLE);
             msr!("cntv_ctl_el0", control);
@@ -171,11 +186,12 @@ pub fn stop_deadline() {
     }
 }
 
-/// Makes EL2's physical timer, INTID 26, fire when the counter reaches `deadline`, in ticks; `u64::MAX` stops it. The timer is set from the entry of
-/// a guest on, or from the next barrier on.
+/// Makes EL2's physical timer, INTID 26, fire when the counter reaches `deadline`, in ticks;
+/// `u64::MAX` stops it. The timer is set from the entry of a guest on, or from the next barrier on.
 #[inline(always)]
 pub fn set_deadline(deadline: u64) {
-    // A timer that never fires must be off: an emulator that skips idle time would go to the end of time for it.
+    // A timer that never fires must be off: an emulator that skips idle time would go to the end of
+    // time for it.
     let control = if deadline == u64::MAX { 0 } else { ENABLE };
     // SAFETY: EL2's physical timer acts by its interrupt alone, which EL2 expects at any time.
     unsafe {

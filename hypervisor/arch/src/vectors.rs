@@ -1,9 +1,12 @@
 //! The EL2 vector table.
 //!
-//! An exception from a lower EL is a guest's exit: it returns from [`Loaded::enter`](crate::world::Loaded::enter). A call, an access to a
-//! system register, an abort, and an interrupt are looked at first, before all registers are saved ([`FirstLook`](crate::world::FirstLook)); if that answers
-//! the exit, the guest goes on at once. An exception from EL2 itself is a bug of ours: interrupts are always masked here, so none is expected. It moves to the core's
-//! emergency stack, for its own may be what overflowed, and ends in the boot crate's `stasis_fatal_exception`.
+//! An exception from a lower EL is a guest's exit: it returns from
+//! [`Loaded::enter`](crate::world::Loaded::enter). A call, an access to a system register, an
+//! abort, and an interrupt are looked at first, before all registers are saved
+//! ([`FirstLook`](crate::world::FirstLook)); if that answers the exit, the guest goes on at once.
+//! An exception from EL2 itself is a bug of ours: interrupts are always masked here, so none is
+//! expected. It moves to the core's emergency stack, for its own may be what overflowed, and ends
+//! in the boot crate's `stasis_fatal_exception`.
 
 use crate::boot::EMERGENCY_STACK_SIZE;
 use crate::world::{Class, FIRST_CLASS, Looked, SERROR};
@@ -28,7 +31,8 @@ pub struct FatalFrame {
     pub esr: u64,
     /// FAR_EL2.
     pub far: u64,
-    /// Number of the entry of the vector table that was taken, 0 to 7: synchronous, IRQ, FIQ, SError with SP_EL0, then the same with SP_EL2.
+    /// Number of the entry of the vector table that was taken, 0 to 7: synchronous, IRQ, FIQ,
+    /// SError with SP_EL0, then the same with SP_EL2.
     pub vector: u64,
     reserved: u64,
 }
@@ -68,7 +72,8 @@ global_asm!(
     b       interrupt_look
     .endm
 
-    // Saves X2 to X19, of a guest whose x0 and x1 are on the stack, and behind them the frame of stasis_enter_guest. x0: *mut Core.
+    // Saves X2 to X19, of a guest whose x0 and x1 are on the stack, and behind them the frame of
+    // stasis_enter_guest. x0: *mut Core.
     .macro save_x2_to_x19
     ldr     x0, [sp, #{frame_core} + 16]
     stp     x2, x3, [x0, #{x} + 16 * 1]
@@ -82,8 +87,9 @@ global_asm!(
     stp     x18, x19, [x0, #{x} + 16 * 9]
     .endm
 
-    // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors need then. The guest's x0 and
-    // x1 are on the stack, and behind them the frame of stasis_enter_guest. x0 and x19: *mut Core.
+    // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors
+    // need then. The guest's x0 and x1 are on the stack, and behind them the frame of
+    // stasis_enter_guest. x0 and x19: *mut Core.
     .macro save_for_look
     save_x2_to_x19
     stp     x29, x30, [x0, #{x} + 8 * 29]
@@ -179,9 +185,9 @@ fatal_exception:
 8:  wfi
     b       8b
 
-    // x0: *mut Core. x1 to x4: the argument of the first look, and its functions: for calls and system
-    // registers, for aborts, for interrupts. Returns the kind of the exit in x0; clobbers all registers
-    // but x19, x29 and sp.
+    // x0: *mut Core. x1 to x4: the argument of the first look, and its functions: for calls and
+    // system registers, for aborts, for interrupts. Returns the kind of the exit in x0; clobbers
+    // all registers but x19, x29 and sp.
     .section .text.world, "ax"
     .balign 64
     .global stasis_enter_guest
@@ -339,8 +345,8 @@ guest_exit:
     again = const Looked::Again as u64,
     serror = const SERROR,
     go_on = const Looked::GoOn as u64,
-    // The frame of stasis_enter_guest: X29 and X30 of its caller; *mut Core and X19; the first look's
-    // argument and functions.
+    // The frame of stasis_enter_guest: X29 and X30 of its caller; *mut Core and X19; the first
+    // look's argument and functions.
     frame_core = const 16,
     frame_look = const 32,
     frame_looks = const 48,

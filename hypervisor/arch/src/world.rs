@@ -8,8 +8,9 @@
 //! | [`Stage2Active::load`] | [`Loaded`] | this core's registers for EL1 and EL0 are the vCPU's |
 //! | [`Loaded::enter`], again and again, until [`Loaded::unload`] | | the vCPU has run until an exit that its [`FirstLook`] has not answered |
 //!
-//! [`Loaded::enter`] switches the general registers alone. The rest of a vCPU stays in the hardware from one exit to the next entry;
-//! [`Loaded`] reads and changes it there ([`live`]). `switch` moves the system registers, as the records' tables say.
+//! [`Loaded::enter`] switches the general registers alone. The rest of a vCPU stays in the hardware
+//! from one exit to the next entry; [`Loaded`] reads and changes it there ([`live`]). `switch`
+//! moves the system registers, as the records' tables say.
 
 mod live;
 mod look;
@@ -28,7 +29,8 @@ use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, SystemRegisters};
 /// Reason why a guest came back to EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
-    /// A synchronous exception, described by [`crate::cpu::syndrome`] and [`crate::cpu::fault_address`].
+    /// A synchronous exception, described by [`crate::cpu::syndrome`] and
+    /// [`crate::cpu::fault_address`].
     Synchronous,
     /// A physical interrupt, of which the first look knows.
     Interrupt,
@@ -38,9 +40,11 @@ pub enum ExitKind {
     SError,
 }
 
-/// Records that a vCPU is loaded from. Its general registers are not among them: each entry loads those.
+/// Records that a vCPU is loaded from. Its general registers are not among them: each entry loads
+/// those.
 pub struct Registers<'a> {
-    /// Values that MIDR_EL1 and MPIDR_EL1 read as, and the CTR_EL0 that the guest is shown, which traps if the core's is another.
+    /// Values that MIDR_EL1 and MPIDR_EL1 read as, and the CTR_EL0 that the guest is shown, which
+    /// traps if the core's is another.
     pub identity: &'a Identity,
     /// The system registers, and the virtual timer.
     pub system: &'a SystemRegisters,
@@ -62,8 +66,8 @@ pub struct Surroundings {
 
 /// A vCPU that is loaded on this core: the only way to enter it.
 ///
-/// A core has at most one at a time, and it can't be sent to another core. Dropping it without [`unload`](Self::unload) loses what the vCPU did; no
-/// other vCPU gets any of that.
+/// A core has at most one at a time, and it can't be sent to another core. Dropping it without
+/// [`unload`](Self::unload) loses what the vCPU did; no other vCPU gets any of that.
 #[must_use]
 pub struct Loaded {
     /// The owner of the debug registers: see [`debug`].
@@ -81,20 +85,23 @@ enum DebugOwner {
     Nobody,
     /// The vCPU, whose accesses do not trap.
     Vcpu,
-    /// A debugger outside of the guest. The vCPU's accesses trap, and its debug exceptions come to EL2.
+    /// A debugger outside of the guest. The vCPU's accesses trap, and its debug exceptions come to
+    /// EL2.
     Debugger,
 }
 
 impl Stage2Active {
-    /// Loads a vCPU of the guest whose memory is active on this core. Loading the vCPU's GIC is up to the caller.
+    /// Loads a vCPU of the guest whose memory is active on this core. Loading the vCPU's GIC is up
+    /// to the caller.
     #[inline]
     pub fn load(self, vcpu: Registers<'_>, surroundings: Surroundings) -> Loaded {
         let Surroundings { counter_offset, traps_waits, serror_pending } = surroundings;
         cpu::set_guest_identity(*vcpu.identity.midr_el1, *vcpu.identity.mpidr_el1);
         cpu::set_guest_controls(traps_waits, serror_pending, *vcpu.identity.ctr_el0);
         cpu::clear_deferred_serror();
-        // SAFETY: 1. `self` is proof that the guest's stage 2 is active: `activate_stage2` made it, for a vCPU of this guest. 2. Nothing was loaded
-        // since that would let stage 1 walk: the calls above write EL2's registers alone, and `self` is used up.
+        // SAFETY: 1. `self` is proof that the guest's stage 2 is active: `activate_stage2` made it,
+        // for a vCPU of this guest. 2. Nothing was loaded since that would let stage 1 walk: the
+        // calls above write EL2's registers alone, and `self` is used up.
         unsafe { switch::load_system(vcpu.system) };
         fp::load(vcpu.fp);
         timer::load_virtual(counter_offset, vcpu.system);
@@ -105,11 +112,11 @@ impl Stage2Active {
 }
 
 impl Loaded {
-    /// Runs the vCPU until an exit that `look` does not answer, and returns why it left. `core` has the vCPU's general registers, its PC and its
-    /// PSTATE before and after.
+    /// Runs the vCPU until an exit that `look` does not answer, and returns why it left. `core` has
+    /// the vCPU's general registers, its PC and its PSTATE before and after.
     ///
-    /// A PSTATE that is not a guest's never runs at EL2: its M\[3\] is cleared. If it is illegal even then, the result is EL2's fatal exception (DDI
-    /// 0487, D1.4.4).
+    /// A PSTATE that is not a guest's never runs at EL2: its M\[3\] is cleared. If it is illegal
+    /// even then, the result is EL2's fatal exception (DDI 0487, D1.4.4).
     #[inline(always)]
     pub fn enter<L: FirstLook>(&mut self, core: &mut Core, look: &mut L) -> ExitKind {
         debug_assert!(
@@ -121,11 +128,14 @@ impl Loaded {
         const INTERRUPT: u64 = Looked::Interrupt as u64;
         const ANSWERED: u64 = Looked::Answered as u64;
         let kind: u64;
-        // SAFETY: 1. All registers that the assembly does not restore are named as outputs or clobbers, so the compiler keeps nothing in them. 2. It
-        // loads and stores at the offsets of `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls the functions
-        // of the look with `look`, which is borrowed, too, and `core`, which it does not access before they have returned. 4. The guest reaches no memory but its own: `self` came from
-        // `activate_stage2`, whose caller proves that of stage 2 and of the traps of `cpu::init`. 5. EL2 is built without FP, so it has no FP state that
-        // the guest could change.
+        // SAFETY: 1. All registers that the assembly does not restore are named as outputs or
+        // clobbers, so the compiler keeps nothing in them. 2. It loads and stores at the offsets of
+        // `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls the functions of
+        // the look with `look`, which is borrowed, too, and `core`, which it does not access before
+        // they have returned. 4. The guest reaches no memory but its own: `self` came from
+        // `activate_stage2`, whose caller proves that of stage 2 and of the traps of
+        // `cpu::init`. 5. EL2 is built without FP, so it has no FP state that the guest could
+        // change.
         unsafe {
             core::arch::asm!("bl stasis_enter_guest",
                 inlateout("x0") core as *mut Core => kind,
@@ -153,7 +163,8 @@ impl Loaded {
         }
     }
 
-    /// Saves the vCPU's system, FP and debug registers, stops the guest's virtual timer, and takes the debug registers back if they were lent.
+    /// Saves the vCPU's system, FP and debug registers, stops the guest's virtual timer, and takes
+    /// the debug registers back if they were lent.
     #[inline]
     pub fn unload(mut self, system: &mut SystemRegisters, fp: &mut FpSimd, debug: &mut Debug) {
         switch::save_system(system);
@@ -162,8 +173,8 @@ impl Loaded {
         self.take_back_debug(debug);
     }
 
-    /// Lends the vCPU its debug registers, if its record says that they do something in it. Called at its loading, and when it has opened its OS
-    /// lock.
+    /// Lends the vCPU its debug registers, if its record says that they do something in it. Called
+    /// at its loading, and when it has opened its OS lock.
     #[inline]
     pub fn lend_debug_if_used(&mut self, registers: &Debug) {
         if debug::are_used(registers) {
@@ -171,8 +182,9 @@ impl Loaded {
         }
     }
 
-    /// Lends the vCPU its debug registers: its accesses to them do not trap any more. Returns whether that changed anything. It does not if the vCPU
-    /// has them already, or if its OS lock is locked.
+    /// Lends the vCPU its debug registers: its accesses to them do not trap any more. Returns
+    /// whether that changed anything. It does not if the vCPU has them already, or if its OS lock
+    /// is locked.
     #[inline]
     pub fn lend_debug(&mut self, registers: &Debug) -> bool {
         let lends = self.debug == DebugOwner::Nobody && *registers.os_lock == 0;
@@ -184,7 +196,8 @@ impl Loaded {
         lends
     }
 
-    /// Saves the debug registers and takes them back, if the vCPU has them. Its accesses to them trap from then on.
+    /// Saves the debug registers and takes them back, if the vCPU has them. Its accesses to them
+    /// trap from then on.
     #[inline]
     pub fn take_back_debug(&mut self, registers: &mut Debug) {
         if self.debug == DebugOwner::Vcpu {
@@ -193,19 +206,21 @@ impl Loaded {
         }
     }
 
-    /// Gives the debug registers to a debugger outside of the guest until the vCPU is unloaded. They get the values in `wanted`, of which the pairs
-    /// and MDSCR_EL1.SS and MDE count. What the vCPU has of them goes into its own record, `registers`. Its debug exceptions, also those of BRK, end
-    /// its entry from then on.
+    /// Gives the debug registers to a debugger outside of the guest until the vCPU is unloaded.
+    /// They get the values in `wanted`, of which the pairs and MDSCR_EL1.SS and MDE count. What the
+    /// vCPU has of them goes into its own record, `registers`. Its debug exceptions, also those of
+    /// BRK, end its entry from then on.
     #[cold]
     pub fn debug_from_outside(&mut self, registers: &mut Debug, wanted: &Debug) {
         self.take_back_debug(registers);
-        // SAFETY: 1. `self` is proof that a vCPU is loaded on this core. 2. What it had of the debug registers is in its record, for they were just
-        // taken back, or were not lent.
+        // SAFETY: 1. `self` is proof that a vCPU is loaded on this core. 2. What it had of the
+        // debug registers is in its record, for they were just taken back, or were not lent.
         unsafe { debug::take_for_debugger(wanted) };
         self.debug = DebugOwner::Debugger;
     }
 
-    /// Returns whether a debugger outside of the guest has the debug registers: the vCPU's are in its record.
+    /// Returns whether a debugger outside of the guest has the debug registers: the vCPU's are in
+    /// its record.
     pub fn is_debugged_from_outside(&self) -> bool {
         self.debug == DebugOwner::Debugger
     }

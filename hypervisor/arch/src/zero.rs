@@ -1,6 +1,8 @@
-//! Search for pages that are not zero, or one word over and over, by the vector registers (DDI 0487, C7.2, LD1 of four registers).
+//! Search for pages that are not zero, or one word over and over, by the vector registers (DDI
+//! 0487, C7.2, LD1 of four registers).
 //!
-//! The vector registers may hold the state of the guest that is loaded on this core, so those that are used are restored.
+//! The vector registers may hold the state of the guest that is loaded on this core, so those that
+//! are used are restored.
 
 use core::arch::global_asm;
 
@@ -20,26 +22,29 @@ unsafe extern "C" {
     fn stasis_is_repeated(page: *const u8) -> bool;
 }
 
-/// Returns which of the `count` pages at `pages` are not zero: one bit for each page, the lowest for the first. Looks at the first 64 pages alone.
-/// Others may write the pages meanwhile: each byte is loaded once at the most.
+/// Returns which of the `count` pages at `pages` are not zero: one bit for each page, the lowest
+/// for the first. Looks at the first 64 pages alone. Others may write the pages meanwhile: each
+/// byte is loaded once at the most.
 ///
 /// # Safety
 ///
 /// The `count` pages are mapped as normal memory.
 pub unsafe fn with_content(pages: *const u8, count: usize) -> u64 {
-    // SAFETY: 1. The assembly reads bytes of these pages alone, which are mapped, by the caller. 2. It clobbers X0 to X5, which the C ABI lets it,
-    // and restores the vector registers that it uses.
+    // SAFETY: 1. The assembly reads bytes of these pages alone, which are mapped, by the caller. 2.
+    // It clobbers X0 to X5, which the C ABI lets it, and restores the vector registers that it
+    // uses.
     unsafe { stasis_with_content(pages, count.min(MOST)) }
 }
 
-/// Returns whether all 512 words of a page are the same. Others may write the page meanwhile: each byte but the first 16 is loaded once at the most.
+/// Returns whether all 512 words of a page are the same. Others may write the page meanwhile: each
+/// byte but the first 16 is loaded once at the most.
 ///
 /// # Safety
 ///
 /// The page is mapped as normal memory.
 pub unsafe fn is_repeated(page: *const u8) -> bool {
-    // SAFETY: 1. The assembly reads bytes of the page alone, which is mapped, by the caller. 2. It clobbers X0 to X5, which the C ABI lets it, and
-    // restores the vector registers that it uses.
+    // SAFETY: 1. The assembly reads bytes of the page alone, which is mapped, by the caller. 2. It
+    // clobbers X0 to X5, which the C ABI lets it, and restores the vector registers that it uses.
     unsafe { stasis_is_repeated(page) }
 }
 

@@ -1,7 +1,9 @@
-//! Consistent overhead byte stuffing (Cheshire and Baker, 1999): bytes without a zero in them, so that a zero can stand between two frames.
+//! Consistent overhead byte stuffing (Cheshire and Baker, 1999): bytes without a zero in them, so
+//! that a zero can stand between two frames.
 //!
-//! The bytes are cut behind each zero. Each piece begins with a code: the number of its bytes that follow, and one. The zero is left out. A piece of 254 bytes
-//! without a zero has the code 255, and no zero was behind it.
+//! The bytes are cut behind each zero. Each piece begins with a code: the number of its bytes that
+//! follow, and one. The zero is left out. A piece of 254 bytes without a zero has the code 255, and
+//! no zero was behind it.
 
 /// The code of a piece that no zero has ended, and one more than the bytes of it.
 const FULL: usize = 0xff;
@@ -28,7 +30,8 @@ pub fn encode(bytes: &[u8], out: &mut dyn FnMut(&[u8])) {
     }
 }
 
-/// Decodes bytes in their place, and returns how many they become; `None` if they are not encoded ones.
+/// Decodes bytes in their place, and returns how many they become; `None` if they are not encoded
+/// ones.
 pub fn decode(bytes: &mut [u8]) -> Option<usize> {
     let (mut from, mut to) = (0, 0);
     while from < bytes.len() {

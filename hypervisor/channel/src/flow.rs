@@ -1,7 +1,9 @@
-//! The flow of a stream's bytes in one direction: [`Outgoing`] at the side that sends, [`Incoming`] at the side that receives.
+//! The flow of a stream's bytes in one direction: [`Outgoing`] at the side that sends, [`Incoming`]
+//! at the side that receives.
 //!
-//! Both count the bytes from the stream's beginning, modulo 2^32. A frame of data says which byte it begins with, so one that was lost is noticed. A grant says up to
-//! which byte the receiver has room, so one that was lost does no harm as soon as another one comes.
+//! Both count the bytes from the stream's beginning, modulo 2^32. A frame of data says which byte
+//! it begins with, so one that was lost is noticed. A grant says up to which byte the receiver has
+//! room, so one that was lost does no harm as soon as another one comes.
 
 use crate::frame::MAX_PAYLOAD;
 
@@ -22,7 +24,8 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Takes a grant: bytes up to `limit` may be sent. One that takes back what was granted, or grants more than the other side may, has no effect.
+    /// Takes a grant: bytes up to `limit` may be sent. One that takes back what was granted, or
+    /// grants more than the other side may, has no effect.
     pub fn grant(&mut self, limit: u32) {
         let (new, old) = (limit.wrapping_sub(self.sent), self.room() as u32);
         if new > old && new <= MAX_WINDOW {
@@ -101,7 +104,8 @@ impl Incoming {
         self.limit
     }
 
-    /// Returns the next grant, if there is room for `room` bytes and that is worth a frame: half of `window` more than was granted.
+    /// Returns the next grant, if there is room for `room` bytes and that is worth a frame: half of
+    /// `window` more than was granted.
     pub fn grant(&mut self, room: usize, window: u32) -> Option<u32> {
         let room = (room as u64).min(window.into()).min(MAX_WINDOW.into()) as u32;
         let granted = self.limit.wrapping_sub(self.received);

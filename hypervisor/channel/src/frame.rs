@@ -111,7 +111,8 @@ pub struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Passes the frame's bytes to `out`, by pieces: the delimiter, the encoded frame, the delimiter.
+    /// Passes the frame's bytes to `out`, by pieces: the delimiter, the encoded frame, the
+    /// delimiter.
     ///
     /// # Panics
     ///

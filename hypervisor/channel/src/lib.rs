@@ -1,7 +1,10 @@
-//! The channel for programs, beside the console for people: what both of its ends have in common. `docs/channel.md` specifies it.
+//! The channel for programs, beside the console for people: what both of its ends have in common.
+//! `docs/channel.md` specifies it.
 //!
-//! [`frame`] makes bytes of a [`Frame`], [`reader`] finds frames among bytes. [`session`] is the machine's side: which frames are right at the moment, and what
-//! they ask for. [`stream`] says what a stream leads to. [`flow`] counts the bytes of a stream, on either side. `boot` carries out what is asked, `stasis-client` asks.
+//! [`frame`] makes bytes of a [`Frame`], [`reader`] finds frames among bytes. [`session`] is the
+//! machine's side: which frames are right at the moment, and what they ask for. [`stream`] says
+//! what a stream leads to. [`flow`] counts the bytes of a stream, on either side. `boot` carries
+//! out what is asked, `stasis-client` asks.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -54,7 +54,8 @@ pub struct Hello<'a> {
     pub highest: u8,
     /// What else the client wants: [`WANTS_EVENTS`].
     pub wants: u8,
-    /// A random number, which the answer repeats: so nothing that was on the line before can be taken for it.
+    /// A random number, which the answer repeats: so nothing that was on the line before can be
+    /// taken for it.
     pub nonce: [u8; NONCE],
     /// The client's name.
     pub name: &'a str,

@@ -102,7 +102,8 @@ impl Pipe {
         self.must_remind = !self.has_ended;
     }
 
-    /// Returns the next frame that the client must get, as its kind and its payload; `None` if there is none at the moment.
+    /// Returns the next frame that the client must get, as its kind and its payload; `None` if
+    /// there is none at the moment.
     pub fn next_frame(&mut self) -> Option<(Kind, Vec<u8>)> {
         let room = WINDOW - self.input.len();
         if !self.has_ended

@@ -20,7 +20,8 @@ pub enum Damage {
     Kind(u8),
 }
 
-/// Collects bytes until they are a frame. Bytes that are none are dropped, up to the next delimiter.
+/// Collects bytes until they are a frame. Bytes that are none are dropped, up to the next
+/// delimiter.
 #[derive(Debug)]
 pub struct Reader {
     bytes: [u8; MAX_ENCODED],
@@ -45,8 +46,8 @@ impl Reader {
         self.len = 0;
     }
 
-    /// Takes the next byte. Returns the frame that it completes, or why what it ends is none; `None` if it does neither. Nothing between two delimiters is
-    /// nothing.
+    /// Takes the next byte. Returns the frame that it completes, or why what it ends is none;
+    /// `None` if it does neither. Nothing between two delimiters is nothing.
     pub fn push(&mut self, byte: u8) -> Option<Result<Frame<'_>, Damage>> {
         if byte != DELIMITER {
             if let Some(place) = self.bytes.get_mut(self.len) {

@@ -1,7 +1,8 @@
 //! [`Session`]: the machine's side of the channel. It takes frames, keeps to the rules, and returns what is asked for as an [`Action`].
 //!
-//! A session begins with a hello and ends with the next one: what is under way then is given up. Each request and each stream has an id, which the client chooses
-//! and which is free again behind [`Kind::Done`].
+//! A session begins with a hello and ends with the next one: what is under way then is given up.
+//! Each request and each stream has an id, which the client chooses and which is free again behind
+//! [`Kind::Done`].
 
 use crate::flow::OFFSET;
 use crate::frame::{Frame, Kind, MAX_PAYLOAD};
@@ -118,7 +119,8 @@ impl Session {
         self.open[place].pipe.as_mut()
     }
 
-    /// Notes that a request or a stream has ended, so that its id is free. Returns whether it was under way.
+    /// Notes that a request or a stream has ended, so that its id is free. Returns whether it was
+    /// under way.
     pub fn close(&mut self, id: u16) -> bool {
         let place = self.place(id);
         place.map(|place| self.open.remove(place)).is_some()

@@ -1,9 +1,11 @@
 //! [`Shared`]: the channel on the console's line, where the machine has no other UART for it.
 //!
-//! The line is the console's until [`WAKE`] comes. From then on it is the channel's, and what the console would show goes in frames of their own. So nothing that a guest
-//! sends can look like a frame.
+//! The line is the console's until [`WAKE`] comes. From then on it is the channel's, and what the
+//! console would show goes in frames of their own. So nothing that a guest sends can look like a
+//! frame.
 
-/// The bytes that make the console's line the channel's. Text never has the first one, in UTF-8 as in ASCII.
+/// The bytes that make the console's line the channel's. Text never has the first one, in UTF-8 as
+/// in ASCII.
 pub const WAKE: [u8; 8] = *b"\xffSTASIS\xff";
 
 /// Whose line it is, and how much of [`WAKE`] has come.
@@ -29,7 +31,8 @@ impl Shared {
         *self = Self::new();
     }
 
-    /// Takes a byte of the line. Returns it if it is the channel's. Passes to `typed` what is the console's, with bytes that might have become [`WAKE`] and did not.
+    /// Takes a byte of the line. Returns it if it is the channel's. Passes to `typed` what is the
+    /// console's, with bytes that might have become [`WAKE`] and did not.
     pub fn take(&mut self, byte: u8, typed: &mut dyn FnMut(u8)) -> Option<u8> {
         if self.is_on {
             return Some(byte);

@@ -1,6 +1,7 @@
 //! [`Silence`]: whose a carriage return is on a line that a console and the channel share.
 //!
-//! A client that has gone without a word leaves the line to the channel. A person who finds it so presses Enter; but the same byte may be one of a frame.
+//! A client that has gone without a word leaves the line to the channel. A person who finds it so
+//! presses Enter; but the same byte may be one of a frame.
 
 use crate::frame::DELIMITER;
 
@@ -24,8 +25,10 @@ impl Silence {
         self.heard = now;
     }
 
-    /// Returns whether a byte that comes at `now` is a carriage return of a person's, who wants the console's line back. `has_console` says whether the channel has that line, `second` how many ticks
-    /// a second has. In the midst of a frame it is not: each has begun with a delimiter, less than a second before.
+    /// Returns whether a byte that comes at `now` is a carriage return of a person's, who wants the
+    /// console's line back. `has_console` says whether the channel has that line, `second` how many
+    /// ticks a second has. In the midst of a frame it is not: each has begun with a delimiter, less
+    /// than a second before.
     pub fn is_persons(&mut self, byte: u8, has_console: bool, now: u64, second: u64) -> bool {
         if !core::mem::replace(&mut self.has_console, has_console) {
             (self.heard, self.delimited) = (now, now);
@@ -44,7 +47,8 @@ mod tests {
 
     const SECOND: u64 = 1000;
 
-    /// Returns whose a carriage return is at a time in ms, on a line that became the channel's at 0.
+    /// Returns whose a carriage return is at a time in ms, on a line that became the channel's
+    /// at 0.
     fn is_persons(silence: &mut Silence, now: u64) -> bool {
         silence.is_persons(b'\r', true, now, SECOND)
     }

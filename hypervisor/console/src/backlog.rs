@@ -1,4 +1,5 @@
-//! Log lines that come while a command is under way. They wait until its answer is complete, so that the answer stays in one piece.
+//! Log lines that come while a command is under way. They wait until its answer is complete, so
+//! that the answer stays in one piece.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -8,7 +9,8 @@ use crate::terminal::{Terminal, Text, say};
 /// Bytes of the lines that can wait.
 pub const CAPACITY: usize = 16 << 10;
 
-/// Waiting lines, the oldest first, as the bytes that the terminal gets. Lines that find no room are only counted.
+/// Waiting lines, the oldest first, as the bytes that the terminal gets. Lines that find no room
+/// are only counted.
 #[derive(Debug)]
 pub(super) struct Backlog {
     bytes: Vec<u8>,
@@ -24,7 +26,8 @@ impl Backlog {
         Self { bytes: Vec::new(), shown: 0, lost: 0 }
     }
 
-    /// Adds a line. If it finds no room, it is lost, and so is every further line until all bytes were sent.
+    /// Adds a line. If it finds no room, it is lost, and so is every further line until all bytes
+    /// were sent.
     pub(super) fn push(&mut self, line: fmt::Arguments<'_>) {
         if self.lost == 0 {
             let before = self.bytes.len();
@@ -40,7 +43,8 @@ impl Backlog {
         self.lost += 1;
     }
 
-    /// Sends the next bytes, at most `most`. Behind the last byte, says how many lines were lost. Returns whether more bytes wait.
+    /// Sends the next bytes, at most `most`. Behind the last byte, says how many lines were lost.
+    /// Returns whether more bytes wait.
     pub(super) fn show(&mut self, most: usize, terminal: &mut impl Terminal) -> bool {
         let rest = &self.bytes[self.shown..];
         let piece = &rest[..rest.len().min(most)];

@@ -1,5 +1,5 @@
-//! The console's commands: what a line means. [`spec`] has the table of the commands' words, arguments and help, [`complete`] completes the
-//! beginning of a line for the Tab key.
+//! The console's commands: what a line means. [`spec`] has the table of the commands' words,
+//! arguments and help, [`complete`] completes the beginning of a line for the Tab key.
 
 mod complete;
 mod spec;
@@ -32,7 +32,8 @@ const KEEP_DISKS: &str = "--keep-disks";
 /// The option that means a guest's terminal, and not its UART.
 const TERMINAL: &str = "--terminal";
 
-/// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name with a `/`.
+/// A command. A guest is given by name or number, a checkpoint by name or number, a set by its name
+/// with a `/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// Lists the commands, or explains one.
@@ -44,14 +45,16 @@ pub enum Command<'a> {
     },
     /// Shows how busy the cores and the guests are.
     Top {
-        /// The seconds from now that a table is about; `None`: one table about the time since Stasis was started.
+        /// The seconds from now that a table is about; `None`: one table about the time since
+        /// Stasis was started.
         seconds: Option<u64>,
         /// Number of tables that are shown.
         times: u64,
         /// Whether the tables are written as JSON.
         json: bool,
     },
-    /// Stops the time and the vCPUs of guests. Of this command and all others with a list of guests: an empty list means all for which it fits.
+    /// Stops the time and the vCPUs of guests. Of this command and all others with a list of
+    /// guests: an empty list means all for which it fits.
     Pause(Vec<&'a str>),
     /// Lets paused guests go on.
     Unpause(Vec<&'a str>),
@@ -106,7 +109,8 @@ pub enum Command<'a> {
     Divide {
         /// Number of the core.
         core: u32,
-        /// Microseconds of the frame, and the windows in it; `None`: the core's time is divided by weights alone.
+        /// Microseconds of the frame, and the windows in it; `None`: the core's time is divided by
+        /// weights alone.
         frame: Option<(u64, Vec<Window<'a>>)>,
     },
     /// Makes a second guest of one that is in memory, as it is at an instant.
@@ -385,7 +389,8 @@ pub fn parse(line: &str) -> Result<Command<'_>, CommandError> {
 /// The short form of the word `help`.
 const QUESTION_MARK: &str = "?";
 
-/// Words of other programs, and the commands that do the same here. They are only suggested, not carried out: `quit` switches the machine off.
+/// Words of other programs, and the commands that do the same here. They are only suggested, not
+/// carried out: `quit` switches the machine off.
 const ELSEWHERE: [(&str, &str); 9] = [
     ("exit", "quit"),
     ("destroy", "stop"),
@@ -407,7 +412,8 @@ fn find(word: &str) -> Result<&'static Spec, CommandError> {
     })
 }
 
-/// Writes the help to `out`: the list of all commands, or the help of the command that `topic` names.
+/// Writes the help to `out`: the list of all commands, or the help of the command that `topic`
+/// names.
 pub fn write_help(out: &mut dyn fmt::Write, topic: Option<&str>) -> fmt::Result {
     if let Some(spec) = TABLE.iter().find(|spec| Some(spec.word) == topic) {
         writeln!(out, "{}: {}", Usage(spec.word), spec.summary)?;
@@ -440,7 +446,8 @@ pub fn find_guest(guests: &[GuestRow<'_>], word: &str) -> Result<usize, CommandE
     })
 }
 
-/// Returns the indices in `guests` of the guests that `words` name or number, in the order of the words; of all guests if there are no words.
+/// Returns the indices in `guests` of the guests that `words` name or number, in the order of the
+/// words; of all guests if there are no words.
 ///
 /// # Errors
 ///

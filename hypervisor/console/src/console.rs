@@ -1,11 +1,13 @@
 //! The console on the machine's UART: commands for a person, or a guest's terminal.
 //!
-//! [`Console`] takes the bytes that are typed and returns what they are: a command line, or input for the attached guest. It also takes what
-//! the guests send, shows the output of the attached guest, and keeps the last bytes of each. A command is answered by any number of lines
-//! and then one last line, `ok` or `error: <what is wrong>`.
+//! [`Console`] takes the bytes that are typed and returns what they are: a command line, or input
+//! for the attached guest. It also takes what the guests send, shows the output of the attached
+//! guest, and keeps the last bytes of each. A command is answered by any number of lines and then
+//! one last line, `ok` or `error: <what is wrong>`.
 //!
-//! Everything that Stasis says, from an answer to the log, goes through the console: there is one terminal, and an answer stays in one piece.
-//! Lines that no command asked for wait until the answer is complete.
+//! Everything that Stasis says, from an answer to the log, goes through the console: there is one
+//! terminal, and an answer stays in one piece. Lines that no command asked for wait until the
+//! answer is complete.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -42,7 +44,8 @@ pub enum Input {
     Complete,
     /// A command line. The caller must carry it out and then call [`Console::answer`].
     Line(String),
-    /// Input for the UART of the attached guest. The caller must pass it on, and call [`Console::show`] soon if [`Console::has_unseen`].
+    /// Input for the UART of the attached guest. The caller must pass it on, and call
+    /// [`Console::show`] soon if [`Console::has_unseen`].
     Guest {
         /// The number of the guest, as the caller of [`Console::attach`] gave it.
         guest: usize,
@@ -114,14 +117,16 @@ impl Console {
         self.screen = Screen::Prompt;
     }
 
-    /// Shows the prompt and what was typed there again, on a line of their own, if the terminal shows them. Nothing of it is carried out.
+    /// Shows the prompt and what was typed there again, on a line of their own, if the terminal
+    /// shows them. Nothing of it is carried out.
     pub fn redraw(&mut self, terminal: &mut impl Terminal) {
         if self.screen == Screen::Prompt {
             say(terminal, format_args!("\n{PROMPT}{}", self.editor.typed()));
         }
     }
 
-    /// Takes what was typed, a byte or a break, and returns what the caller must do with it. A break is only for the attached guest.
+    /// Takes what was typed, a byte or a break, and returns what the caller must do with it. A
+    /// break is only for the attached guest.
     pub fn input(
         &mut self,
         character: impl Into<Character>,
@@ -166,7 +171,8 @@ impl Console {
         Input::Guest { guest: port.guest, character: Character::BREAK }
     }
 
-    /// Completes what was typed as far as it is unambiguous, or shows the words that it could become.
+    /// Completes what was typed as far as it is unambiguous, or shows the words that it could
+    /// become.
     pub fn complete(&mut self, names: &Names, terminal: &mut impl Terminal) {
         if self.screen != Screen::Prompt || !self.editor.is_sound() {
             return;
@@ -181,8 +187,9 @@ impl Console {
         self.editor.append(&completion.append, &mut Echo(terminal));
     }
 
-    /// Ends a command: writes the last line of its answer. After that, [`Self::show`] shows the lines that have waited, and then the prompt or
-    /// the output of the guest that the command has attached.
+    /// Ends a command: writes the last line of its answer. After that, [`Self::show`] shows the
+    /// lines that have waited, and then the prompt or the output of the guest that the command has
+    /// attached.
     pub fn answer<E: fmt::Display>(&mut self, result: Result<(), E>, terminal: &mut impl Terminal) {
         match result {
             Ok(()) => say(terminal, format_args!("ok\n")),
@@ -191,8 +198,9 @@ impl Console {
         self.screen = Screen::Waiting;
     }
 
-    /// Shows the next piece of what could not be shown when it came: lines during a command, or output of the attached guest. Returns whether
-    /// there is more. It shows only a piece, because a UART is slow, and the caller has others that want to run. Of a guest that sends more than
+    /// Shows the next piece of what could not be shown when it came: lines during a command, or
+    /// output of the attached guest. Returns whether there is more. It shows only a piece, because
+    /// a UART is slow, and the caller has others that want to run. Of a guest that sends more than
     /// the terminal takes, the rest is left out at times, and a line says how much that is.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
         match self.screen {
@@ -224,12 +232,14 @@ impl Console {
         has_more
     }
 
-    /// Shows all lines that wait, even within an answer. For a machine that is about to end, so that the lines are not lost.
+    /// Shows all lines that wait, even within an answer. For a machine that is about to end, so
+    /// that the lines are not lost.
     pub fn show_waiting(&mut self, terminal: &mut impl Terminal) {
         while self.backlog.show(PIECE, terminal) {}
     }
 
-    /// Attaches the console to a port of the guest with this name, as part of a command. After the [answer](Self::answer), [`Self::show`] shows what came by it so far.
+    /// Attaches the console to a port of the guest with this name, as part of a command. After the
+    /// [answer](Self::answer), [`Self::show`] shows what came by it so far.
     pub fn attach(&mut self, port: impl Into<Port>, name: &str, terminal: &mut impl Terminal) {
         let port = port.into();
         self.mux.attach(port, name);
@@ -247,7 +257,8 @@ impl Console {
         self.screen == Screen::Guest && self.mux.attached().is_some_and(|(at, _)| at == port)
     }
 
-    /// Takes a byte that a guest has sent by its UART: shows it if the console shows that guest, and keeps it.
+    /// Takes a byte that a guest has sent by its UART: shows it if the console shows that guest,
+    /// and keeps it.
     // What is called for each byte is inlined, although this crate is built for size.
     pub fn output(&mut self, guest: usize, byte: u8, terminal: &mut impl Terminal) {
         let port = Port::uart(guest);
@@ -264,39 +275,45 @@ impl Console {
         self.shows(port) && !self.mux.has_unseen(port)
     }
 
-    /// Keeps a text that a guest has printed at its terminal. Returns whether the console is attached to that: then [`Self::show`] must be called soon.
+    /// Keeps a text that a guest has printed at its terminal. Returns whether the console is
+    /// attached to that: then [`Self::show`] must be called soon.
     pub fn print(&mut self, guest: usize, text: &[u8]) -> bool {
         let port = Port::terminal(guest);
         self.mux.keep(port, text);
         self.shows(port)
     }
 
-    /// Returns whether the console is attached to a guest that has sent something that was not shown.
+    /// Returns whether the console is attached to a guest that has sent something that was not
+    /// shown.
     pub fn has_unseen(&self) -> bool {
         let attached = self.mux.attached();
         self.screen == Screen::Guest && attached.is_some_and(|(port, _)| self.mux.has_unseen(port))
     }
 
-    /// Writes to `out` the last lines that a guest has sent. A bar before each tells them from lines of Stasis.
+    /// Writes to `out` the last lines that a guest has sent. A bar before each tells them from
+    /// lines of Stasis.
     pub fn write_log(&self, guest: usize, lines: usize, out: &mut dyn Write) -> fmt::Result {
         let lines = self.mux.last_lines(Port::uart(guest), lines);
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
-    /// Writes to `out` the last lines of Stasis's own log, whether they were shown or not, each behind a bar.
+    /// Writes to `out` the last lines of Stasis's own log, whether they were shown or not, each
+    /// behind a bar.
     pub fn write_own_log(&self, lines: usize, out: &mut dyn Write) -> fmt::Result {
         let lines = self.log.last_lines(lines);
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
-    /// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and moves `position` behind it. Positions count all bytes that the guest has ever sent; those
+    /// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and
+    /// moves `position` behind it. Positions count all bytes that the guest has ever sent; those
     /// that are not kept any more are passed over. What the terminal shows does not change.
     pub fn read_output(&self, port: impl Into<Port>, position: &mut u64, most: usize) -> Vec<u8> {
         self.mux.read_from(port.into(), position, most)
     }
 
-    /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches the terminal from it. What it has sent and was not
-    /// shown yet is left out, and a line says how much that is: a caller that can wait for the terminal calls [`Self::show`] before.
+    /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches
+    /// the terminal from it. What it has sent and was not shown yet is left out, and a line says
+    /// how much that is: a caller that can wait for the terminal calls [`Self::show`] before.
     pub fn halted(
         &mut self,
         guest: usize,
@@ -327,8 +344,9 @@ impl Console {
         self.log(format_args!("[{what}]"), terminal);
     }
 
-    /// Shows a line that no command asked for; it waits while a command is answered. Shows again behind it what stood on the screen's last line:
-    /// the prompt with what was typed, or the line that the attached guest has begun.
+    /// Shows a line that no command asked for; it waits while a command is answered. Shows again
+    /// behind it what stood on the screen's last line: the prompt with what was typed, or the line
+    /// that the attached guest has begun.
     pub fn log(&mut self, line: fmt::Arguments<'_>, terminal: &mut impl Terminal) {
         let line = Harmless(line);
         // Writing to the ring does not fail.

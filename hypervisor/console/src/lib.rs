@@ -1,7 +1,7 @@
 //! The console on the machine's UART: lines, completion, tables, and commands as data.
 //!
-//! Everything that Stasis says goes through [`Console`]. [`command`] has the commands. [`text`] keeps out of all lines what would control a
-//! terminal.
+//! Everything that Stasis says goes through [`Console`]. [`command`] has the commands. [`text`]
+//! keeps out of all lines what would control a terminal.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! The line editor: bytes from a terminal become lines, with an echo.
 //!
-//! The editor knows backspace, Ctrl-U (start again), Ctrl-C (give up), and a history behind the arrows up and down. A line that was not
-//! received whole and clean is refused, never carried out in part.
+//! The editor knows backspace, Ctrl-U (start again), Ctrl-C (give up), and a history behind the
+//! arrows up and down. A line that was not received whole and clean is refused, never carried out
+//! in part.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -33,7 +34,8 @@ pub enum LineError {
     NotAscii(u8),
 }
 
-/// The position of the input within a key's escape sequence (ECMA-48 5.4; the arrows: XTerm's "Cursor Keys").
+/// The position of the input within a key's escape sequence (ECMA-48 5.4; the arrows: XTerm's
+/// "Cursor Keys").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sequence {
     None,
@@ -54,7 +56,8 @@ pub struct Editor {
     after_return: bool,
     sequence: Sequence,
     history: VecDeque<String>,
-    /// Index of the line of the history that is shown; the length of the history if the new line is shown.
+    /// Index of the line of the history that is shown; the length of the history if the new line is
+    /// shown.
     shown: usize,
     /// The new line, while a line of the history is shown.
     draft: String,
@@ -95,7 +98,8 @@ impl Editor {
         &self.line
     }
 
-    /// Takes a byte and echoes it. Returns the line that the byte completes: an empty one if the line was given up.
+    /// Takes a byte and echoes it. Returns the line that the byte completes: an empty one if the
+    /// line was given up.
     ///
     /// # Errors
     ///
@@ -181,7 +185,8 @@ impl Editor {
             (Sequence::Introduced, _) => {}
             (_, b'A') => self.recall(self.shown.checked_sub(1), echo),
             (_, b'B') => self.recall(self.shown.checked_add(1), echo),
-            // Parameter bytes and intermediate bytes belong to the sequence; any other byte ends it.
+            // Parameter bytes and intermediate bytes belong to the sequence; any other byte ends
+            // it.
             (Sequence::Control, b' '..=b'?') => self.sequence = Sequence::Control,
             _ => {}
         }

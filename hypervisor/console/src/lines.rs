@@ -1,6 +1,8 @@
-//! What guests print, for a machine without a console: [`Lines`] keeps it, and hands it out line by line, each with its guest's name; a [`Line`] is sent in pieces.
+//! What guests print, for a machine without a console: [`Lines`] keeps it, and hands it out line by
+//! line, each with its guest's name; a [`Line`] is sent in pieces.
 //!
-//! A guest's exit adds a byte to [`Lines`], which takes no longer when the UART is slow. Whoever has time for that sends the lines.
+//! A guest's exit adds a byte to [`Lines`], which takes no longer when the UART is slow. Whoever
+//! has time for that sends the lines.
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -10,9 +12,11 @@ use core::fmt::{self, Write};
 use crate::terminal::{Terminal, say};
 use crate::text::{Harmless, is_harmless};
 
-/// The most bytes that are shown of a line, with its escapes. A longer line goes on in a second one.
+/// The most bytes that are shown of a line, with its escapes. A longer line goes on in a second
+/// one.
 const LONGEST: usize = 256;
-/// The most bytes that are looked at for a line. So many are more than [`LONGEST`] when they are shown, whatever they are, even without the character that the last of them may begin.
+/// The most bytes that are looked at for a line. So many are more than [`LONGEST`] when they are
+/// shown, whatever they are, even without the character that the last of them may begin.
 const WINDOW: usize = LONGEST + 3;
 /// Bytes that are kept of each guest until they are shown.
 pub const KEPT: usize = 8 << 10;
@@ -62,8 +66,9 @@ impl Lines {
         Self { guests: Vec::new(), last: 0, is_said: false }
     }
 
-    /// Keeps a byte that the guest with this number and name has sent; the oldest is lost if there are too many. Carriage returns are left out.
-    /// Returns whether [`Self::next`] must be called soon, until it returns `false`.
+    /// Keeps a byte that the guest with this number and name has sent; the oldest is lost if there
+    /// are too many. Carriage returns are left out. Returns whether [`Self::next`] must be called
+    /// soon, until it returns `false`.
     pub fn output(&mut self, number: usize, name: &str, byte: u8) -> bool {
         if byte == b'\r' {
             return false;
@@ -77,7 +82,8 @@ impl Lines {
         is_line && !core::mem::replace(&mut self.is_said, true)
     }
 
-    /// Puts the next whole line into `line`, of one guest after the other. What `line` had is gone. Returns `false` if there is none.
+    /// Puts the next whole line into `line`, of one guest after the other. What `line` had is gone.
+    /// Returns `false` if there is none.
     pub fn next(&mut self, line: &mut Line) -> bool {
         let count = self.guests.len();
         let mut others = (1..=count).map(|n| (self.last + n) % count);
@@ -89,7 +95,8 @@ impl Lines {
         true
     }
 
-    /// Puts the next line of the guest with this number into `line`, be it whole or only begun: for a guest that has stopped. What `line` had is gone. Returns `false` if there is none.
+    /// Puts the next line of the guest with this number into `line`, be it whole or only begun: for
+    /// a guest that has stopped. What `line` had is gone. Returns `false` if there is none.
     pub fn next_of(&mut self, number: usize, line: &mut Line) -> bool {
         let guest = self.guests.get_mut(number).filter(|guest| !guest.bytes.is_empty());
         guest.map(|guest| guest.put(line)).is_some()
@@ -184,7 +191,8 @@ impl Printed {
     }
 }
 
-/// Returns how many of the bytes, from the first on, are at most [`LONGEST`] bytes when they are [`Shown`], with the escapes. No character is cut.
+/// Returns how many of the bytes, from the first on, are at most [`LONGEST`] bytes when they are
+/// [`Shown`], with the escapes. No character is cut.
 fn fitting(bytes: &[u8]) -> usize {
     let (mut fitting, mut shown) = (0, 0);
     for chunk in bytes.utf8_chunks() {
@@ -206,7 +214,8 @@ fn shown_len(character: char) -> usize {
     if is_harmless(character) { character.len_utf8() } else { character.escape_default().len() }
 }
 
-/// Bytes of a guest, written as text. What is no UTF-8 becomes U+FFFD. What a terminal obeys is escaped by [`say`].
+/// Bytes of a guest, written as text. What is no UTF-8 becomes U+FFFD. What a terminal obeys is
+/// escaped by [`say`].
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {

@@ -6,10 +6,12 @@ use alloc::vec::Vec;
 use crate::ring::Ring;
 use crate::terminal::{Terminal, say};
 
-/// Bytes that are shown at once: as many as a UART takes without waiting for the line (the FIFO of a PL011 of revision r1p4).
+/// Bytes that are shown at once: as many as a UART takes without waiting for the line (the FIFO of
+/// a PL011 of revision r1p4).
 pub const PIECE: usize = 16;
 
-/// What a guest sends by, and gets what is typed: its UART, or its terminal, which not every guest has.
+/// What a guest sends by, and gets what is typed: its UART, or its terminal, which not every guest
+/// has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     /// The guest's number.
@@ -56,7 +58,8 @@ impl Mux {
         self.attached.as_ref().map(|(port, name)| (*port, name.as_str()))
     }
 
-    /// Attaches the console to a port of the guest with this name. It is no longer attached to any other.
+    /// Attaches the console to a port of the guest with this name. It is no longer attached to any
+    /// other.
     pub fn attach(&mut self, port: Port, name: &str) {
         self.attached = Some((port, name.to_string()));
     }
@@ -77,13 +80,14 @@ impl Mux {
         self.kept(port).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
-    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, shown or not, and moves `position` behind it. Bytes that are not kept any more are passed
-    /// over.
+    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, shown or not,
+    /// and moves `position` behind it. Bytes that are not kept any more are passed over.
     pub fn read_from(&self, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
         self.kept(port).map(|ring| ring.read_from(position, most)).unwrap_or_default()
     }
 
-    /// Shows the next piece of what the attached guest has sent and was not shown. Returns whether there is more of it.
+    /// Shows the next piece of what the attached guest has sent and was not shown. Returns whether
+    /// there is more of it.
     pub fn show(&mut self, terminal: &mut impl Terminal) -> bool {
         let Some((port, _)) = self.attached else {
             return false;

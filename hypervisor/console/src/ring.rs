@@ -87,7 +87,8 @@ impl Ring {
         self.lost = 0;
     }
 
-    /// Returns the bytes behind the last line feed, of those that were shown: at most [`LONGEST_BEGUN`] bytes.
+    /// Returns the bytes behind the last line feed, of those that were shown: at most
+    /// [`LONGEST_BEGUN`] bytes.
     pub(super) fn begun(&self) -> Vec<u8> {
         let shown = self.bytes.range(..self.bytes.len() - self.unseen).rev();
         let begun = shown.take_while(|byte| **byte != b'\n').take(LONGEST_BEGUN);
@@ -111,8 +112,9 @@ impl Ring {
         self.lost
     }
 
-    /// Returns the bytes from `position` on, at most `most`, and moves `position` behind them. Positions count all bytes that were ever sent; those that are not kept
-    /// any more are passed over.
+    /// Returns the bytes from `position` on, at most `most`, and moves `position` behind them.
+    /// Positions count all bytes that were ever sent; those that are not kept any more are passed
+    /// over.
     pub(super) fn read_from(&self, position: &mut u64, most: usize) -> Vec<u8> {
         let oldest = self.sent - self.bytes.len() as u64;
         // A guest that was forgotten begins anew.

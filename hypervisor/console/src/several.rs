@@ -7,7 +7,8 @@ use core::fmt::Display;
 /// Why a command was not carried out for one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Undone {
-    /// The command does not fit what the guest is doing. If it is for all guests, it is not for this one.
+    /// The command does not fit what the guest is doing. If it is for all guests, it is not for
+    /// this one.
     Misfit(String),
     /// The command has failed.
     Failed(String),
@@ -51,7 +52,8 @@ pub enum NotAll {
     },
 }
 
-/// Carries out a command for each of `guests`, whatever becomes of it for those before. `is_all` says that they are all that there are, of which those that it does not fit are left out.
+/// Carries out a command for each of `guests`, whatever becomes of it for those before. `is_all`
+/// says that they are all that there are, of which those that it does not fit are left out.
 ///
 /// # Errors
 ///
@@ -83,7 +85,8 @@ mod tests {
 
     use super::*;
 
-    /// Pauses guests of which `a` runs, `b` is paused, and `c` can't be paused; returns the last line, and whom it was done for.
+    /// Pauses guests of which `a` runs, `b` is paused, and `c` can't be paused; returns the last
+    /// line, and whom it was done for.
     fn pause(guests: &[&'static str], is_all: bool) -> (String, Vec<&'static str>) {
         let mut done = Vec::new();
         let result = each(guests.to_vec(), is_all, |guest| match guest {

@@ -28,8 +28,8 @@ pub(super) fn suggest<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Returns how many insertions, deletions, replacements and exchanges of neighbours lie between two words (optimal string
-/// alignment distance).
+/// Returns how many insertions, deletions, replacements and exchanges of neighbours lie between two
+/// words (optimal string alignment distance).
 fn distance(a: &[u8], b: &[u8]) -> usize {
     let mut before_previous = [0; MAX_WORD + 1];
     let mut previous: [usize; MAX_WORD + 1] = core::array::from_fn(|column| column);

@@ -1,7 +1,7 @@
 //! The console's lists of guests and of checkpoints, for a person and for a program.
 //!
-//! A [`Table`] has columns and typed cells. As text, its columns line up, and its numbers are rounded for a person. As JSON, each row is a
-//! line with an object, and nothing is rounded.
+//! A [`Table`] has columns and typed cells. As text, its columns line up, and its numbers are
+//! rounded for a person. As JSON, each row is a line with an object, and nothing is rounded.
 
 mod cell;
 
@@ -51,13 +51,16 @@ pub struct StoreRow<'a> {
     pub size: u64,
     /// Bytes of the disk that would be free without it.
     pub frees: u64,
-    /// The number of the checkpoint that it was made after; `None` if there was none, or it is not there.
+    /// The number of the checkpoint that it was made after; `None` if there was none, or it is not
+    /// there.
     pub parent: Option<u64>,
     /// Number of pages of memory in the file; `None` if it is not known.
     pub pages: Option<u64>,
-    /// The time at which the checkpoint was made, in seconds since 1970, or 0 if the host had no clock.
+    /// The time at which the checkpoint was made, in seconds since 1970, or 0 if the host had no
+    /// clock.
     pub when: u64,
-    /// Index of the checkpoint in its set, from 0, and the number of checkpoints that the set had at first; `None` if it is in no set.
+    /// Index of the checkpoint in its set, from 0, and the number of checkpoints that the set had
+    /// at first; `None` if it is in no set.
     pub member: Option<(u8, u8)>,
 }
 
@@ -164,7 +167,8 @@ pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
 pub struct CardRow<'a> {
     /// The network's name.
     pub network: &'a str,
-    /// The guest that has the card, or what the card is otherwise, in a form that no guest's name has.
+    /// The guest that has the card, or what the card is otherwise, in a form that no guest's name
+    /// has.
     pub guest: &'a str,
     /// The card's address.
     pub address: [u8; 6],

@@ -1,4 +1,5 @@
-//! The destination of everything that Stasis says: a [`Terminal`], through [`Text`] if the text may contain words from outside.
+//! The destination of everything that Stasis says: a [`Terminal`], through [`Text`] if the text may
+//! contain words from outside.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
@@ -17,8 +18,9 @@ impl Terminal for Vec<u8> {
     }
 }
 
-/// Writes lines to a [`Terminal`]: everything that Stasis says goes this way. Each character that would control the terminal is
-/// [escaped](Escape), wherever it came from. Only the line feed is not: it becomes a carriage return and a line feed.
+/// Writes lines to a [`Terminal`]: everything that Stasis says goes this way. Each character that
+/// would control the terminal is [escaped](Escape), wherever it came from. Only the line feed is
+/// not: it becomes a carriage return and a line feed.
 #[derive(Debug)]
 pub struct Text<'a, T: ?Sized>(pub &'a mut T);
 

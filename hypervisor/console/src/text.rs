@@ -1,14 +1,15 @@
 //! Text for people: words that came from outside, and sizes.
 //!
-//! [`Harmless`] and [`is_harmless`] keep out of all lines what would control a terminal. [`quoted`] puts a word into quotes and cuts it short.
-//! [`Size`] is how the machine and the host's tool write a number of bytes,
-//! and [`parse_size`] how they read one; [`parse_time`] reads a time.
+//! [`Harmless`] and [`is_harmless`] keep out of all lines what would control a terminal. [`quoted`]
+//! puts a word into quotes and cuts it short. [`Size`] is how the machine and the host's tool write
+//! a number of bytes, and [`parse_size`] how they read one; [`parse_time`] reads a time.
 
 use alloc::string::String;
 use core::fmt::{self, Write};
 
-/// Returns whether a terminal only shows the character. That is false for a control character, for one that changes the direction in which
-/// others are shown (Unicode Standard Annex 9), and for one that nobody sees.
+/// Returns whether a terminal only shows the character. That is false for a control character, for
+/// one that changes the direction in which others are shown (Unicode Standard Annex 9), and for one
+/// that nobody sees.
 pub fn is_harmless(character: char) -> bool {
     let obeyed = matches!(
         character,
@@ -17,7 +18,8 @@ pub fn is_harmless(character: char) -> bool {
     !character.is_control() && !obeyed
 }
 
-/// Text that is written with an escape in the place of each character that is not [harmless](is_harmless), so that it is always one line.
+/// Text that is written with an escape in the place of each character that is not
+/// [harmless](is_harmless), so that it is always one line.
 #[derive(Clone, Copy, Debug)]
 pub struct Harmless<T>(pub T);
 
@@ -27,7 +29,8 @@ impl<T: fmt::Display> fmt::Display for Harmless<T> {
     }
 }
 
-/// Writes to `out`, with an escape in the place of each character that is not harmless, except for `but`.
+/// Writes to `out`, with an escape in the place of each character that is not harmless, except for
+/// `but`.
 pub struct Escape<'a, W: ?Sized> {
     /// The destination.
     pub out: &'a mut W,
@@ -65,7 +68,8 @@ pub fn quoted(word: &str) -> String {
     shown
 }
 
-/// A number of bytes, written for people as in `1.5 KiB`. The one decimal is rounded down, so that free memory is never less than is said.
+/// A number of bytes, written for people as in `1.5 KiB`. The one decimal is rounded down, so that
+/// free memory is never less than is said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 

@@ -1,7 +1,9 @@
-//! [`TypeAhead`] keeps what is typed while a command is under way until its turn comes. Only the wish to give the command up has effect at once.
+//! [`TypeAhead`] keeps what is typed while a command is under way until its turn comes. Only the
+//! wish to give the command up has effect at once.
 //!
-//! A person types Ctrl-C for that; as on other terminals, it also drops what was typed before it. A program sends a line with the word
-//! [`CANCEL`]. That line stays in its place and is answered as a command in its turn, so that each line has one answer.
+//! A person types Ctrl-C for that; as on other terminals, it also drops what was typed before it. A
+//! program sends a line with the word [`CANCEL`]. That line stays in its place and is answered as a
+//! command in its turn, so that each line has one answer.
 
 use alloc::collections::VecDeque;
 
@@ -65,7 +67,8 @@ impl TypeAhead {
         (self.given_up, self.noticed) = (false, false);
     }
 
-    /// Ends a command. The lines that wanted to give it up are granted that only if the command has noticed.
+    /// Ends a command. The lines that wanted to give it up are granted that only if the command has
+    /// noticed.
     pub fn end(&mut self) {
         (self.under_way, self.given_up) = (false, false);
         let wishes = core::mem::take(&mut self.wishes);
@@ -74,7 +77,8 @@ impl TypeAhead {
         }
     }
 
-    /// Keeps a byte that was typed, or a break; a Ctrl-C instead gives up the command that is under way.
+    /// Keeps a byte that was typed, or a break; a Ctrl-C instead gives up the command that is under
+    /// way.
     pub fn push(&mut self, character: impl Into<Character>) {
         let character = character.into();
         let byte = character.byte();
@@ -117,7 +121,8 @@ impl TypeAhead {
         self.away = false;
     }
 
-    /// Returns whether the work at the moment must be given up. The caller must give it up then: that it has asked is noted.
+    /// Returns whether the work at the moment must be given up. The caller must give it up then:
+    /// that it has asked is noted.
     pub fn is_given_up(&mut self) -> bool {
         let given_up = self.given_up && !self.away;
         self.noticed |= given_up;
@@ -131,18 +136,21 @@ impl TypeAhead {
         self.others_wait = wait;
     }
 
-    /// Begins work that nobody has asked for. A line that is typed meanwhile, or waits already, gives it up.
+    /// Begins work that nobody has asked for. A line that is typed meanwhile, or waits already,
+    /// gives it up.
     pub fn begin_giving_way(&mut self) {
         (self.yields, self.has_yielded) = (true, false);
     }
 
-    /// Ends the work that [`Self::begin_giving_way`] began. Returns whether that work has given way.
+    /// Ends the work that [`Self::begin_giving_way`] began. Returns whether that work has given
+    /// way.
     pub fn end_giving_way(&mut self) -> bool {
         self.yields = false;
         self.has_yielded
     }
 
-    /// Takes a key, for a command that any key ends, and returns whether there was one. Bytes that may yet become the word [`CANCEL`] do not count.
+    /// Takes a key, for a command that any key ends, and returns whether there was one. Bytes that
+    /// may yet become the word [`CANCEL`] do not count.
     pub fn key(&mut self) -> bool {
         if self.is_given_up() {
             return true;

@@ -1,4 +1,5 @@
-//! What KVM keeps of a guest: the attributes of its GICv2 device (Linux, Documentation/virt/kvm/devices/arm-vgic.rst), and the registers of its vCPUs.
+//! What KVM keeps of a guest: the attributes of its GICv2 device (Linux,
+//! Documentation/virt/kvm/devices/arm-vgic.rst), and the registers of its vCPUs.
 //!
 //! - [`Attribute`] is what KVM_SET_DEVICE_ATTR and KVM_GET_DEVICE_ATTR take: group, attr, value.
 //! - [`write()`]: a state as what is to be written, in the order that KVM wants.
@@ -15,7 +16,8 @@ use core::fmt;
 pub use read::{Read, read};
 pub use write::{Line, Written, write};
 
-/// KVM_DEV_ARM_VGIC_GRP_ADDR: attr 0 is the distributor's address, attr 1 that of the CPU interface.
+/// KVM_DEV_ARM_VGIC_GRP_ADDR: attr 0 is the distributor's address, attr 1 that of the CPU
+/// interface.
 pub const GRP_ADDR: u32 = 0;
 /// KVM_DEV_ARM_VGIC_GRP_DIST_REGS: `vcpu << 32 | offset`.
 pub const GRP_DIST_REGS: u32 = 1;
@@ -80,7 +82,8 @@ const fn word_of(base: u64, bits: usize, intid: usize) -> u64 {
     base + (intid * bits / 32 * 4) as u64
 }
 
-/// The words of a register array as `(vCPU, first INTID)`: those of private interrupts for each vCPU.
+/// The words of a register array as `(vCPU, first INTID)`: those of private interrupts for each
+/// vCPU.
 fn words(nr_irqs: usize, nr_cpus: usize, bits: usize) -> impl Iterator<Item = (usize, usize)> {
     let step = 32 / bits;
     (0..nr_irqs).step_by(step).flat_map(move |first| {

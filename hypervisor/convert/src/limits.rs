@@ -1,7 +1,7 @@
 //! What the other sides can't hold: finds it in a state, and takes it away.
 //!
-//! The conversions themselves then convert everything that is left. So there is one place that says what is lost, and it
-//! can't say less than what is.
+//! The conversions themselves then convert everything that is left. So there is one place that says
+//! what is lost, and it can't say less than what is.
 
 use alloc::vec::Vec;
 
@@ -107,7 +107,8 @@ fn kvm(vgic: &Vgic) -> Vec<Loss> {
     losses
 }
 
-/// KVM shows the latch and the line of a level-triggered interrupt as one, and forgets the latch when the interrupt ends.
+/// KVM shows the latch and the line of a level-triggered interrupt as one, and forgets the latch
+/// when the interrupt ends.
 fn hidden_latches(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     // PPIs are level-triggered there.
     let level_triggered = |interrupt: Interrupt| {
@@ -121,7 +122,8 @@ fn hidden_latches(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     hidden.map(|interrupt| Loss::Latch { interrupt })
 }
 
-/// KVM queues an interrupt when it becomes pending, and does not if the distributor is off; it never looks again.
+/// KVM queues an interrupt when it becomes pending, and does not if the distributor is off; it
+/// never looks again.
 fn never_delivered(vgic: &Vgic) -> Option<Loss> {
     if *vgic.distributor.ctlr & 1 != 0 {
         return None;
@@ -213,7 +215,8 @@ fn groups(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     group1.map(|interrupt| Loss::Group { interrupt })
 }
 
-/// With one CPU, QEMU's own GIC has its own value in GICD_ITARGETSR, which is RAZ/WI. KVM is given what a guest reads, which is 0.
+/// With one CPU, QEMU's own GIC has its own value in GICD_ITARGETSR, which is RAZ/WI. KVM is given
+/// what a guest reads, which is 0.
 fn unused_targets(vgic: &Vgic) -> impl Iterator<Item = Loss> {
     let shared = vgic.shared().filter(|_| vgic.cpus.len() == 1);
     shared.filter_map(|interrupt| {

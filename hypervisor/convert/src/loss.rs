@@ -1,7 +1,8 @@
 //! What is lost on the way to KVM or QEMU, in words, and exactly.
 //!
-//! A loss tells what a state had and what becomes of it, so it can be applied to the state: what comes back
-//! from the other side is the state with its losses applied, no more and no less. The tests hold all conversions to that.
+//! A loss tells what a state had and what becomes of it, so it can be applied to the state: what
+//! comes back from the other side is the state with its losses applied, no more and no less. The
+//! tests hold all conversions to that.
 
 use alloc::string::String;
 use core::fmt::Write;
@@ -65,7 +66,8 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Returns whether anybody can find out: the guest, or who looks at its GIC. GICD_ITARGETSR of a machine with one CPU has no reader.
+    /// Returns whether anybody can find out: the guest, or who looks at its GIC. GICD_ITARGETSR of
+    /// a machine with one CPU has no reader.
     pub fn is_observable(&self) -> bool {
         !matches!(self, Self::Targets { .. })
     }

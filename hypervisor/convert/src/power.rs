@@ -8,7 +8,8 @@ use stasis_state::vcpu::PowerState;
 /// PSTATE at reset (DDI 0487, D1.9): EL1 with SP_EL1, all exceptions masked.
 const PSTATE_RESET: u64 = 0x3c5;
 
-/// Returns a vCPU that is on or off. One for which CPU_ON was called, or that sleeps in CPU_SUSPEND, is at its entry: a wake-up for no reason is within PSCI (DEN 0022, 6.4).
+/// Returns a vCPU that is on or off. One for which CPU_ON was called, or that sleeps in
+/// CPU_SUSPEND, is at its entry: a wake-up for no reason is within PSCI (DEN 0022, 6.4).
 pub fn entered(vcpu: &VcpuState) -> Cow<'_, VcpuState> {
     let state = *vcpu.power.state;
     if state != PowerState::OnPending as u8 && state != PowerState::Suspended as u8 {

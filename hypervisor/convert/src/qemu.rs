@@ -2,8 +2,10 @@
 //!
 //! - [`section`]: its fields, byte for byte; [`stream`]: where it is in a stream.
 //! - [`encode()`] and [`decode()`]: a state to it and back.
-//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`, [`virtio`] (with `layout` and [`request`]): the sections of its vCPUs and devices; [`cpus`]: which CPUs.
-//! - [`sections`], [`ram`]: where the devices and the memory are in a stream; `description`, `fields`, `cursor`: how they are read.
+//! - [`whole`], [`read`]: a whole guest to a stream and back; `cpu`, `device`, [`virtio`] (with
+//!   `layout` and [`request`]): the sections of its vCPUs and devices; [`cpus`]: which CPUs.
+//! - [`sections`], [`ram`]: where the devices and the memory are in a stream; `description`,
+//!   `fields`, `cursor`: how they are read.
 //! - [`Backend`]: both of QEMU's GICs use the section, and not in the same way.
 
 mod cpu;
@@ -40,7 +42,8 @@ use crate::vgic::Vgic;
 /// The back end that is the GIC of a machine of QEMU's. The stream does not tell.
 ///
 /// With KVM the section has what KVM gives: GICC_PMR without its lower three bits, and 32 levels in
-/// GICC_APR. QEMU copies both raw, so a stream is only good for the back end that it was written by.
+/// GICC_APR. QEMU copies both raw, so a stream is only good for the back end that it was written
+/// by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// QEMU itself (`-accel tcg`).

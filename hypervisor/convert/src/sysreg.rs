@@ -1,8 +1,11 @@
-//! The system registers of a vCPU by the encodings of their instructions, as KVM's ONE_REG and QEMU's stream name them.
+//! The system registers of a vCPU by the encodings of their instructions, as KVM's ONE_REG and
+//! QEMU's stream name them.
 //!
-//! The tables are the format's own: the id of a register in [`SystemRegisters`] and [`Debug`] is its encoding, and an array's elements differ in CRm. [`Sysreg`]
-//! finds a register's value in its record by the table, so no register stands here by its name, but for two things that the others have in another
-//! form: the OS lock, and the special registers, which both have beside their lists.
+//! The tables are the format's own: the id of a register in [`SystemRegisters`] and [`Debug`] is
+//! its encoding, and an array's elements differ in CRm. [`Sysreg`] finds a register's value in its
+//! record by the table, so no register stands here by its name, but for two things that the others
+//! have in another form: the OS lock, and the special registers, which both have beside their
+//! lists.
 
 use stasis_state::records::VcpuState;
 use stasis_state::register::{Descriptor, Record, VALUE_OFFSET};
@@ -36,7 +39,8 @@ enum Table {
 }
 
 impl Sysreg {
-    /// Returns every register of [`SystemRegisters`] and [`Debug`], but for the special registers: SP, ELR and SPSR are no system registers for KVM and QEMU.
+    /// Returns every register of [`SystemRegisters`] and [`Debug`], but for the special registers:
+    /// SP, ELR and SPSR are no system registers for KVM and QEMU.
     pub fn all() -> impl Iterator<Item = Self> {
         let system =
             SystemRegisters::REGISTERS.iter().flat_map(|line| elements(Table::System, line));
@@ -75,7 +79,8 @@ impl Sysreg {
         self.get(&VcpuState::default())
     }
 
-    /// Returns whether MRS and MSR of the register are those of a special register (DDI 0487, C5.2), which have CRn 4.
+    /// Returns whether MRS and MSR of the register are those of a special register (DDI 0487,
+    /// C5.2), which have CRn 4.
     fn is_special(self) -> bool {
         self.encoding >> 7 & 0xf == 4
     }

@@ -30,7 +30,8 @@ impl From<&GuestState> for Vgic {
 }
 
 impl Vgic {
-    /// Returns the vGIC of a guest at the instant of its state: the lines of its timers are those that follow from its clock.
+    /// Returns the vGIC of a guest at the instant of its state: the lines of its timers are those
+    /// that follow from its clock.
     pub fn settled(state: &GuestState) -> Self {
         let mut vgic = Self::from(state);
         for (cpu, vcpu) in vgic.cpus.iter_mut().zip(&state.vcpus) {
@@ -58,7 +59,8 @@ impl Interrupt {
         }
     }
 
-    /// Returns whether the interrupt's line is that of a timer, which follows from the timer's registers and the counter.
+    /// Returns whether the interrupt's line is that of a timer, which follows from the timer's
+    /// registers and the counter.
     pub fn is_of_timer(self) -> bool {
         let timers = [VIRTUAL_TIMER, PHYSICAL_TIMER].map(usize::from);
         matches!(self, Self::Private { intid, .. } if timers.contains(&intid))
@@ -226,7 +228,8 @@ impl Vgic {
         self.distributor.spi_targets[intid - PRIVATE_INTIDS]
     }
 
-    /// Returns GICD_ITARGETSR of an SPI as the guest reads it, IHI 0048B.b 4.3.12: with one vCPU it is 0, which KVM would let the guest write.
+    /// Returns GICD_ITARGETSR of an SPI as the guest reads it, IHI 0048B.b 4.3.12: with one vCPU it
+    /// is 0, which KVM would let the guest write.
     pub fn shown_targets(&self, intid: usize) -> u8 {
         if self.cpus.len() == 1 { 0 } else { self.targets(intid) }
     }

@@ -1,16 +1,21 @@
-//! Memory that is still elsewhere, while cores want it: which of its units are not there yet, who waits, and which unit is brought next.
+//! Memory that is still elsewhere, while cores want it: which of its units are not there yet, who
+//! waits, and which unit is brought next.
 //!
-//! A guest that is resumed on demand runs before its memory is there. A core that wants a unit [asks](Absent::ask) for it, and sleeps if the unit is
-//! absent. One loader, the console's task, takes one unit after another ([`Absent::next`]), brings it, makes it reachable, and says so
+//! A guest that is resumed on demand runs before its memory is there. A core that wants a unit
+//! [asks](Absent::ask) for it, and sleeps if the unit is absent. One loader, the console's task,
+//! takes one unit after another ([`Absent::next`]), brings it, makes it reachable, and says so
 //! ([`Absent::arrived`]): then it wakes those who wait.
 //!
-//! Nobody can reach a unit before it is there: the guest's translation has no entry for it, and whoever else wants it asks before. So the loader writes
-//! it without a lock. A core that finds the entry, or is told that the unit is there, finds all that the loader has written before.
+//! Nobody can reach a unit before it is there: the guest's translation has no entry for it, and
+//! whoever else wants it asks before. So the loader writes it without a lock. A core that finds the
+//! entry, or is told that the unit is there, finds all that the loader has written before.
 //!
 //! # Order
 //!
-//! First comes what somebody waits for, in the order in which it was asked for; then what the loader [prefers](Absent::prefer), for somebody has asked for it in this order before; then the rest of the block in which that was; then the rest of all other blocks that
-//! are there in part, for each of them takes a table of the guest's translation; then all others, ascending.
+//! First comes what somebody waits for, in the order in which it was asked for; then what the
+//! loader [prefers](Absent::prefer), for somebody has asked for it in this order before; then the
+//! rest of the block in which that was; then the rest of all other blocks that are there in part,
+//! for each of them takes a table of the guest's translation; then all others, ascending.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -23,7 +28,8 @@ pub const UNITS: usize = u32::BITS as usize;
 /// Most units whose order is noted: those that were asked for first, or preferred.
 pub const MOST_NOTED: usize = 4096;
 
-/// Most units that wait in the order in which they were asked for. Whoever finds no place asks again.
+/// Most units that wait in the order in which they were asked for. Whoever finds no place asks
+/// again.
 const MOST_WANTED: usize = 64;
 
 /// The units that are not there yet.
@@ -98,13 +104,15 @@ impl Absent {
         Self { units: Lock::new(units) }
     }
 
-    /// Makes the loader bring these units before all others when nobody waits, in this order. Units that are not absent, or not there at all, do not matter.
+    /// Makes the loader bring these units before all others when nobody waits, in this order. Units
+    /// that are not absent, or not there at all, do not matter.
     pub fn prefer(&self, mut units: Vec<u32>) {
         units.reverse();
         self.units.lock().preferred = units;
     }
 
-    /// Returns the units that were asked for or preferred, in the order in which they were brought, at most [`MOST_NOTED`], and how many were asked for.
+    /// Returns the units that were asked for or preferred, in the order in which they were brought,
+    /// at most [`MOST_NOTED`], and how many were asked for.
     pub fn take_noted(&self) -> (Vec<u32>, usize) {
         let mut units = self.units.lock();
         (core::mem::take(&mut units.noted), units.waited)
@@ -144,7 +152,8 @@ impl Absent {
         !self.units.lock().wanted.is_empty()
     }
 
-    /// Returns the unit that is brought next; `None` if all are there. One loader calls this, and brings the unit before it calls again.
+    /// Returns the unit that is brought next; `None` if all are there. One loader calls this, and
+    /// brings the unit before it calls again.
     pub fn next(&self) -> Option<usize> {
         let mut units = self.units.lock();
         // A unit may be there that was asked for: with the rest of another one's block.
@@ -192,7 +201,8 @@ impl Absent {
 }
 
 impl Units {
-    /// Notes that a unit is brought, if there is room. One that is brought again after a failure is noted once.
+    /// Notes that a unit is brought, if there is room. One that is brought again after a failure is
+    /// noted once.
     fn note(&mut self, unit: usize) {
         let unit = unit as u32;
         if self.noted.len() < self.noted.capacity() && self.noted.last() != Some(&unit) {
@@ -209,7 +219,8 @@ impl Units {
         let here = self.cursor / UNITS;
         let mask = *self.absent.get(here)?;
         if mask != 0 {
-            // First those behind the one that was brought last, for a guest goes up more often than down.
+            // First those behind the one that was brought last, for a guest goes up more often than
+            // down.
             let behind = mask & (u32::MAX << (self.cursor % UNITS));
             let mask = if behind == 0 { mask } else { behind };
             return Some(here * UNITS + mask.trailing_zeros() as usize);

@@ -1,12 +1,16 @@
-//! Memory as it was at an instant, while cores write it: which of its pages were copied before they were written.
+//! Memory as it was at an instant, while cores write it: which of its pages were copied before they
+//! were written.
 //!
-//! From the instant on, no core may write a page before its content was kept ([`Copies::keep`]). One reader, the task that writes a checkpoint, reads all
-//! pages in ascending order, as often as it likes, and [releases](Copies::release) them then: what becomes of a released page is nobody's business any
-//! more. The reader does not wait for the writers, nor they for it, unless there is no frame left for a copy.
+//! From the instant on, no core may write a page before its content was kept ([`Copies::keep`]).
+//! One reader, the task that writes a checkpoint, reads all pages in ascending order, as often as
+//! it likes, and [releases](Copies::release) them then: what becomes of a released page is nobody's
+//! business any more. The reader does not wait for the writers, nor they for it, unless there is no
+//! frame left for a copy.
 //!
-//! The reader can't know that a page is not written while it reads the page itself. So it looks afterwards whether there is a copy, and if so reads that
-//! ([`Copies::unwritten`]). Whoever writes has made the copy known before: between [`Copies::keep`] and the first write is a barrier of
-//! the writer's core, for a page table must change in between.
+//! The reader can't know that a page is not written while it reads the page itself. So it looks
+//! afterwards whether there is a copy, and if so reads that ([`Copies::unwritten`]). Whoever writes
+//! has made the copy known before: between [`Copies::keep`] and the first write is a barrier of the
+//! writer's core, for a page table must change in between.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -30,7 +34,8 @@ pub trait Notes {
     fn store(&mut self, index: usize, word: u64);
 }
 
-/// The copies of pages, each in a frame with a number. What is where is noted in `N`, which has room for all that can be.
+/// The copies of pages, each in a frame with a number. What is where is noted in `N`, which has
+/// room for all that can be.
 #[derive(Debug)]
 pub struct Copies<N> {
     kept: Lock<Kept<N>>,
@@ -38,8 +43,8 @@ pub struct Copies<N> {
 
 #[derive(Debug)]
 struct Kept<N> {
-    /// Numbers of 16 bits. First one for each page: the number of its frame and 1, or 0 without a copy. Then the frames that were given back, the last one
-    /// last.
+    /// Numbers of 16 bits. First one for each page: the number of its frame and 1, or 0 without a
+    /// copy. Then the frames that were given back, the last one last.
     notes: N,
     /// Pages of the memory.
     pages: usize,
@@ -80,8 +85,8 @@ impl<N> Copies<N> {
 }
 
 impl<N: Notes> Copies<N> {
-    /// Returns the copies of `pages` pages, of which there are none yet. Frames have numbers below `frames`. `notes` has as many [words](Self::words) as
-    /// that takes.
+    /// Returns the copies of `pages` pages, of which there are none yet. Frames have numbers below
+    /// `frames`. `notes` has as many [words](Self::words) as that takes.
     ///
     /// # Panics
     ///
@@ -102,8 +107,9 @@ impl<N: Notes> Copies<N> {
         Self { kept: Lock::new(kept) }
     }
 
-    /// Makes sure that the content of a page is kept until it is released, whatever is written to the page then: calls `copy` with a frame to
-    /// copy the page to, unless that was done before, or the page is released. The caller lets nobody write the page before this has returned.
+    /// Makes sure that the content of a page is kept until it is released, whatever is written to
+    /// the page then: calls `copy` with a frame to copy the page to, unless that was done before,
+    /// or the page is released. The caller lets nobody write the page before this has returned.
     ///
     /// # Errors
     ///
@@ -134,10 +140,11 @@ impl<N: Notes> Copies<N> {
         }
     }
 
-    /// Returns whether a page was written that was neither kept nor released. Asked after the last read, it tells whether all that was read is of the
-    /// instant.
+    /// Returns whether a page was written that was neither kept nor released. Asked after the last
+    /// read, it tells whether all that was read is of the instant.
     pub fn is_spoiled(&self) -> bool {
-        // Whoever spoils the copies after this look writes after all that was read: the lock's release comes in between.
+        // Whoever spoils the copies after this look writes after all that was read: the lock's
+        // release comes in between.
         self.kept.lock().is_spoiled
     }
 
@@ -146,15 +153,16 @@ impl<N: Notes> Copies<N> {
         self.kept.lock().frame_of(page)
     }
 
-    /// Returns what `read` reads of these pages themselves, as they were at the instant; `None` if one of them was copied by then: what was read may
-    /// be newer.
+    /// Returns what `read` reads of these pages themselves, as they were at the instant; `None` if
+    /// one of them was copied by then: what was read may be newer.
     #[inline]
     pub fn unwritten<T>(&self, pages: Range<usize>, read: impl FnOnce() -> T) -> Option<T> {
         if self.kept.lock().has_any(pages.clone()) {
             return None;
         }
         let value = read();
-        // Whoever keeps a page after this look writes it after what was read: the lock's release comes in between.
+        // Whoever keeps a page after this look writes it after what was read: the lock's release
+        // comes in between.
         (!self.kept.lock().has_any(pages)).then_some(value)
     }
 
@@ -163,7 +171,8 @@ impl<N: Notes> Copies<N> {
         self.kept.lock().released >= page
     }
 
-    /// Releases all pages below `end`, which the reader has read for the last time, with their frames. Returns whether somebody waits for that.
+    /// Releases all pages below `end`, which the reader has read for the last time, with their
+    /// frames. Returns whether somebody waits for that.
     #[must_use = "who was refused a frame waits"]
     pub fn release(&self, end: usize) -> bool {
         let mut kept = self.kept.lock();
@@ -184,7 +193,8 @@ fn by_block(pages: Range<usize>) -> impl Iterator<Item = (usize, Range<usize>)> 
     })
 }
 
-/// Returns the words of the notes in which these numbers are: the index of each, and which of its bits are theirs.
+/// Returns the words of the notes in which these numbers are: the index of each, and which of its
+/// bits are theirs.
 fn words_of(numbers: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
     (numbers.start / LANES..numbers.end.div_ceil(LANES)).map(move |index| {
         let first = index * LANES;

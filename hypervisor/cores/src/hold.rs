@@ -1,16 +1,20 @@
-//! Holding a vCPU: it stands still, out of its guest, with its list registers folded into the records.
+//! Holding a vCPU: it stands still, out of its guest, with its list registers folded into the
+//! records.
 //!
-//! A guest's access to its distributor may be about an interrupt that is in the list registers of another vCPU, which only that vCPU's core can read.
-//! So the core that answers the access wants the other vCPU held, interrupts its core, waits until it stands still, makes the access, and releases
-//! it. One vCPU of a guest does so at a time. While a vCPU waits for that, it counts as standing still itself, so two that want each other held do
-//! not wait for ever.
+//! A guest's access to its distributor may be about an interrupt that is in the list registers of
+//! another vCPU, which only that vCPU's core can read. So the core that answers the access wants
+//! the other vCPU held, interrupts its core, waits until it stands still, makes the access, and
+//! releases it. One vCPU of a guest does so at a time. While a vCPU waits for that, it counts as
+//! standing still itself, so two that want each other held do not wait for ever.
 //!
-//! A vCPU may be wanted, and want others, again and again. So none of these waits is longer than the turn of the vCPU that waits: when its core must
-//! decide, it gives up. Then the access was not made, and traps again when the guest goes on. A vCPU that gives up standing still does so with its
-//! list registers folded, and stands still before its next entry.
+//! A vCPU may be wanted, and want others, again and again. So none of these waits is longer than
+//! the turn of the vCPU that waits: when its core must decide, it gives up. Then the access was not
+//! made, and traps again when the guest goes on. A vCPU that gives up standing still does so with
+//! its list registers folded, and stands still before its next entry.
 //!
-//! The holder writes `wanted` and then reads `running`. The held vCPU's core writes `running` and then reads `wanted`. Between the two each has a
-//! sequentially consistent fence. So at least one of them sees what the other one has written.
+//! The holder writes `wanted` and then reads `running`. The held vCPU's core writes `running` and
+//! then reads `wanted`. Between the two each has a sequentially consistent fence. So at least one
+//! of them sees what the other one has written.
 
 use crate::sync::{AtomicBool, Lock, LockGuard, Ordering, fence, spin_loop};
 use stasis_vgic::VcpuMask;
@@ -20,7 +24,8 @@ use stasis_vgic::VcpuMask;
 pub struct Hold {
     /// Whether somebody wants the vCPU to stand still.
     wanted: AtomicBool,
-    /// Whether the vCPU's list registers may have what its records do not. False while the vCPU is unloaded or stands still.
+    /// Whether the vCPU's list registers may have what its records do not. False while the vCPU is
+    /// unloaded or stands still.
     running: AtomicBool,
 }
 
@@ -36,7 +41,8 @@ impl Hold {
         Self { wanted: AtomicBool::new(false), running: AtomicBool::new(false) }
     }
 
-    /// Says that the vCPU's core may fill list registers. The core must then ask [`Self::is_wanted`], and fill none if the vCPU is wanted.
+    /// Says that the vCPU's core may fill list registers. The core must then ask
+    /// [`Self::is_wanted`], and fill none if the vCPU is wanted.
     #[inline]
     pub fn begin_running(&self) {
         self.running.store(true, Ordering::Relaxed);
@@ -49,14 +55,15 @@ impl Hold {
         self.running.store(false, Ordering::Release);
     }
 
-    /// Returns whether somebody wants the vCPU held. Its core then folds the list registers and calls [`Self::stand_still`].
+    /// Returns whether somebody wants the vCPU held. Its core then folds the list registers and
+    /// calls [`Self::stand_still`].
     #[inline]
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
     }
 
-    /// Waits until the vCPU is released, or its turn `is_over`. The list registers are folded. In both cases the caller asks [`Self::is_wanted`]
-    /// again before it fills one.
+    /// Waits until the vCPU is released, or its turn `is_over`. The list registers are folded. In
+    /// both cases the caller asks [`Self::is_wanted`] again before it fills one.
     pub fn stand_still(&self, is_over: impl Fn() -> bool) {
         self.end_running();
         while self.is_wanted() && !is_over() {
@@ -70,7 +77,8 @@ impl Hold {
         fence(Ordering::SeqCst);
     }
 
-    /// Waits until the vCPU stands still. Returns `false` if the turn of the vCPU that waits `is_over` first.
+    /// Waits until the vCPU stands still. Returns `false` if the turn of the vCPU that waits
+    /// `is_over` first.
     fn wait(&self, is_over: impl Fn() -> bool) -> bool {
         while self.running.load(Ordering::Acquire) {
             if is_over() {
@@ -102,7 +110,8 @@ impl Turns {
         Self(Lock::new(()))
     }
 
-    /// Takes the turn, once nobody else makes others stand still. Returns `None` if the turn of the vCPU that waits `is_over` first.
+    /// Takes the turn, once nobody else makes others stand still. Returns `None` if the turn of the
+    /// vCPU that waits `is_over` first.
     fn take(&self, is_over: impl Fn() -> bool) -> Option<LockGuard<'_, ()>> {
         loop {
             match self.0.try_lock() {
@@ -145,8 +154,9 @@ impl<'a, V: Vcpus> Held<'a, V> {
         self.vcpus
     }
 
-    /// Makes these vCPUs stand still, too. The caller's own vCPU is out of its guest and folded, and the caller holds no lock. Returns `false` if the
-    /// turn of the caller's vCPU `is_over` before all of them stand still.
+    /// Makes these vCPUs stand still, too. The caller's own vCPU is out of its guest and folded,
+    /// and the caller holds no lock. Returns `false` if the turn of the caller's vCPU `is_over`
+    /// before all of them stand still.
     #[must_use]
     pub fn add(&mut self, missing: VcpuMask, is_over: impl Fn() -> bool) -> bool {
         let guest = self.guest;

@@ -4,15 +4,18 @@
 //! - [`gate`]: no core enters a guest that somebody wants whole, or that does not run.
 //! - [`agenda`]: a core's tasks, and whether the core must decide anew which of them has it.
 //! - [`news`]: what has come for a guest from outside, until one of the guest's cores takes it.
-//! - [`sgis`]: SGIs that the vCPUs of a guest send to each other, until the receiver's core takes them.
+//! - [`sgis`]: SGIs that the vCPUs of a guest send to each other, until the receiver's core takes
+//!   them.
 //! - [`copies`]: memory as it was at an instant, while cores write it.
 //! - [`absent`]: memory that is still elsewhere, while cores want it.
 //! - [`sync`]: the atomics and the locks that the protocols are made of.
 //!
-//! The crate `run` wires the protocols to the machine. It passes functions to them for what they need of it, such as "interrupt that core" and "is my
-//! turn over". One thing must be true of an interrupt: the core that sends it makes its writes visible first, and the core that takes it reads after
-//! it (`gic::kick` and `interrupts::take` in `run` have the barriers). A core that is at EL2 takes no interrupt. The interrupt stays pending, and the
-//! core finds it when it enters a guest or waits.
+//! The crate `run` wires the protocols to the machine. It passes functions to them for what they
+//! need of it, such as "interrupt that core" and "is my turn over". One thing must be true of an
+//! interrupt: the core that sends it makes its writes visible first, and the core that takes it
+//! reads after it (`gic::kick` and `interrupts::take` in `run` have the barriers). A core that is
+//! at EL2 takes no interrupt. The interrupt stays pending, and the core finds it when it enters a
+//! guest or waits.
 //!
 //! # Who writes, who reads, in which order, and why
 //!
@@ -27,8 +30,9 @@
 //! | `Mailbox` | the sender of an SGI | whoever takes it, under the lock of what a guest's vCPUs share | `fetch_or`: Release; look: Relaxed; swap: Acquire | it may be taken before its kick comes: then the bit alone carries what the sending vCPU has written before |
 //! | `Notice` | the core that leaves it | the one core that takes it | Relaxed | the data that it is about is behind a lock, which the writer had before, and which the reader holds |
 //!
-//! As a test, each of these orderings was weakened once, and each step left out: the commit that brought this crate lists them, with loom's answers. loom
-//! takes a SeqCst access for a weaker one. So there are fences where two cores each write one flag and read the other one's.
+//! As a test, each of these orderings was weakened once, and each step left out: the commit that
+//! brought this crate lists them, with loom's answers. loom takes a SeqCst access for a weaker one.
+//! So there are fences where two cores each write one flag and read the other one's.
 //!
 //! | lock | protects | taken |
 //! |---|---|---|
@@ -38,12 +42,15 @@
 //! | [`Lock`](sync::Lock) in [`copies::Copies`] | which pages were copied, whether one was written without, and the copies while they are made | after that of what a guest's vCPUs share |
 //! | [`Lock`](sync::Lock) in [`absent::Absent`] | which units are there, and which were asked for | after that of what a guest's vCPUs share |
 //!
-//! Pages themselves are read and written past the lock of [`copies::Copies`]. The reader has it after it has read a page, and the writer before it writes
-//! the page: if the writer comes later, what was read is older than what it writes; and if it came before, the reader finds the copy. A writer that
-//! has no frame and does not wait says so under the lock, before it writes: the reader looks for that after its last read.
+//! Pages themselves are read and written past the lock of [`copies::Copies`]. The reader has it
+//! after it has read a page, and the writer before it writes the page: if the writer comes later,
+//! what was read is older than what it writes; and if it came before, the reader finds the copy. A
+//! writer that has no frame and does not wait says so under the lock, before it writes: the reader
+//! looks for that after its last read.
 //!
-//! A unit that is absent is written past the lock of [`absent::Absent`], by its loader alone. Others have had the lock after the loader, or have found the
-//! entry of a translation that the loader has written behind a barrier.
+//! A unit that is absent is written past the lock of [`absent::Absent`], by its loader alone.
+//! Others have had the lock after the loader, or have found the entry of a translation that the
+//! loader has written behind a barrier.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -1,8 +1,10 @@
 //! What has come for a guest from outside, until one of the guest's cores takes it.
 //!
-//! Whoever brings something puts it down first ([`Bits::set`], or behind a lock), announces it ([`News::announce`]), and then kicks vCPUs of the
-//! guest. A core of the guest's looks whether there is an announcement ([`News::is_there`]). If so it takes the announcement ([`News::take`]), and
-//! then what was brought. So nothing is left behind: what is put down after the core has looked has an announcement of its own.
+//! Whoever brings something puts it down first ([`Bits::set`], or behind a lock), announces it
+//! ([`News::announce`]), and then kicks vCPUs of the guest. A core of the guest's looks whether
+//! there is an announcement ([`News::is_there`]). If so it takes the announcement ([`News::take`]),
+//! and then what was brought. So nothing is left behind: what is put down after the core has looked
+//! has an announcement of its own.
 
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
@@ -13,15 +15,18 @@ pub struct News {
 }
 
 impl News {
-    /// Returns the news of a new guest, with an announcement: bells may have been rung before the guest was there.
+    /// Returns the news of a new guest, with an announcement: bells may have been rung before the
+    /// guest was there.
     pub fn of_new_guest() -> Self {
         Self { has_come: AtomicBool::new(true) }
     }
 
-    /// Announces something, which the caller has put down before. The caller then kicks some vCPU of the guest.
+    /// Announces something, which the caller has put down before. The caller then kicks some vCPU
+    /// of the guest.
     #[inline]
     pub fn announce(&self) {
-        // A swap, too: whoever takes the announcement of the last of several finds what the others have put down.
+        // A swap, too: whoever takes the announcement of the last of several finds what the others
+        // have put down.
         self.has_come.swap(true, Ordering::Release);
     }
 
@@ -34,18 +39,21 @@ impl News {
     /// Takes the announcement. The caller then takes what was announced.
     #[inline]
     pub fn take(&self) {
-        // A swap: a store would not see what was put down before the announcement that it overwrites.
+        // A swap: a store would not see what was put down before the announcement that it
+        // overwrites.
         self.has_come.swap(false, Ordering::Acquire);
     }
 
-    /// Announces again what the caller could not take yet. The caller took the announcement, and holds the lock that all who take it hold.
+    /// Announces again what the caller could not take yet. The caller took the announcement, and
+    /// holds the lock that all who take it hold.
     #[inline]
     pub fn keep(&self) {
         self.has_come.store(true, Ordering::Relaxed);
     }
 }
 
-/// Set of things that have come, such as bells that were rung and interrupts of devices: one bit for each.
+/// Set of things that have come, such as bells that were rung and interrupts of devices: one bit
+/// for each.
 #[derive(Debug)]
 pub struct Bits(AtomicU32);
 
@@ -94,7 +102,8 @@ impl Notice {
         Self(AtomicBool::new(false))
     }
 
-    /// Leaves the notice. The caller has held the lock before, and changed what the core must look at. It kicks the core then.
+    /// Leaves the notice. The caller has held the lock before, and changed what the core must look
+    /// at. It kicks the core then.
     #[inline]
     pub fn leave(&self) {
         self.0.store(true, Ordering::Relaxed);

@@ -1,7 +1,9 @@
 //! SGIs that the vCPUs of a guest send to each other, until the receiver's core takes them.
 //!
-//! A sender needs no lock: it puts the SGI into the receiver's [`Mailbox`], and then kicks the receiver. The receiver's core takes what is there before it enters the
-//! guest, under the lock of what the guest's vCPUs share, and so does whoever has that lock and needs the records whole. What is put in after that has a kick of its own.
+//! A sender needs no lock: it puts the SGI into the receiver's [`Mailbox`], and then kicks the
+//! receiver. The receiver's core takes what is there before it enters the guest, under the lock of
+//! what the guest's vCPUs share, and so does whoever has that lock and needs the records whole.
+//! What is put in after that has a kick of its own.
 
 use crate::sync::{AtomicU64, Ordering};
 use stasis_vgic::Sgis;
@@ -22,8 +24,9 @@ impl Mailbox {
         Self([AtomicU64::new(0), AtomicU64::new(0)])
     }
 
-    /// Puts in SGI `sgi` from vCPU `source`. Returns whether the caller must kick the receiver: if the same source has put the SGI in before, and it was not
-    /// taken yet, that kick is enough. Whoever takes the SGI finds what the caller has written before.
+    /// Puts in SGI `sgi` from vCPU `source`. Returns whether the caller must kick the receiver: if
+    /// the same source has put the SGI in before, and it was not taken yet, that kick is enough.
+    /// Whoever takes the SGI finds what the caller has written before.
     ///
     /// # Panics
     ///

@@ -1,4 +1,5 @@
-//! The atomics and locks that the protocols are made of. In this crate's own tests they are loom's, which tries every order of them.
+//! The atomics and locks that the protocols are made of. In this crate's own tests they are loom's,
+//! which tries every order of them.
 
 #[cfg(not(test))]
 pub(crate) use real::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence, spin_loop};
@@ -19,7 +20,8 @@ mod real {
     pub(crate) use core::sync::atomic::{
         AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence,
     };
-    /// A lock that is held for some instructions. It is not fair: whoever comes at the right moment has it next.
+    /// A lock that is held for some instructions. It is not fair: whoever comes at the right moment
+    /// has it next.
     pub use spin::mutex::SpinMutex as Lock;
     /// Guard of a locked [`Lock`].
     pub use spin::mutex::SpinMutexGuard as LockGuard;

@@ -1,7 +1,9 @@
-//! Each protocol under loom, which tries all orders in which cores may do their parts, and all values that they may then read.
+//! Each protocol under loom, which tries all orders in which cores may do their parts, and all
+//! values that they may then read.
 //!
-//! An interrupt that nobody sends, or a wake-up that is lost, leaves a core waiting for ever: loom says "deadlock". What two cores do at a time
-//! that must be one after the other is an access to a cell of loom's, which says "concurrent". Schedulers are the real one.
+//! An interrupt that nobody sends, or a wake-up that is lost, leaves a core waiting for ever: loom
+//! says "deadlock". What two cores do at a time that must be one after the other is an access to a
+//! cell of loom's, which says "concurrent". Schedulers are the real one.
 
 mod absent;
 mod agenda;
@@ -15,8 +17,9 @@ mod sgis;
 
 use loom::model::Builder;
 
-/// The number of times in one order that a core may be interrupted between two steps that it could have done in one go. All known faults of such protocols
-/// show with two; each more multiplies the time.
+/// The number of times in one order that a core may be interrupted between two steps that it could
+/// have done in one go. All known faults of such protocols show with two; each more multiplies the
+/// time.
 const PREEMPTIONS: usize = 3;
 
 /// Checks a model in all orders with no more than [`PREEMPTIONS`].

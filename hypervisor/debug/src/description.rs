@@ -1,4 +1,5 @@
-//! The description of the registers, as gdb reads it: `target.xml`, written piece by piece, so that nobody needs room for all of it.
+//! The description of the registers, as gdb reads it: `target.xml`, written piece by piece, so that
+//! nobody needs room for all of it.
 
 use core::fmt::{self, Write};
 
@@ -26,7 +27,8 @@ impl Write for Window<'_> {
     }
 }
 
-/// Writes the description from byte `offset` on into `into`, and returns how many bytes there are; 0 behind its end.
+/// Writes the description from byte `offset` on into `into`, and returns how many bytes there are;
+/// 0 behind its end.
 pub fn read(offset: usize, into: &mut [u8]) -> usize {
     let mut window = Window { skip: offset, into, len: 0 };
     // A window takes all that is written.
@@ -34,7 +36,8 @@ pub fn read(offset: usize, into: &mut [u8]) -> usize {
     window.len
 }
 
-/// Writes all of the description. Its features and their registers have gdb's own names; `org.stasis.system` is of Stasis.
+/// Writes all of the description. Its features and their registers have gdb's own names;
+/// `org.stasis.system` is of Stasis.
 fn write(to: &mut dyn Write) -> fmt::Result {
     to.write_str(
         r#"<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">"#,

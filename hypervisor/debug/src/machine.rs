@@ -29,12 +29,14 @@ pub enum Refused {
     Failed,
 }
 
-/// A guest whose vCPUs stand still while a method of this is called, but for those that [`Machine::resume`] lets go.
+/// A guest whose vCPUs stand still while a method of this is called, but for those that
+/// [`Machine::resume`] lets go.
 pub trait Machine {
     /// Returns the number of the guest's vCPUs.
     fn vcpus(&self) -> usize;
 
-    /// Calls `with` with the records of a vCPU. Returns `None` if there is no such vCPU, or it is not there any more.
+    /// Calls `with` with the records of a vCPU. Returns `None` if there is no such vCPU, or it is
+    /// not there any more.
     fn with<R>(&mut self, vcpu: usize, with: impl FnOnce(Records<'_>) -> R) -> Option<R>;
 
     /// Returns whether a vCPU is switched on.
@@ -43,15 +45,18 @@ pub trait Machine {
     /// Reads the guest's RAM at a guest-physical address. The bytes are in one page.
     fn read(&mut self, address: u64, into: &mut [u8]) -> Result<(), Refused>;
 
-    /// Writes the guest's RAM at a guest-physical address, so that the guest sees it as data and as instructions. The bytes are in one page.
+    /// Writes the guest's RAM at a guest-physical address, so that the guest sees it as data and as
+    /// instructions. The bytes are in one page.
     fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Refused>;
 
-    /// Returns how many breakpoints and watchpoints there are; `None` if the guest can't be changed, and does not run.
+    /// Returns how many breakpoints and watchpoints there are; `None` if the guest can't be
+    /// changed, and does not run.
     fn limits(&self) -> Option<Limits>;
 
     /// Lets the guest go on as `plan` says.
     fn resume(&mut self, plan: &Plan);
 
-    /// Makes the guest stand still. Its [stop](crate::plan::Stop) is told later, to [`Session::stopped`](crate::Session::stopped).
+    /// Makes the guest stand still. Its [stop](crate::plan::Stop) is told later, to
+    /// [`Session::stopped`](crate::Session::stopped).
     fn interrupt(&mut self);
 }

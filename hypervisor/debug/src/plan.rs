@@ -1,4 +1,5 @@
-//! What each vCPU does when gdb lets the guest go on ([`Plan`]), and what it tells when it has stopped ([`Stop`]).
+//! What each vCPU does when gdb lets the guest go on ([`Plan`]), and what it tells when it has
+//! stopped ([`Stop`]).
 
 use stasis_state::vcpu::{DEBUG_PAIRS, Debug};
 use stasis_state::vgic::MAX_VCPUS;
@@ -47,7 +48,8 @@ impl Plan {
         registers
     }
 
-    /// Returns whether a vCPU needs the debug registers: it steps, or a breakpoint or a watchpoint could stop it.
+    /// Returns whether a vCPU needs the debug registers: it steps, or a breakpoint or a watchpoint
+    /// could stop it.
     pub fn needs_registers(&self, vcpu: usize) -> bool {
         self.actions[vcpu] == Action::Step || !self.points.is_empty()
     }

@@ -1,6 +1,8 @@
-//! Breakpoints and watchpoints: as gdb names them, and as the debug registers that carry them out (DDI 0487, D2.8 to D2.11, D24.3).
+//! Breakpoints and watchpoints: as gdb names them, and as the debug registers that carry them out
+//! (DDI 0487, D2.8 to D2.11, D24.3).
 //!
-//! All are the hardware's. A breakpoint in memory would be in a checkpoint that is made meanwhile, and guests share pages.
+//! All are the hardware's. A breakpoint in memory would be in a checkpoint that is made meanwhile,
+//! and guests share pages.
 
 use stasis_state::vcpu::DEBUG_PAIRS;
 
@@ -20,7 +22,8 @@ impl Limits {
         Self { breakpoints: number(12), watchpoints: number(20) }
     }
 
-    /// Returns the numbers that both CPUs have: a guest's vCPUs may be on either, and all of them get the same breakpoints.
+    /// Returns the numbers that both CPUs have: a guest's vCPUs may be on either, and all of them
+    /// get the same breakpoints.
     pub fn of_both(self, other: Self) -> Self {
         Self {
             breakpoints: self.breakpoints.min(other.breakpoints),
@@ -142,10 +145,12 @@ impl Points {
         self.breakpoints.contains(&Some(address))
     }
 
-    /// Returns the watchpoint that an access at `address` has hit. The architecture lets a CPU report an address beside it, as of a store of several
-    /// registers (DDI 0487, D2.10.5): then it is the nearest one.
+    /// Returns the watchpoint that an access at `address` has hit. The architecture lets a CPU
+    /// report an address beside it, as of a store of several registers (DDI 0487, D2.10.5): then it
+    /// is the nearest one.
     pub fn watchpoint_at(&self, address: u64) -> Option<Watchpoint> {
-        // A guest may have something of its own in an address's top byte, which FAR_EL2 keeps (DDI 0487, D8.8).
+        // A guest may have something of its own in an address's top byte, which FAR_EL2 keeps (DDI
+        // 0487, D8.8).
         let address = extended(address);
         self.watchpoints.iter().flatten().copied().min_by_key(|point| {
             let first = extended(point.address);
@@ -157,7 +162,8 @@ impl Points {
         })
     }
 
-    /// Returns the register pair of breakpoint `n`, which is disabled if there is no such breakpoint.
+    /// Returns the register pair of breakpoint `n`, which is disabled if there is no such
+    /// breakpoint.
     pub fn breakpoint(&self, n: usize) -> Pair {
         self.breakpoints[n].map_or_else(Pair::default, |address| Pair {
             value: extended(address),
@@ -165,14 +171,16 @@ impl Points {
         })
     }
 
-    /// Returns the register pair of watchpoint `n`, which is disabled if there is no such watchpoint.
+    /// Returns the register pair of watchpoint `n`, which is disabled if there is no such
+    /// watchpoint.
     pub fn watchpoint(&self, n: usize) -> Pair {
         self.watchpoints[n].and_then(|point| point.pair()).unwrap_or_default()
     }
 }
 
 impl Watchpoint {
-    /// Returns the register pair of the watchpoint; `None` if one watchpoint can't watch these bytes.
+    /// Returns the register pair of the watchpoint; `None` if one watchpoint can't watch these
+    /// bytes.
     fn pair(&self) -> Option<Pair> {
         let Self { address, len, kind } = *self;
         let control = ENABLED | (kind as u64) << LSC;

@@ -1,7 +1,8 @@
 //! The registers of a vCPU by gdb's numbers.
 //!
-//! The first are those of gdb's features `org.gnu.gdb.aarch64.core` and `fpu`, in gdb's order. Behind them are the system registers, in the order of the
-//! format's table, so that one which is added there is here, too.
+//! The first are those of gdb's features `org.gnu.gdb.aarch64.core` and `fpu`, in gdb's order.
+//! Behind them are the system registers, in the order of the format's table, so that one which is
+//! added there is here, too.
 
 use core::num::NonZeroUsize;
 
@@ -36,7 +37,8 @@ const FPCR: usize = FPSR + 1;
 /// Number of the first system register.
 pub(crate) const SYSTEM: usize = FPCR + 1;
 
-/// Bytes of the registers that gdb reads and writes at once (`g`, `G`): all but the system registers.
+/// Bytes of the registers that gdb reads and writes at once (`g`, `G`): all but the system
+/// registers.
 const GENERAL_BYTES: usize = 8 * (GENERAL + 2) + 4 + 16 * VECTORS + 8;
 /// Most bytes of a register.
 pub(crate) const MAX_BYTES: usize = 16;
@@ -82,7 +84,8 @@ impl Number {
         SystemRegisters::REGISTERS.get(self.0.checked_sub(SYSTEM)?)
     }
 
-    /// Returns the register's value, in as many of the low bytes as it has; `None` if there is no such register.
+    /// Returns the register's value, in as many of the low bytes as it has; `None` if there is no
+    /// such register.
     pub fn read(self, of: &Records<'_>) -> Option<[u8; MAX_BYTES]> {
         let number = |value: u64| [value, 0];
         let value = match self.0 {
@@ -103,8 +106,8 @@ impl Number {
         Some(u128::to_le_bytes(u128::from(value[1]) << 64 | u128::from(value[0])))
     }
 
-    /// Writes the register. Returns `false`, and nothing is changed, if there is no such register, `bytes` are not as many as it has, or a guest may
-    /// not have the value.
+    /// Writes the register. Returns `false`, and nothing is changed, if there is no such register,
+    /// `bytes` are not as many as it has, or a guest may not have the value.
     pub fn write(self, of: &mut Records<'_>, bytes: &[u8]) -> bool {
         if self.bytes() != Some(bytes.len()) {
             return false;
@@ -141,8 +144,8 @@ impl Number {
     }
 }
 
-/// Returns whether a debugger may make PSTATE `new` of `old`: the guest runs at EL1 or EL0 then, and reserved bits are 0. A guest does not change
-/// between AArch64 and AArch32.
+/// Returns whether a debugger may make PSTATE `new` of `old`: the guest runs at EL1 or EL0 then,
+/// and reserved bits are 0. A guest does not change between AArch64 and AArch32.
 fn may_follow(old: u64, new: u64) -> bool {
     if old & PSTATE_IS_AARCH32 != 0 {
         return new & MODE == old & MODE && new == defined_pstate(new);
@@ -180,7 +183,8 @@ impl General {
         }
     }
 
-    /// Writes all of them. Returns `false`, and nothing is changed, if a guest may not have the PSTATE.
+    /// Writes all of them. Returns `false`, and nothing is changed, if a guest may not have the
+    /// PSTATE.
     pub fn write(&self, of: &mut Records<'_>) -> bool {
         let parts = || {
             Number::general().scan(&self.0[..], |rest, number| {

@@ -1,4 +1,5 @@
-//! A debugger's visit to a guest: bytes go in one at a time, and what is answered waits in a buffer until it is taken.
+//! A debugger's visit to a guest: bytes go in one at a time, and what is answered waits in a buffer
+//! until it is taken.
 
 use core::convert::Infallible;
 
@@ -16,7 +17,8 @@ use crate::target::{Target, thread_of};
 /// Most bytes of a packet of gdb's: room for one that writes all general registers.
 pub const PACKET_BYTES: usize = 4096;
 
-/// Bytes of answers that can wait: an answer is at most twice as long as what is in it, and a little.
+/// Bytes of answers that can wait: an answer is at most twice as long as what is in it, and a
+/// little.
 const ANSWER_BYTES: usize = 2 * PACKET_BYTES + 64;
 
 /// Bytes of the buffer that a session needs.
@@ -138,7 +140,8 @@ impl<'a, M: Machine> Session<'a, M> {
         })
     }
 
-    /// Takes a byte that gdb has sent. The caller has sent all [answers](Self::answers) before, for which there may be no room otherwise.
+    /// Takes a byte that gdb has sent. The caller has sent all [answers](Self::answers) before, for
+    /// which there may be no room otherwise.
     pub fn receive(&mut self, byte: u8) {
         let Some(stub) = self.stub.take() else { return };
         let target = &mut self.target;

@@ -103,7 +103,8 @@ impl<M: Machine> Target<M> {
         translate(&system, address, &mut word)?.ok_or(Refused::NotRam)
     }
 
-    /// Reads bytes at a virtual address, and returns how many come before the first one that can't be had. The error is of the first byte.
+    /// Reads bytes at a virtual address, and returns how many come before the first one that can't
+    /// be had. The error is of the first byte.
     fn read_virtual(&mut self, vcpu: usize, start: u64, into: &mut [u8]) -> Result<usize, Refused> {
         let mut done = 0;
         while done < into.len() {
@@ -318,7 +319,8 @@ impl<M: Machine> Breakpoints for Target<M> {
     }
 }
 
-/// gdb's `break`: also by the hardware. Were this refused, gdb would write an instruction into the guest's memory by itself.
+/// gdb's `break`: also by the hardware. Were this refused, gdb would write an instruction into the
+/// guest's memory by itself.
 impl<M: Machine> SwBreakpoint for Target<M> {
     fn add_sw_breakpoint(&mut self, address: u64, _: usize) -> Done<bool, M> {
         self.add(|points, limits| points.add_breakpoint(address, limits))

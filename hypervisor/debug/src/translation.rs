@@ -1,6 +1,8 @@
-//! The walk through a guest's own page tables (DDI 0487, D8.2): stage 1 of EL1 and EL0, with any granule.
+//! The walk through a guest's own page tables (DDI 0487, D8.2): stage 1 of EL1 and EL0, with any
+//! granule.
 //!
-//! [`translate`] finds one address. [`Tree`] is what a walk begins with, for whoever walks all of it.
+//! [`translate`] finds one address. [`Tree`] is what a walk begins with, for whoever walks all of
+//! it.
 
 use stasis_state::vcpu::SystemRegisters;
 
@@ -33,8 +35,9 @@ const MMU: u64 = 1;
 /// TCR_EL1.TBI0 and TBI1: the address's top byte is not translated.
 const IGNORES_TOP_BYTE: [u64; 2] = [1 << 37, 1 << 38];
 
-/// Returns the physical address of a virtual one, by the tables of a vCPU with these registers; `None` if there is none. `word` returns the eight
-/// bytes at a physical address, a multiple of 8, if they are the guest's RAM.
+/// Returns the physical address of a virtual one, by the tables of a vCPU with these registers;
+/// `None` if there is none. `word` returns the eight bytes at a physical address, a multiple of 8,
+/// if they are the guest's RAM.
 ///
 /// # Errors
 ///
@@ -76,7 +79,8 @@ pub fn translate<E>(
 }
 
 impl Tree {
-    /// Returns the tree of TTBR0_EL1, by T0SZ, EPD0 and TG0 of TCR_EL1; `None` if it is disabled, or of a size that no guest's CPU has.
+    /// Returns the tree of TTBR0_EL1, by T0SZ, EPD0 and TG0 of TCR_EL1; `None` if it is disabled,
+    /// or of a size that no guest's CPU has.
     pub fn low(system: &SystemRegisters) -> Option<Self> {
         let tcr = *system.tcr_el1;
         let page_bits = match tcr >> 14 & 3 {
@@ -120,7 +124,8 @@ impl Tree {
         (self.bits - self.page_bits).div_ceil(self.level_bits())
     }
 
-    /// Returns the number of address bits that one entry of a table spans, below which `level - 1` levels are left.
+    /// Returns the number of address bits that one entry of a table spans, below which `level - 1`
+    /// levels are left.
     pub fn bits_below(&self, level: u32) -> u32 {
         self.page_bits + (level - 1) * self.level_bits()
     }

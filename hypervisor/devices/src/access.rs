@@ -39,15 +39,18 @@ impl Width {
         (((value << unused) as i64) >> unused) as u64
     }
 
-    /// Returns `value`, which has this width, with its bytes in the reverse order; the bits above are 0.
+    /// Returns `value`, which has this width, with its bytes in the reverse order; the bits above
+    /// are 0.
     pub const fn swap_bytes(self, value: u64) -> u64 {
         value.swap_bytes() >> (64 - 8 * self as u32)
     }
 }
 
-/// Reads with any width from a device whose registers are words. `word` gets an offset in bytes and returns that register.
+/// Reads with any width from a device whose registers are words. `word` gets an offset in bytes and
+/// returns that register.
 ///
-/// A narrow read returns the low part of the register that its own offset selects; a doubleword reads two registers.
+/// A narrow read returns the low part of the register that its own offset selects; a doubleword
+/// reads two registers.
 #[inline]
 pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -> u64 {
     let low = u64::from(word(offset));
@@ -57,9 +60,11 @@ pub fn read_words(offset: u64, width: Width, mut word: impl FnMut(u64) -> u32) -
     }
 }
 
-/// Writes with any width to a device whose registers are words. `word` gets an offset in bytes and the value for that register.
+/// Writes with any width to a device whose registers are words. `word` gets an offset in bytes and
+/// the value for that register.
 ///
-/// A narrow write passes its value with zeros above; a doubleword writes two registers, the lower one first.
+/// A narrow write passes its value with zeros above; a doubleword writes two registers, the lower
+/// one first.
 #[inline]
 pub fn write_words(offset: u64, width: Width, value: u64, mut word: impl FnMut(u64, u32)) {
     word(offset, width.truncate(value) as u32);

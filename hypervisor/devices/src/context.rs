@@ -1,4 +1,5 @@
-//! What goes between a device and the guest's machine: the [`Access`] that reaches a device, the [`Context`] that the device reaches, and the [`Effects`] of a write.
+//! What goes between a device and the guest's machine: the [`Access`] that reaches a device, the
+//! [`Context`] that the device reaches, and the [`Effects`] of a write.
 
 use core::fmt;
 
@@ -17,7 +18,8 @@ pub struct Access {
     pub width: Width,
 }
 
-/// The clocks that a device can read. A device reads them only when it needs them: the clocks' registers are slow.
+/// The clocks that a device can read. A device reads them only when it needs them: the clocks'
+/// registers are slow.
 pub trait Clocks {
     /// Returns the guest's CNTVCT_EL0, in ticks of its counter.
     fn guest_time(&self) -> u64;
@@ -55,7 +57,8 @@ pub struct Effects {
 pub enum Outside {
     /// The UART sends a byte to the console.
     Transmit(u8),
-    /// The guest rings the doorbell of the guest with this number, among those that share the memory of the window.
+    /// The guest rings the doorbell of the guest with this number, among those that share the
+    /// memory of the window.
     Ring(u8),
     /// A virtio device has requests, which are served when the access is over.
     Work,

@@ -1,8 +1,10 @@
 //! What a device is to the guest's machine: [`Device`].
 //!
-//! A device consists of its record and, at most, of what is computed from it. A device does nothing by itself: it is called when a guest reads or
-//! writes its registers, and when time has passed. What must happen outside of the device is returned as a value ([`Effects`]), which the caller
-//! carries out. The level of its interrupt is a function of its state. [`crate::list`] has every device.
+//! A device consists of its record and, at most, of what is computed from it. A device does nothing
+//! by itself: it is called when a guest reads or writes its registers, and when time has passed.
+//! What must happen outside of the device is returned as a value ([`Effects`]), which the caller
+//! carries out. The level of its interrupt is a function of its state. [`crate::list`] has every
+//! device.
 
 use stasis_state::machine::DeviceKind;
 
@@ -14,22 +16,25 @@ pub use crate::context::{
 };
 pub use crate::window::Window;
 
-/// An emulated device. All methods are called while the caller holds the lock of what the vCPUs of the guest share.
+/// An emulated device. All methods are called while the caller holds the lock of what the vCPUs of
+/// the guest share.
 pub trait Device: Sized {
     /// The guest-physical addresses of the device, and its interrupts.
     const WINDOW: Window;
     /// What the device is in the record of a guest's machine.
     const KIND: DeviceKind;
-    /// Whether the device has a clock: only then do [`Device::tick`] and [`Device::due`] do anything.
+    /// Whether the device has a clock: only then do [`Device::tick`] and [`Device::due`] do
+    /// anything.
     const HAS_CLOCK: bool = false;
-    /// The whole state of the device, as it is stored: a record of [`stasis_state::device`], or `()`.
+    /// The whole state of the device, as it is stored: a record of [`stasis_state::device`], or
+    /// `()`.
     type Record;
 
     /// Returns the record of a new guest's device, or None if `equipment` has no such device.
     fn fitted(equipment: &Equipment<'_>) -> Option<Self::Record>;
 
-    /// Returns the device with this `record`, which is a new one, or was stored at `wall_time`. That is in seconds since 1970, or 0 if the time
-    /// was not known.
+    /// Returns the device with this `record`, which is a new one, or was stored at `wall_time`.
+    /// That is in seconds since 1970, or 0 if the time was not known.
     fn restored(record: Self::Record, wall_time: u64) -> Self;
 
     /// Returns the device's state.
@@ -45,10 +50,12 @@ pub trait Device: Sized {
         Self::KIND
     }
 
-    /// Reads a register, and changes what a read changes. Returns the value in the low bits; the bits above the access's width are 0.
+    /// Reads a register, and changes what a read changes. Returns the value in the low bits; the
+    /// bits above the access's width are 0.
     fn read(&mut self, access: Access, context: &mut impl Context) -> u64;
 
-    /// Writes `value` to a register. The bits of `value` above the access's width are ignored. Returns what the caller must do.
+    /// Writes `value` to a register. The bits of `value` above the access's width are ignored.
+    /// Returns what the caller must do.
     fn write(&mut self, access: Access, value: u64, context: &mut impl Context) -> Effects;
 
     /// Returns the level of the interrupt of the device's `n`th window: whether it is high.
@@ -69,7 +76,8 @@ pub trait Device: Sized {
         None
     }
 
-    /// Writes the device's nodes into the device tree of a guest with this `equipment`. The root node of `tree` is open.
+    /// Writes the device's nodes into the device tree of a guest with this `equipment`. The root
+    /// node of `tree` is open.
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer);
 }
 
@@ -114,8 +122,8 @@ pub(crate) mod tests {
         Access { n: 0, offset, width }
     }
 
-    /// A device that transfers data by itself: it adds 1 to the word at the guest-physical address that is written to it. What it could not reach, it
-    /// counts.
+    /// A device that transfers data by itself: it adds 1 to the word at the guest-physical address
+    /// that is written to it. What it could not reach, it counts.
     #[derive(Default)]
     struct Adder {
         failures: u32,

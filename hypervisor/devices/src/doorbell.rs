@@ -1,7 +1,8 @@
-//! The doorbell of memory that guests share: one guest rings, and the interrupt of the other is raised until that guest has looked who rang.
+//! The doorbell of memory that guests share: one guest rings, and the interrupt of the other is
+//! raised until that guest has looked who rang.
 //!
-//! The interrupt is level-sensitive: it is high as long as [`STATUS`](offset::STATUS) is not 0. So a ring that is not yet answered is in the
-//! record, and a checkpoint loses none.
+//! The interrupt is level-sensitive: it is high as long as [`STATUS`](offset::STATUS) is not 0. So
+//! a ring that is not yet answered is in the record, and a checkpoint loses none.
 
 use alloc::format;
 use alloc::string::String;
@@ -28,13 +29,15 @@ mod offset {
 }
 
 impl Device for SharedMemory {
-    /// One page for each region. QEMU's `virt` has nothing at these addresses, and uses none of the interrupts, INTID 43 and up.
+    /// One page for each region. QEMU's `virt` has nothing at these addresses, and uses none of the
+    /// interrupts, INTID 43 and up.
     const WINDOW: Window =
         Window { base: 0x0911_0000, size: 0x1000, count: MAX_SHARED as u8, spi: Some(11) };
     const KIND: DeviceKind = DeviceKind::DOORBELL;
     type Record = Self;
 
-    /// Returns a record with the guest's regions, in which nobody has rung yet. None if the guest shares nothing.
+    /// Returns a record with the guest's regions, in which nobody has rung yet. None if the guest
+    /// shares nothing.
     fn fitted(equipment: &Equipment<'_>) -> Option<Self> {
         let mut record = Self::default();
         let connections = equipment.shared.iter().take(MAX_SHARED);
@@ -70,7 +73,8 @@ impl Device for SharedMemory {
         })
     }
 
-    /// Returns [`Outside::Ring`] if the number of a guest is written to RING. A number that no guest has is ignored.
+    /// Returns [`Outside::Ring`] if the number of a guest is written to RING. A number that no
+    /// guest has is ignored.
     fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
         let n = usize::from(access.n);
         let mut rung = None;
@@ -86,7 +90,8 @@ impl Device for SharedMemory {
         self.status[usize::from(n)] != 0
     }
 
-    /// Writes a node for each region. `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives both windows and the interrupt to a program.
+    /// Writes a node for each region. `generic-uio` is for Linux's `uio_pdrv_genirq`, which gives
+    /// both windows and the interrupt to a program.
     fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
         for (n, Connection { region, index }) in (0..).zip(equipment.shared) {
             let base = shared_address(n.into());
@@ -106,7 +111,8 @@ impl Device for SharedMemory {
     }
 }
 
-/// Notes that guests have rung the doorbell of the `n`th region. `by` has one bit for each guest; bits of guests that do not exist are ignored.
+/// Notes that guests have rung the doorbell of the `n`th region. `by` has one bit for each guest;
+/// bits of guests that do not exist are ignored.
 ///
 /// # Panics
 ///

@@ -1,4 +1,5 @@
-//! What can differ between the machines of two guests, as the configuration says it: [`Equipment`]. Devices and device tree are made from it.
+//! What can differ between the machines of two guests, as the configuration says it: [`Equipment`].
+//! Devices and device tree are made from it.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -9,8 +10,8 @@ use crate::virtio::fitting::Fitting;
 /// The parts of a guest's machine that not every guest has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Equipment<'a> {
-    /// The watchdog's time in microseconds, within which the guest must feed it from its start on. 0: the guest starts the watchdog itself. None:
-    /// there is no watchdog.
+    /// The watchdog's time in microseconds, within which the guest must feed it from its start on.
+    /// 0: the guest starts the watchdog itself. None: there is no watchdog.
     pub watchdog_us: Option<u64>,
     /// Frequency of the guest's counter, in Hz. The device tree does not need it.
     pub counter_hz: u64,

@@ -1,12 +1,14 @@
-//! The second flash bank of QEMU's `virt`, with nothing in it. A boot loader looks there for its environment, and an external abort would
-//! end the boot loader. The bank reads as zeros, as QEMU's does while no file is given for it, and ignores commands.
+//! The second flash bank of QEMU's `virt`, with nothing in it. A boot loader looks there for its
+//! environment, and an external abort would end the boot loader. The bank reads as zeros, as QEMU's
+//! does while no file is given for it, and ignores commands.
 
 use crate::device::{Access, Context, Device, Effects, Window};
 use crate::equipment::Equipment;
 use crate::tree::Writer;
 use stasis_state::machine::DeviceKind;
 
-/// The empty flash bank. The device tree does not name it, so only a guest that knows its address uses it.
+/// The empty flash bank. The device tree does not name it, so only a guest that knows its address
+/// uses it.
 #[derive(Clone, Copy, Debug)]
 pub struct EmptyFlash;
 

@@ -1,7 +1,9 @@
-//! The generation ID: 16 bytes that are new each time when the guest goes on from a checkpoint, or is made from another guest. A guest that finds other
-//! bytes than before makes its random numbers anew. Linux 6.10 and later has a driver for it (`microsoft,vmgenid`).
+//! The generation ID: 16 bytes that are new each time when the guest goes on from a checkpoint, or
+//! is made from another guest. A guest that finds other bytes than before makes its random numbers
+//! anew. Linux 6.10 and later has a driver for it (`microsoft,vmgenid`).
 //!
-//! The interrupt is level-sensitive: it is high from the moment when the ID is new until the guest reads the ID. Drivers take an edge as well.
+//! The interrupt is level-sensitive: it is high from the moment when the ID is new until the guest
+//! reads the ID. Drivers take an edge as well.
 
 use alloc::format;
 

@@ -1,7 +1,9 @@
-//! Which devices a guest's machine has, and where: the [`Inventory`] from which its record is made, and [`check`] of a stored one.
+//! Which devices a guest's machine has, and where: the [`Inventory`] from which its record is made,
+//! and [`check`] of a stored one.
 //!
-//! [`Devices::machine`](crate::list::Devices::machine) makes the record from the list of devices. A guest that is resumed must find the machine that it had, so
-//! [`check`] compares the stored one with what this version makes of the guest's records, and says of which device they differ.
+//! [`Devices::machine`](crate::list::Devices::machine) makes the record from the list of devices. A
+//! guest that is resumed must find the machine that it had, so [`check`] compares the stored one
+//! with what this version makes of the guest's records, and says of which device they differ.
 
 use alloc::vec::Vec;
 
@@ -81,7 +83,8 @@ pub enum OtherMachine {
     Additional(Entry),
 }
 
-/// Checks that a guest finds the machine that it had. `made` is what this version makes of its records.
+/// Checks that a guest finds the machine that it had. `made` is what this version makes of its
+/// records.
 ///
 /// # Errors
 ///
@@ -147,7 +150,8 @@ mod tests {
         }
     }
 
-    /// Returns what is said of a machine like that of `every`, but for what `change` does with its entries.
+    /// Returns what is said of a machine like that of `every`, but for what `change` does with its
+    /// entries.
     fn said(change: impl FnOnce(&mut Vec<Entry>)) -> String {
         let made = made(every());
         let mut entries: Vec<Entry> = made.entries().collect();

@@ -1,9 +1,11 @@
-//! Every emulated device, in one list: [`devices!`]. From this list come: which device an address reaches ([`lookup`]), reads and writes,
-//! levels and names of interrupts, deadlines, what is stored, and the nodes of the device tree.
+//! Every emulated device, in one list: [`devices!`]. From this list come: which device an address
+//! reaches ([`lookup`]), reads and writes, levels and names of interrupts, deadlines, what is
+//! stored, and the nodes of the device tree.
 //!
-//! A device consists of a file that implements [`Device`], a line here, its section in `docs/guest-machine.md`, and, if it has a state, a record
-//! in [`stasis_state::device`] with a line in [`stasis_state::devices`]. The fields' names tie the two lists together: a record without a
-//! device, or the reverse, does not compile.
+//! A device consists of a file that implements [`Device`], a line here, its section in
+//! `docs/guest-machine.md`, and, if it has a state, a record in [`stasis_state::device`] with a
+//! line in [`stasis_state::devices`]. The fields' names tie the two lists together: a record
+//! without a device, or the reverse, does not compile.
 
 use stasis_state::devices::{DeviceRecords, Devices as Stored};
 
@@ -40,7 +42,8 @@ pub struct Line {
 }
 
 impl Line {
-    /// Returns the interrupt of a device's `n`th window, and its level. None if the device has no interrupt.
+    /// Returns the interrupt of a device's `n`th window, and its level. None if the device has no
+    /// interrupt.
     #[inline]
     pub fn of<D: Device>(device: &D, n: u8) -> Option<Self> {
         let spi = const { D::WINDOW.spi }?;
@@ -48,7 +51,8 @@ impl Line {
     }
 }
 
-/// Returns what an access of `width` to `ipa` reaches in the windows of device `D`. None if `ipa` is in none of them.
+/// Returns what an access of `width` to `ipa` reaches in the windows of device `D`. None if `ipa`
+/// is in none of them.
 #[inline]
 fn within<D: Device>(kind: Kind, ipa: u64, width: Width) -> Option<Target> {
     let from_base = ipa.wrapping_sub(D::WINDOW.base);
@@ -61,8 +65,9 @@ fn within<D: Device>(kind: Kind, ipa: u64, width: Width) -> Option<Target> {
 
 /// Returns the device at the guest-physical address `ipa`, and the offset in it.
 ///
-/// None if nothing is there, or if the access is not aligned: no device takes such an access. The first page of the guest's GICC is
-/// not found: it is the physical GICV, and accesses to it do not trap. [`Devices::has`] says whether a guest has the device that was found.
+/// None if nothing is there, or if the access is not aligned: no device takes such an access. The
+/// first page of the guest's GICC is not found: it is the physical GICV, and accesses to it do not
+/// trap. [`Devices::has`] says whether a guest has the device that was found.
 #[inline]
 pub fn lookup(ipa: u64, width: Width) -> Option<Target> {
     const GICD_END: u64 = GICD_BASE + GICD_REGISTERS;
@@ -79,7 +84,8 @@ pub fn lookup(ipa: u64, width: Width) -> Option<Target> {
     }
 }
 
-/// Evaluates `$body` with `$device` bound to the device in a field, or `$or` if the guest does not have the device.
+/// Evaluates `$body` with `$device` bound to the device in a field, or `$or` if the guest does not
+/// have the device.
 macro_rules! with {
     (always, $field:expr, |$device:ident| $body:expr, $or:expr) => {{
         let $device = $field;
@@ -173,13 +179,15 @@ macro_rules! devices {
             $( fit!($presence, $Device, records.$field, equipment); )*
         }
 
-        /// Writes the nodes of all devices into the device tree of a guest with this `equipment`. The root node of `tree` is open.
+        /// Writes the nodes of all devices into the device tree of a guest with this `equipment`.
+        /// The root node of `tree` is open.
         pub fn describe(equipment: &Equipment<'_>, tree: &mut Writer) {
             $( <$Device as Device>::describe(equipment, tree); )*
             $( <$SDevice as Device>::describe(equipment, tree); )*
         }
 
-        /// Returns the name, for people, of what raises the interrupt `intid`. None if no guest has anything that raises it.
+        /// Returns the name, for people, of what raises the interrupt `intid`. None if no guest has
+        /// anything that raises it.
         pub fn interrupt_name(intid: u16) -> Option<&'static str> {
             match intid {
                 VIRTUAL_TIMER => return Some("virtual timer"),
@@ -196,8 +204,8 @@ macro_rules! devices {
         }
 
         impl Devices {
-            /// Returns the devices with these records, of a guest that is new or was stored at `wall_time`. That is in seconds since 1970, or 0
-            /// if the time was not known.
+            /// Returns the devices with these records, of a guest that is new or was stored at
+            /// `wall_time`. That is in seconds since 1970, or 0 if the time was not known.
             pub fn restored(records: Stored, wall_time: u64) -> Self {
                 Self {
                     $( $field: restored!($presence, records.$field, wall_time), )*
@@ -231,7 +239,8 @@ macro_rules! devices {
                 }
             }
 
-            /// Reads from the device of `target`. Returns the value, and the device's interrupt with its level. For the GIC it does nothing.
+            /// Reads from the device of `target`. Returns the value, and the device's interrupt
+            /// with its level. For the GIC it does nothing.
             #[inline]
             pub fn read(&mut self, target: Target, context: &mut impl Context) -> (u64, Option<Line>) {
                 let access = target.access;
@@ -244,8 +253,8 @@ macro_rules! devices {
                 }
             }
 
-            /// Writes to the device of `target`. Returns what that entails, and the device's interrupt with its level. For the GIC it does
-            /// nothing.
+            /// Writes to the device of `target`. Returns what that entails, and the device's
+            /// interrupt with its level. For the GIC it does nothing.
             #[inline]
             pub fn write(
                 &mut self,
@@ -273,7 +282,8 @@ macro_rules! devices {
                 }, ()); )*
             }
 
-            /// Brings all devices with a clock up to the time of `clocks`. Calls `set` with each interrupt whose level has changed.
+            /// Brings all devices with a clock up to the time of `clocks`. Calls `set` with each
+            /// interrupt whose level has changed.
             #[inline]
             pub fn tick(&mut self, clocks: &impl Clocks, mut set: impl FnMut(Line)) {
                 $( if const { <$Device as Device>::HAS_CLOCK } {
@@ -285,8 +295,8 @@ macro_rules! devices {
                 } )*
             }
 
-            /// Returns two times, as `to_ticks` converts them: no device changes by itself before the first, and no interrupt rises by itself
-            /// before the second.
+            /// Returns two times, as `to_ticks` converts them: no device changes by itself before
+            /// the first, and no interrupt rises by itself before the second.
             #[inline]
             pub fn due(&self, to_ticks: impl Fn(Deadline) -> u64) -> (u64, u64) {
                 let mut first = (u64::MAX, u64::MAX);
@@ -322,7 +332,8 @@ fn raises(window: &Window, intid: u16) -> bool {
 }
 
 devices! {
-    // The order is that of the device tree. `field: Kind "name" = type, presence`: the fields have the names of those of `stasis_state::devices`.
+    // The order is that of the device tree. `field: Kind "name" = type, presence`: the fields have
+    // the names of those of `stasis_state::devices`.
     stored {
         /// The UART.
         pl011: Uart "PL011" = Pl011, always;
@@ -332,7 +343,8 @@ devices! {
         pl061: Gpio "PL061" = Pl061, always;
         /// The watchdog.
         watchdog: Watchdog "watchdog" = Watchdog, optional;
-        /// The doorbells of the memory that the guest shares with others: one window for each region.
+        /// The doorbells of the memory that the guest shares with others: one window for each
+        /// region.
         shared: Doorbell "doorbell" = SharedMemory, optional;
         /// The generation ID.
         generation: Generation "generation ID" = GenerationId, optional;

@@ -1,12 +1,15 @@
 //! The PL011 UART (ARM DDI 0183G), as QEMU's `virt` has it.
 //!
-//! Three things are as in QEMU and not as in the manual. A byte that is written has been sent at once. The receive interrupt comes with the first
-//! byte, whatever UARTIFLS says, so there is no receive timeout. The enable bits of UARTCR and the baud rate have no effect. UARTIFLS is kept for
-//! the guest to read.
+//! Three things are as in QEMU and not as in the manual. A byte that is written has been sent at
+//! once. The receive interrupt comes with the first byte, whatever UARTIFLS says, so there is no
+//! receive timeout. The enable bits of UARTCR and the baud rate have no effect. UARTIFLS is kept
+//! for the guest to read.
 //!
-//! One thing is as in the manual and not as in QEMU: the receive interrupt is a level. It is high as long as the FIFO has anything, also after a
-//! write to UARTICR. In QEMU (10.0) such a write lowers it until the FIFO has been empty. Then a driver that drains the FIFO and afterwards clears
-//! the interrupt never hears of a byte that came in between. On hardware the receive timeout (2.8.4) tells of it.
+//! One thing is as in the manual and not as in QEMU: the receive interrupt is a level. It is high
+//! as long as the FIFO has anything, also after a write to UARTICR. In QEMU (10.0) such a write
+//! lowers it until the FIFO has been empty. Then a driver that drains the FIFO and afterwards
+//! clears the interrupt never hears of a byte that came in between. On hardware the receive timeout
+//! (2.8.4) tells of it.
 
 use stasis_state::device::{PL011_FIFO, Pl011};
 use tock_registers::LocalRegisterCopy;
@@ -106,7 +109,8 @@ mod fields {
 /// Values of UARTPeriphID0 to 3 and UARTPCellID0 to 3.
 const IDS: [u8; 8] = [0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
-/// One character that arrives at a UART: a byte with its error flags, or a break. Bits \[11:0\] of UARTDR (3.3.1).
+/// One character that arrives at a UART: a byte with its error flags, or a break. Bits \[11:0\] of
+/// UARTDR (3.3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Character(u16);
 
@@ -150,7 +154,8 @@ impl Device for Pl011 {
     }
 
     fn restored(mut record: Self, _: u64) -> Self {
-        // An older Stasis, whose receive interrupt was no level, may have stored bytes that the guest was not told of.
+        // An older Stasis, whose receive interrupt was no level, may have stored bytes that the
+        // guest was not told of.
         settle(&mut record);
         record
     }
@@ -204,7 +209,8 @@ pub fn can_receive(uart: &Pl011) -> bool {
     queued(uart) < depth(uart)
 }
 
-/// Puts a byte or a break that arrives for the guest into the FIFO. In loopback mode it is dropped without an error.
+/// Puts a byte or a break that arrives for the guest into the FIFO. In loopback mode it is dropped
+/// without an error.
 ///
 /// # Errors
 ///
@@ -290,7 +296,8 @@ fn write_line_control(uart: &mut Pl011, value: u32) {
     }
 }
 
-/// In loopback mode, copies the modem's outputs to its inputs (3.3.8): OUT2 to RI, OUT1 to DCD, RTS to CTS, DTR to DSR.
+/// In loopback mode, copies the modem's outputs to its inputs (3.3.8): OUT2 to RI, OUT1 to DCD, RTS
+/// to CTS, DTR to DSR.
 fn loop_modem_lines(uart: &mut Pl011) {
     if !is_loopback(uart) {
         return;

@@ -1,7 +1,7 @@
 //! The PL031 real-time clock (ARM DDI 0224B), as QEMU's `virt` has it.
 //!
-//! The clock counts the machine's wall time in seconds, plus an offset that the guest may set. The time of the alarm is not part of the state: it
-//! is computed when the clock is restored.
+//! The clock counts the machine's wall time in seconds, plus an offset that the guest may set. The
+//! time of the alarm is not part of the state: it is computed when the clock is restored.
 
 use stasis_state::device::Pl031;
 
@@ -36,8 +36,8 @@ const ENABLED: u32 = 1;
 pub struct Rtc {
     /// The whole state of the clock.
     state: Pl031,
-    /// The time, in seconds since 1970, at which the counter reaches RTCMR. None before the first tick of a clock that was stored where the time was
-    /// not known.
+    /// The time, in seconds since 1970, at which the counter reaches RTCMR. None before the first
+    /// tick of a clock that was stored where the time was not known.
     alarm: Option<u64>,
 }
 
@@ -51,7 +51,8 @@ impl Device for Rtc {
         Some(Pl031::default())
     }
 
-    /// Returns the clock with this record. An alarm that was due since `wall_time` goes off at the first tick; if `wall_time` is 0, no alarm was due.
+    /// Returns the clock with this record. An alarm that was due since `wall_time` goes off at the
+    /// first tick; if `wall_time` is 0, no alarm was due.
     fn restored(record: Pl031, wall_time: u64) -> Self {
         let mut rtc = Self { state: record, alarm: None };
         rtc.alarm = (wall_time != 0).then(|| rtc.next_match(wall_time));
@@ -119,7 +120,8 @@ impl Rtc {
         self.state.mr.wrapping_sub(self.count(now)).into()
     }
 
-    /// Returns the time of the next match after `now`. A match at `now` itself is past, and RTCRIS says what became of it.
+    /// Returns the time of the next match after `now`. A match at `now` itself is past, and RTCRIS
+    /// says what became of it.
     fn next_match(&self, now: u64) -> u64 {
         match self.ticks_to_match(now) {
             0 => now.saturating_add(1 << 32),

@@ -1,10 +1,12 @@
 //! A PL061 GPIO controller (ARM DDI 0190B) with a power key at line 3, as QEMU's `virt` has it.
 //!
-//! Nothing else is connected: lines that are inputs read as low, and what the guest drives to lines that are outputs, it can read back. A press of
-//! the key ([`press`]) raises line 3 for 100 ms of the guest's time. A Linux with the driver `gpio-keys` takes that for KEY_POWER.
+//! Nothing else is connected: lines that are inputs read as low, and what the guest drives to lines
+//! that are outputs, it can read back. A press of the key ([`press`]) raises line 3 for 100 ms of
+//! the guest's time. A Linux with the driver `gpio-keys` takes that for KEY_POWER.
 //!
-//! Two things are as in the manual and not as in QEMU (10.0). The interrupt of a level-sensitive line ends with its level; in QEMU it stays until it
-//! is cleared in GPIOIC, which clears edges alone. And a line that was driven high is low when it becomes an input; in QEMU it stays high.
+//! Two things are as in the manual and not as in QEMU (10.0). The interrupt of a level-sensitive
+//! line ends with its level; in QEMU it stays until it is cleared in GPIOIC, which clears edges
+//! alone. And a line that was driven high is low when it becomes an input; in QEMU it stays high.
 
 use stasis_state::device::Pl061;
 
@@ -16,7 +18,8 @@ use stasis_state::machine::DeviceKind;
 
 /// The registers' offsets, DDI 0190B table 3-1.
 mod offset {
-    /// The first of 256 words, which are all GPIODATA: bits \[9:2\] of the offset are the mask of the lines that are accessed (3.3.1).
+    /// The first of 256 words, which are all GPIODATA: bits \[9:2\] of the offset are the mask of
+    /// the lines that are accessed (3.3.1).
     pub const DATA: u64 = 0x000;
     pub const DATA_LAST: u64 = 0x3ff;
     pub const DIR: u64 = 0x400;
@@ -31,7 +34,8 @@ mod offset {
     pub const PERIPH_ID4: u64 = 0xfd0;
 }
 
-/// Values of GPIOPeriphID4 to 7, which are reserved, of GPIOPeriphID0 to 3, and of GPIOPCellID0 to 3.
+/// Values of GPIOPeriphID4 to 7, which are reserved, of GPIOPeriphID0 to 3, and of GPIOPCellID0
+/// to 3.
 const IDS: [u8; 12] = [0, 0, 0, 0, 0x61, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1];
 
 /// Number of the line of the power key, and its bit in all registers.
@@ -111,7 +115,8 @@ impl Device for Pl061 {
     }
 }
 
-/// Presses the power key at the guest's time `now`, in ticks of `counter_hz`. A key that is down already stays down for as long again.
+/// Presses the power key at the guest's time `now`, in ticks of `counter_hz`. A key that is down
+/// already stays down for as long again.
 pub fn press(gpio: &mut Pl061, now: u64, counter_hz: u64) {
     if !is_down(gpio) {
         note_edge(gpio, *gpio.iev);
@@ -119,7 +124,8 @@ pub fn press(gpio: &mut Pl061, now: u64, counter_hz: u64) {
     *gpio.key_until = now.saturating_add(counter_hz / PRESSES_PER_SECOND).max(1);
 }
 
-/// Returns whether the guest hears of the power key: its line is an input whose interrupt is enabled.
+/// Returns whether the guest hears of the power key: its line is an input whose interrupt is
+/// enabled.
 pub fn hears_key(gpio: &Pl061) -> bool {
     *gpio.ie & !*gpio.dir & KEY != 0
 }
@@ -128,7 +134,8 @@ fn is_down(gpio: &Pl061) -> bool {
     *gpio.key_until != 0
 }
 
-/// Notes that the key's line has changed. `edges` has the lines of which an edge in that direction counts.
+/// Notes that the key's line has changed. `edges` has the lines of which an edge in that direction
+/// counts.
 fn note_edge(gpio: &mut Pl061, edges: u8) {
     *gpio.edges |= KEY & (edges | *gpio.ibe) & !*gpio.is & !*gpio.dir;
 }
@@ -139,7 +146,8 @@ fn levels(gpio: &Pl061) -> u8 {
     *gpio.data & *gpio.dir | key & !*gpio.dir
 }
 
-/// Returns GPIORIS: the edges that were not cleared, and the level-sensitive lines that have the level that GPIOIEV says.
+/// Returns GPIORIS: the edges that were not cleared, and the level-sensitive lines that have the
+/// level that GPIOIEV says.
 fn raw_status(gpio: &Pl061) -> u8 {
     *gpio.edges | !(levels(gpio) ^ *gpio.iev) & *gpio.is
 }

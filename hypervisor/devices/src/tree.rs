@@ -1,4 +1,5 @@
-//! Writes a flattened device tree from front to back: the node that was begun last is ended first. Devicetree Specification v0.4, chapter 5.
+//! Writes a flattened device tree from front to back: the node that was begun last is ended first.
+//! Devicetree Specification v0.4, chapter 5.
 //!
 //! Names and strings come from the caller, and contain no NUL.
 
@@ -23,7 +24,8 @@ const END: u32 = 9;
 
 /// Handle of the GIC in a guest's device tree.
 pub const PHANDLE_GIC: u32 = 1;
-/// Handle of the clock of the PrimeCells. The devices' own handles come behind it ([`Writer::phandle`]).
+/// Handle of the clock of the PrimeCells. The devices' own handles come behind it
+/// ([`Writer::phandle`]).
 pub const PHANDLE_CLOCK: u32 = 2;
 
 /// First cell of a GIC interrupt: an SPI, whose number is its INTID less 32.
@@ -119,7 +121,8 @@ impl Writer {
         self.bytes(name, &bytes);
     }
 
-    /// Writes the open node's `reg`: address and bytes of each range, with two cells for each number.
+    /// Writes the open node's `reg`: address and bytes of each range, with two cells for each
+    /// number.
     pub fn reg(&mut self, ranges: &[(u64, u64)]) {
         let numbers =
             ranges.iter().flat_map(|(base, size)| [base.to_be_bytes(), size.to_be_bytes()]);
@@ -127,14 +130,15 @@ impl Writer {
         self.bytes("reg", &bytes);
     }
 
-    /// Writes the open node's `interrupts`: the SPI of the `n`th window of a device, which must have an SPI. `trigger` is [`EDGE_RISING`] or
-    /// [`LEVEL_HIGH`].
+    /// Writes the open node's `interrupts`: the SPI of the `n`th window of a device, which must
+    /// have an SPI. `trigger` is [`EDGE_RISING`] or [`LEVEL_HIGH`].
     pub fn interrupt(&mut self, window: &Window, n: u8, trigger: u32) {
         let spi = u32::from(window.spi.unwrap_or(0)) + u32::from(n);
         self.cells("interrupts", &[GIC_SPI, spi, trigger]);
     }
 
-    /// Writes the node of a PrimeCell with one window, as QEMU has it. All its clocks are that of [`PHANDLE_CLOCK`].
+    /// Writes the node of a PrimeCell with one window, as QEMU has it. All its clocks are that of
+    /// [`PHANDLE_CLOCK`].
     pub fn primecell(&mut self, name: &str, compatible: &str, window: &Window, clocks: &[&str]) {
         self.begin_primecell(name, compatible, window, clocks);
         self.end();
@@ -189,7 +193,8 @@ impl Writer {
         tree
     }
 
-    /// Returns the offset of a property's name in the strings, and adds the name if it is new. The same names come again and again.
+    /// Returns the offset of a property's name in the strings, and adds the name if it is new. The
+    /// same names come again and again.
     fn name(&mut self, name: &str) -> u32 {
         let mut at = 0;
         for known in self.strings.split_inclusive(|&byte| byte == 0) {

@@ -1,15 +1,20 @@
-//! The virtio-mmio slots of QEMU's `virt`: [`Slots`]. The first ones have a guest's virtio devices, the others are empty. VIRTIO 1.2, 4.2.2.
+//! The virtio-mmio slots of QEMU's `virt`: [`Slots`]. The first ones have a guest's virtio devices,
+//! the others are empty. VIRTIO 1.2, 4.2.2.
 //!
-//! A guest without virtio devices finds what QEMU's `virt` has without any: transports of the legacy interface with device ID 0. An external abort
-//! would end guests that look there. Otherwise all slots are of version 2.
+//! A guest without virtio devices finds what QEMU's `virt` has without any: transports of the
+//! legacy interface with device ID 0. An external abort would end guests that look there. Otherwise
+//! all slots are of version 2.
 //!
-//! A notification does not make the device work: it is noted, and the device's requests are steps of their own. What a device can do by itself is
-//! done by [`Slots::serve`] in its guest's own time; what needs a disk of the machine's is taken by [`block`]'s caller. A request that is not
+//! A notification does not make the device work: it is noted, and the device's requests are steps
+//! of their own. What a device can do by itself is done by [`Slots::serve`] in its guest's own
+//! time; what needs a disk of the machine's is taken by [`block`]'s caller. A request that is not
 //! completed is in the available ring, and nowhere else.
 //!
-//! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which devices a new guest has.
+//! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which
+//!   devices a new guest has.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
-//! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk; [`switch`]: what is between network cards.
+//! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk;
+//!   [`switch`]: what is between network cards.
 
 pub mod block;
 pub mod chain;
@@ -64,7 +69,8 @@ impl QueueId {
 
 /// What devices reach outside of their guest while they serve it. The guest is locked.
 pub trait Outward {
-    /// Fills `into` with random bytes. Returns `false` if the machine has no source of them; then nothing was written.
+    /// Fills `into` with random bytes. Returns `false` if the machine has no source of them; then
+    /// nothing was written.
     fn random(&mut self, into: &mut [u8]) -> bool;
 
     /// Returns the place of a frame of `len` bytes, [`net::MAX_FRAME`] at most, that may be sent.
@@ -73,13 +79,15 @@ pub trait Outward {
     /// Sends what stands in the first `len` bytes of that place, from the card in `slot`.
     fn send(&mut self, slot: u8, len: usize);
 
-    /// Returns the place of a text of `len` bytes, [`console::MOST_TEXT`] at most, that may be printed.
+    /// Returns the place of a text of `len` bytes, [`console::MOST_TEXT`] at most, that may be
+    /// printed.
     fn text(&mut self, len: usize) -> &mut [u8];
 
     /// Prints what stands in the first `len` bytes of that place at the guest's terminal.
     fn print(&mut self, len: usize);
 
-    /// Copies the first bytes that were typed at the guest's terminal and are still to be taken, as many as there are or `into` has room for. Returns their number.
+    /// Copies the first bytes that were typed at the guest's terminal and are still to be taken, as
+    /// many as there are or `into` has room for. Returns their number.
     fn typed(&mut self, into: &mut [u8]) -> usize;
 
     /// Takes the first `count` of these bytes.
@@ -90,11 +98,13 @@ pub trait Outward {
 #[derive(Clone, Debug)]
 pub struct Slots {
     record: Virtio,
-    /// The names of what is behind the devices, which never change: [`Virtio::name_text`] checks one anew each time.
+    /// The names of what is behind the devices, which never change: [`Virtio::name_text`] checks
+    /// one anew each time.
     names: [ArrayString<NAME_LEN>; MAX_VIRTIO],
     /// A bit for each queue of each slot that may have requests.
     notified: [u8; MAX_VIRTIO],
-    /// Number of resets of each device since the guest was made: what was begun before the last one is not completed.
+    /// Number of resets of each device since the guest was made: what was begun before the last one
+    /// is not completed.
     resets: [u32; MAX_VIRTIO],
     /// What each network card has moved.
     traffic: [net::Traffic; MAX_VIRTIO],
@@ -109,7 +119,8 @@ impl Device for Slots {
         Some(fitting::record(equipment.virtio))
     }
 
-    /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every start of the machine.
+    /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every
+    /// start of the machine.
     fn restored(record: Virtio, _: u64) -> Self {
         let name = |n| ArrayString::from(record.name_text(n)).unwrap_or_default();
         let mut slots = Self {
@@ -176,8 +187,8 @@ impl Slots {
         self.next_notified(|id| id == device_id::BLOCK).is_some()
     }
 
-    /// Does the next step of a device that needs nothing but its guest and `outward`. Returns the number of its slot, whose line may have changed;
-    /// None if there is nothing to do.
+    /// Does the next step of a device that needs nothing but its guest and `outward`. Returns the
+    /// number of its slot, whose line may have changed; None if there is nothing to do.
     pub fn serve(&mut self, memory: &mut Memory<'_>, outward: &mut impl Outward) -> Option<u8> {
         let id = self.next_notified(|id| id != device_id::BLOCK)?;
         let served = match self.record.device_id[usize::from(id.slot)] {
@@ -208,7 +219,8 @@ impl Slots {
         }
     }
 
-    /// Makes a device wait for its reset, as its driver has put something impossible into a queue. VIRTIO 1.2, 2.1.2.
+    /// Makes a device wait for its reset, as its driver has put something impossible into a queue.
+    /// VIRTIO 1.2, 2.1.2.
     fn fail(&mut self, n: usize) {
         self.record.status[n] |= Status::NEEDS_RESET;
         self.notified[n] = 0;
@@ -217,22 +229,26 @@ impl Slots {
         }
     }
 
-    /// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its device does not work now.
+    /// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its
+    /// device does not work now.
     fn queue(&self, id: QueueId) -> Option<Queue> {
         working_queue(&self.record, id)
     }
 
-    /// Returns the first request of a queue that is not completed; None if there is none, or the device does not work now.
+    /// Returns the first request of a queue that is not completed; None if there is none, or the
+    /// device does not work now.
     fn first(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Chain>, Broken> {
         self.queue(id).map_or(Ok(None), |queue| queue.first(memory))
     }
 
-    /// Returns whether a queue has requests that are not completed, or is broken, which [`first`](Self::first) tells.
+    /// Returns whether a queue has requests that are not completed, or is broken, which
+    /// [`first`](Self::first) tells.
     fn has_more(&self, id: QueueId, memory: &Memory<'_>) -> Result<bool, Broken> {
         self.queue(id).map_or(Ok(false), |queue| queue.has_more(memory))
     }
 
-    /// Completes the first request of a queue, of which the device has written `written` bytes, and raises the interrupt if the driver wants it.
+    /// Completes the first request of a queue, of which the device has written `written` bytes, and
+    /// raises the interrupt if the driver wants it.
     fn complete(
         &mut self,
         id: QueueId,
@@ -252,7 +268,8 @@ impl Slots {
     }
 }
 
-/// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its device does not work now.
+/// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its
+/// device does not work now.
 ///
 /// # Panics
 ///

@@ -1,8 +1,10 @@
-//! A generic watchdog (Arm Base System Architecture, appendix A), which Linux drives as `arm,sbsa-gwdt`.
+//! A generic watchdog (Arm Base System Architecture, appendix A), which Linux drives as
+//! `arm,sbsa-gwdt`.
 //!
-//! Once the watchdog runs, the guest must refresh it. [`wor`](Watchdog) ticks after the last refresh the watchdog raises its interrupt, WS0. After
-//! as many ticks again it sets WS1, and then `stasis-host` decides what happens to the guest. The ticks are the guest's time, so nothing happens
-//! while the guest is paused or stored.
+//! Once the watchdog runs, the guest must refresh it. [`wor`](Watchdog) ticks after the last
+//! refresh the watchdog raises its interrupt, WS0. After as many ticks again it sets WS1, and then
+//! `stasis-host` decides what happens to the guest. The ticks are the guest's time, so nothing
+//! happens while the guest is paused or stored.
 
 use alloc::format;
 
@@ -14,7 +16,8 @@ use crate::equipment::Equipment;
 use crate::tree::{LEVEL_HIGH, Writer};
 use stasis_state::machine::DeviceKind;
 
-/// The registers' offsets in the control frame; the offsets of the refresh frame begin at [`REFRESH`].
+/// The registers' offsets in the control frame; the offsets of the refresh frame begin at
+/// [`REFRESH`].
 mod offset {
     pub const WCS: u64 = 0x000;
     pub const WOR: u64 = 0x008;
@@ -34,7 +37,8 @@ const WS0: u32 = 1 << 1;
 const WS1: u32 = 1 << 2;
 
 impl Device for Watchdog {
-    /// The control frame, then the refresh frame. QEMU's `virt` has nothing at these addresses, and does not use the interrupt, INTID 42.
+    /// The control frame, then the refresh frame. QEMU's `virt` has nothing at these addresses, and
+    /// does not use the interrupt, INTID 42.
     const WINDOW: Window = Window { base: 0x0910_0000, size: 0x2000, count: 1, spi: Some(10) };
     const KIND: DeviceKind = DeviceKind::WATCHDOG;
     const HAS_CLOCK: bool = true;
@@ -94,7 +98,8 @@ impl Device for Watchdog {
         pass(self, clocks.guest_time());
     }
 
-    /// Returns the time of the next change. A watchdog that was not fed stays due until somebody acts.
+    /// Returns the time of the next change. A watchdog that was not fed stays due until somebody
+    /// acts.
     #[inline]
     fn due(&self) -> Due {
         if *self.wcs & EN == 0 {
@@ -122,7 +127,8 @@ impl Device for Watchdog {
     }
 }
 
-/// Returns a watchdog that runs from the start, with `ticks` of the guest's counter from the last refresh to WS1. With 0 the guest must start it.
+/// Returns a watchdog that runs from the start, with `ticks` of the guest's counter from the last
+/// refresh to WS1. With 0 the guest must start it.
 fn new(ticks: u64) -> Watchdog {
     let mut watchdog = Watchdog::default();
     if ticks > 0 {
@@ -147,7 +153,8 @@ fn pass(watchdog: &mut Watchdog, now: u64) {
     }
     if *watchdog.wcs & WS0 == 0 {
         *watchdog.wcs |= WS0;
-        // The second half begins now, and not when WS0 was due: the guest has the whole of it to answer.
+        // The second half begins now, and not when WS0 was due: the guest has the whole of it to
+        // answer.
         *watchdog.wcv = now.saturating_add((*watchdog.wor).into());
     } else {
         *watchdog.wcs |= WS1;

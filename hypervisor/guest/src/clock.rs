@@ -1,13 +1,16 @@
-//! The guest's clock: a counter that goes on from where it stood, at the speed that the guest was made with.
+//! The guest's clock: a counter that goes on from where it stood, at the speed that the guest was
+//! made with.
 //!
-//! CNTVCT_EL0 is CNTPCT_EL0 less CNTVOFF_EL2 (DDI 0487, D11.2.1), and neither CNTVCT_EL0 nor CNTFRQ_EL0 can be trapped on Armv8.0. So a guest's
-//! counter has the frequency of the machine's. On a machine whose counter is slower than the one the guest was made with, the clock is *stepped*:
-//! CNTVOFF is computed anew [`STEP_HZ`] times in a second. Between two steps the clock lags behind the guest's true time, at most by what a step
-//! adds. The clock never goes back, for the true time only gains on the machine's. On a machine whose counter is faster the clock would have to
-//! go back, so [`Pace`] refuses that.
+//! CNTVCT_EL0 is CNTPCT_EL0 less CNTVOFF_EL2 (DDI 0487, D11.2.1), and neither CNTVCT_EL0 nor
+//! CNTFRQ_EL0 can be trapped on Armv8.0. So a guest's counter has the frequency of the machine's.
+//! On a machine whose counter is slower than the one the guest was made with, the clock is
+//! *stepped*: CNTVOFF is computed anew [`STEP_HZ`] times in a second. Between two steps the clock
+//! lags behind the guest's true time, at most by what a step adds. The clock never goes back, for
+//! the true time only gains on the machine's. On a machine whose counter is faster the clock would
+//! have to go back, so [`Pace`] refuses that.
 //!
-//! A step is made while no vCPU of the guest can read the counter. Otherwise one vCPU would see the new time, and then another the old one. The
-//! caller of [`GuestClock::step`] ensures it.
+//! A step is made while no vCPU of the guest can read the counter. Otherwise one vCPU would see the
+//! new time, and then another the old one. The caller of [`GuestClock::step`] ensures it.
 
 use stasis_state::guest::Clock;
 
@@ -58,7 +61,8 @@ impl core::fmt::Display for Percent {
     }
 }
 
-/// The frequency of a guest's counter, and that of the machine's counter from which it is made. Both are in Hz.
+/// The frequency of a guest's counter, and that of the machine's counter from which it is made.
+/// Both are in Hz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     guest: u64,
@@ -72,7 +76,8 @@ impl Pace {
         Self { guest: host, host }
     }
 
-    /// Returns the pace of a new guest. `asked` is the frequency that the configuration asks for, if it does; both are in Hz.
+    /// Returns the pace of a new guest. `asked` is the frequency that the configuration asks for,
+    /// if it does; both are in Hz.
     ///
     /// # Errors
     ///
@@ -85,12 +90,13 @@ impl Pace {
         }
     }
 
-    /// Returns the pace of a resumed guest that was made with `guest` Hz. With `any_speed` the guest takes the machine's counter as it is, and its
-    /// seconds have another length.
+    /// Returns the pace of a resumed guest that was made with `guest` Hz. With `any_speed` the
+    /// guest takes the machine's counter as it is, and its seconds have another length.
     ///
     /// # Errors
     ///
-    /// [`PaceError::Faster`] if the machine's counter is faster than the guest's, unless `any_speed` is set.
+    /// [`PaceError::Faster`] if the machine's counter is faster than the guest's, unless
+    /// `any_speed` is set.
     pub fn resumed(guest: u64, host: u64, any_speed: bool) -> Result<Self, PaceError> {
         match guest {
             _ if any_speed => Ok(Self::of_machine(host)),
@@ -108,7 +114,8 @@ impl Pace {
         self.guest > self.host
     }
 
-    /// Returns how many ticks the guest's counter makes while the machine's makes `ticks`, rounded down.
+    /// Returns how many ticks the guest's counter makes while the machine's makes `ticks`, rounded
+    /// down.
     fn to_guest(self, ticks: u64) -> u64 {
         let ticks = u128::from(ticks) * u128::from(self.guest) / u128::from(self.host.max(1));
         u64::try_from(ticks).unwrap_or(u64::MAX)
@@ -135,7 +142,8 @@ enum State {
     Running(Running),
 }
 
-/// A clock that runs. Its true time is counted from its start, so that the remainders of the divisions do not add up over the steps.
+/// A clock that runs. Its true time is counted from its start, so that the remainders of the
+/// divisions do not add up over the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Running {
     /// The guest's CNTVCT when the clock was started.
@@ -153,7 +161,8 @@ impl Running {
         if !pace.is_stepped() {
             return host.wrapping_sub(self.offset);
         }
-        // Two cores read their counters in no fixed order, so `host` may lie before the last step. No time is before the last step.
+        // Two cores read their counters in no fixed order, so `host` may lie before the last step.
+        // No time is before the last step.
         let elapsed = host.max(self.stepped).saturating_sub(self.from_host);
         self.from_guest.wrapping_add(pace.to_guest(elapsed))
     }
@@ -178,7 +187,8 @@ impl GuestClock {
         }
     }
 
-    /// Starts the clock from where it stands, when the host's CNTPCT is `host`. A clock that runs is left as it is.
+    /// Starts the clock from where it stands, when the host's CNTPCT is `host`. A clock that runs
+    /// is left as it is.
     #[inline]
     pub fn start(&mut self, host: u64) {
         if let State::Stopped { cntvct } = self.state {
@@ -217,7 +227,8 @@ impl GuestClock {
         self.pace.is_stepped()
     }
 
-    /// Returns the host's CNTPCT at which the next step is due. None if the clock needs no steps, or stands still.
+    /// Returns the host's CNTPCT at which the next step is due. None if the clock needs no steps,
+    /// or stands still.
     #[inline]
     pub fn next_step(&self) -> Option<u64> {
         match self.state {
@@ -233,7 +244,8 @@ impl GuestClock {
         self.next_step().is_some_and(|step| host >= step)
     }
 
-    /// Makes the guest's counter read its true time, when the host's CNTPCT is `host`. The caller ensures that no vCPU of the guest runs.
+    /// Makes the guest's counter read its true time, when the host's CNTPCT is `host`. The caller
+    /// ensures that no vCPU of the guest runs.
     pub fn step(&mut self, host: u64) {
         if let State::Running(running) = &mut self.state {
             let now = running.true_time(self.pace, host);
@@ -242,12 +254,14 @@ impl GuestClock {
         }
     }
 
-    /// Returns the host's CNTPCT at which the guest's true time is `ticks`, when the host's CNTPCT is `host` now. None while the clock stands still.
-    /// A stepped clock reads `ticks` after a step at that time, and later without one.
+    /// Returns the host's CNTPCT at which the guest's true time is `ticks`, when the host's CNTPCT
+    /// is `host` now. None while the clock stands still. A stepped clock reads `ticks` after a step
+    /// at that time, and later without one.
     ///
-    /// If the guest's time has reached `ticks` already, the result is `host`. If it gets there only after the end of the host's counter, the result
-    /// is [`NEVER`]. Timers compare without a sign and without wrapping (DDI 0487, D11.2.4), and so does this function: it adds a distance to the
-    /// host's time, and not CNTVOFF, with which a deadline of all ones would lie in the past.
+    /// If the guest's time has reached `ticks` already, the result is `host`. If it gets there only
+    /// after the end of the host's counter, the result is [`NEVER`]. Timers compare without a sign
+    /// and without wrapping (DDI 0487, D11.2.4), and so does this function: it adds a distance to
+    /// the host's time, and not CNTVOFF, with which a deadline of all ones would lie in the past.
     #[inline]
     pub fn host_time(&self, ticks: u64, host: u64) -> Option<u64> {
         let State::Running(running) = self.state else { return None };

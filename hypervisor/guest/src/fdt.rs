@@ -1,7 +1,8 @@
 //! The device tree of a guest: QEMU's for `virt`, without what is not provided.
 //!
-//! Deliberately absent are `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction; and the PMU, GICv2m, PCI, flash and fw_cfg,
-//! which a guest's machine does not have or does not show. The bindings are in the kernel's Documentation/devicetree/bindings.
+//! Deliberately absent are `kaslr-seed` and `rng-seed`, so that a boot repeats to the instruction;
+//! and the PMU, GICv2m, PCI, flash and fw_cfg, which a guest's machine does not have or does not
+//! show. The bindings are in the kernel's Documentation/devicetree/bindings.
 
 use alloc::format;
 use alloc::string::String;
@@ -148,8 +149,8 @@ fn clock(tree: &mut Writer) {
     tree.end();
 }
 
-/// Writes the nodes of the `n`th device that the guest was given, and of its clock. The device's node has its name on the machine and its address in
-/// the guest.
+/// Writes the nodes of the `n`th device that the guest was given, and of its clock. The device's
+/// node has its name on the machine and its address in the guest.
 fn given(tree: &mut Writer, n: u32, device: &Device) {
     let phandle = PHANDLE_DEVICE_CLOCK + n;
     if let Some((_, hz)) = device.grant.clocks {

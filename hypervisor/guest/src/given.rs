@@ -1,7 +1,9 @@
-//! The machine's devices as a guest has them: the addresses of their registers in the guest's map, and the guest's interrupts for theirs.
+//! The machine's devices as a guest has them: the addresses of their registers in the guest's map,
+//! and the guest's interrupts for theirs.
 //!
-//! The registers are where QEMU's `virt` has its platform bus, by whole pages, in the order of their physical addresses. The interrupts are the
-//! SPIs from [`DEVICE_SPI`] on. Devices that share an interrupt on the machine share one in the guest. `stasis-host` decides what can be given.
+//! The registers are where QEMU's `virt` has its platform bus, by whole pages, in the order of
+//! their physical addresses. The interrupts are the SPIs from [`DEVICE_SPI`] on. Devices that share
+//! an interrupt on the machine share one in the guest. `stasis-host` decides what can be given.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -55,9 +57,11 @@ impl Interrupt {
 pub struct Given {
     /// The devices.
     pub devices: Vec<Device>,
-    /// The pages of registers that the guest reaches: their address in the guest's map, and their physical addresses.
+    /// The pages of registers that the guest reaches: their address in the guest's map, and their
+    /// physical addresses.
     pub pages: Vec<(u64, Range)>,
-    /// Each physical interrupt of the devices, with the number of the guest's SPI for it: its INTID less 32.
+    /// Each physical interrupt of the devices, with the number of the guest's SPI for it: its INTID
+    /// less 32.
     pub interrupts: Vec<(Interrupt, u32)>,
 }
 
@@ -105,7 +109,8 @@ pub struct Unstorable {
 ///
 /// # Errors
 ///
-/// [`TooMuch`] if the devices need more than [`DEVICE_WINDOW`] bytes of addresses, or more than [`MAX_DEVICE_INTERRUPTS`] interrupts.
+/// [`TooMuch`] if the devices need more than [`DEVICE_WINDOW`] bytes of addresses, or more than
+/// [`MAX_DEVICE_INTERRUPTS`] interrupts.
 pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     let mut pool = Pool::new();
     grants.iter().flat_map(|grant| &grant.frames).for_each(|f| pool.add(f.outward(PAGE_SIZE)));
@@ -131,7 +136,8 @@ pub fn lay_out(grants: Vec<Grant>) -> Result<Given, TooMuch> {
     if fits { Ok(Given { devices, pages, interrupts }) } else { Err(TooMuch) }
 }
 
-/// Returns the number of the guest's SPI for `interrupt`: the one in `interrupts`, or else the next free one, which is added.
+/// Returns the number of the guest's SPI for `interrupt`: the one in `interrupts`, or else the next
+/// free one, which is added.
 fn spi_for(interrupt: Interrupt, interrupts: &mut Vec<(Interrupt, u32)>) -> u32 {
     if let Some((_, spi)) = interrupts.iter().find(|(other, _)| other.intid == interrupt.intid) {
         return *spi;
@@ -157,7 +163,8 @@ impl Given {
         }
     }
 
-    /// Returns something of this that another guest, which has `theirs`, has too. None if the two have nothing in common.
+    /// Returns something of this that another guest, which has `theirs`, has too. None if the two
+    /// have nothing in common.
     pub fn clash(&self, theirs: &Self) -> Option<Clash> {
         let mut pages = self.pages.iter();
         if pages.any(|(_, ours)| theirs.pages.iter().any(|(_, page)| page.overlaps(*ours))) {
@@ -167,7 +174,8 @@ impl Given {
         intids.find(|intid| theirs.spi(*intid).is_some()).map(Clash::Interrupt)
     }
 
-    /// Returns the number of the guest's SPI for the physical interrupt `intid`. None if it is no interrupt of the guest's devices.
+    /// Returns the number of the guest's SPI for the physical interrupt `intid`. None if it is no
+    /// interrupt of the guest's devices.
     pub fn spi(&self, intid: u32) -> Option<u32> {
         let found = self.interrupts.iter().find(|(interrupt, _)| interrupt.intid == intid);
         found.map(|(_, spi)| *spi)

@@ -1,11 +1,14 @@
 //! A guest: its records and devices, and the answers to what the hardware does not do for it.
 //!
-//! [`Whole::exit`] answers a trap ([`traps`]). [`Guest::device_interrupt`], [`Guest::timer_interrupt`], [`Guest::receive`] and [`Guest::tick`] bring
-//! what happens outside ([`outside`]).
+//! [`Whole::exit`] answers a trap ([`traps`]). [`Guest::device_interrupt`],
+//! [`Guest::timer_interrupt`], [`Guest::receive`] and [`Guest::tick`] bring what happens outside
+//! ([`outside`]).
 //!
-//! All of the guest's state but its RAM is here, in the records of `stasis-state`: what the vCPUs share is in [`Guest`], what each vCPU has for
-//! itself is in [`Vcpu`]. Whoever has both the guest and its RAM is a [`Whole`]: only devices need the RAM. While a vCPU is loaded on a core, its [`Vcpu`] belongs to that core, and its system registers and list registers are in
-//! the hardware behind [`Host`]. Unloading the vCPU puts them back into the records.
+//! All of the guest's state but its RAM is here, in the records of `stasis-state`: what the vCPUs
+//! share is in [`Guest`], what each vCPU has for itself is in [`Vcpu`]. Whoever has both the guest
+//! and its RAM is a [`Whole`]: only devices need the RAM. While a vCPU is loaded on a core, its
+//! [`Vcpu`] belongs to that core, and its system registers and list registers are in the hardware
+//! behind [`Host`]. Unloading the vCPU puts them back into the records.
 
 mod outside;
 #[cfg(test)]
@@ -61,18 +64,22 @@ pub trait Host {
     fn el1(&mut self) -> &mut Self::El1;
     /// Returns the host's CNTPCT, in ticks.
     fn counter(&self) -> u64;
-    /// Writes a register that describes the core's caches, if there is a value in `written`. Returns what it reads then.
+    /// Writes a register that describes the core's caches, if there is a value in `written`.
+    /// Returns what it reads then.
     fn cache(&mut self, register: CacheRegister, written: Option<u64>) -> u64;
-    /// Adjusts the debug registers to the OS lock, which the vCPU has written: takes them back into `registers` if the vCPU has them and has locked
-    /// it, and lends them if the vCPU has unlocked it and uses them.
+    /// Adjusts the debug registers to the OS lock, which the vCPU has written: takes them back into
+    /// `registers` if the vCPU has them and has locked it, and lends them if the vCPU has unlocked
+    /// it and uses them.
     fn os_lock_changed(&mut self, registers: &mut Debug);
-    /// Returns whether a debugger outside of the guest has the debug registers, so that the vCPU's own are in its record.
+    /// Returns whether a debugger outside of the guest has the debug registers, so that the vCPU's
+    /// own are in its record.
     fn is_debugged(&self) -> bool {
         false
     }
     /// Returns the machine's time, in seconds since 1970.
     fn wall_time(&self) -> u64;
-    /// Returns the outbox for what must be done outside of the guest. The caller of the guest's logic empties it and carries it out.
+    /// Returns the outbox for what must be done outside of the guest. The caller of the guest's
+    /// logic empties it and carries it out.
     fn outbox(&mut self) -> &mut Outbox;
 }
 
@@ -83,13 +90,14 @@ pub enum Next {
     Enter,
     /// The vCPU waits for an interrupt: [`Guest::wait`] says how long.
     Wait,
-    /// The vCPU has found nothing where the guest has RAM: it is not there yet, or another core changes stage 2. The vCPU makes its access again.
+    /// The vCPU has found nothing where the guest has RAM: it is not there yet, or another core
+    /// changes stage 2. The vCPU makes its access again.
     NoRam {
         /// Guest-physical address, in RAM; of a table walk, that of the page.
         address: u64,
     },
-    /// The vCPU has written what the guest shares with another one, and there is no memory for a copy: the guest stands still until there is some. The vCPU makes its
-    /// access again.
+    /// The vCPU has written what the guest shares with another one, and there is no memory for a
+    /// copy: the guest stands still until there is some. The vCPU makes its access again.
     Starved,
     /// This vCPU is off; other vCPUs of the guest are not.
     VcpuOff,
@@ -134,7 +142,8 @@ pub struct Start {
     pub x0: u64,
 }
 
-/// The times at which a guest's devices are due, as the host's CNTPCT. [`Guest::tick`] computes them when it looks at the devices.
+/// The times at which a guest's devices are due, as the host's CNTPCT. [`Guest::tick`] computes
+/// them when it looks at the devices.
 #[derive(Clone, Copy, Debug)]
 struct DevicesDue {
     /// No device changes by itself before this time.
@@ -148,9 +157,11 @@ impl DevicesDue {
     const UNKNOWN: Self = Self { change: 0, line: 0 };
 }
 
-/// The state that a guest's vCPUs share. Once the guest can run, the caller of any method holds the lock of this state.
+/// The state that a guest's vCPUs share. Once the guest can run, the caller of any method holds the
+/// lock of this state.
 ///
-/// The type takes several KiB and is made in a box: code that is built for size would copy it from frame to frame.
+/// The type takes several KiB and is made in a box: code that is built for size would copy it from
+/// frame to frame.
 #[derive(Debug)]
 pub struct Guest {
     /// The guest's name, and what it needs.
@@ -158,7 +169,8 @@ pub struct Guest {
     /// The guest's clock. It stands still until it is started.
     pub clock: GuestClock,
     clock_record: Clock,
-    /// The record of a guest that has switched its machine off, or has reset it. None if it has done neither.
+    /// The record of a guest that has switched its machine off, or has reset it. None if it has
+    /// done neither.
     pub power: Option<guest::GuestPower>,
     /// The power record of each vCPU: whether it is on.
     pub powers: Vec<Power>,
@@ -176,8 +188,9 @@ pub struct Guest {
 impl Guest {
     /// Returns a guest at reset, and its vCPUs.
     ///
-    /// `ram` is the range of its RAM in its map. Its first vCPU is on and will begin at `start`; the others are off. `identities` has what each
-    /// vCPU sees of its CPU. `wall_time` is in seconds since 1970.
+    /// `ram` is the range of its RAM in its map. Its first vCPU is on and will begin at `start`;
+    /// the others are off. `identities` has what each vCPU sees of its CPU. `wall_time` is in
+    /// seconds since 1970.
     ///
     /// # Errors
     ///
@@ -261,7 +274,8 @@ impl Guest {
         *self.machine = self.devices.machine();
     }
 
-    /// Links the guest's SPIs to the physical interrupts of the devices that it was given. Call it before a vCPU is loaded.
+    /// Links the guest's SPIs to the physical interrupts of the devices that it was given. Call it
+    /// before a vCPU is loaded.
     ///
     /// # Errors
     ///
@@ -297,7 +311,8 @@ impl Guest {
         *self.record.ram_size
     }
 
-    /// Returns the guest's records, as they are stored. No vCPU may be loaded. `counter` is the host's CNTPCT, `wall_time` is in seconds since 1970.
+    /// Returns the guest's records, as they are stored. No vCPU may be loaded. `counter` is the
+    /// host's CNTPCT, `wall_time` is in seconds since 1970.
     pub fn records<'a>(
         &'a mut self,
         vcpus: impl Iterator<Item = &'a mut Vcpu>,
@@ -310,7 +325,8 @@ impl Guest {
         let interfaces = self.vgic.cpus().iter().zip(&self.powers);
         let vcpus = vcpus.zip(interfaces).map(|(vcpu, (interface, power))| {
             timer::settle(&mut vcpu.system, now);
-            // Bits of PSTATE that the format does not know belong to features of a newer CPU, which this guest is not shown.
+            // Bits of PSTATE that the format does not know belong to features of a newer CPU, which
+            // this guest is not shown.
             *vcpu.core.pstate = defined_pstate(*vcpu.core.pstate);
             VcpuRecords {
                 core: &vcpu.core,

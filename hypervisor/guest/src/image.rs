@@ -1,10 +1,13 @@
-//! Loads a guest: its image, its initial RAM disk and its device tree, at the addresses where QEMU's `virt` puts them.
+//! Loads a guest: its image, its initial RAM disk and its device tree, at the addresses where
+//! QEMU's `virt` puts them.
 //!
-//! Bare code gets its device tree twice. `qemu -kernel` boots it like a kernel, with the tree above the image and its address in X0. U-Boot and
-//! others look for the tree at the start of RAM, where QEMU has it for firmware (`-bios`).
+//! Bare code gets its device tree twice. `qemu -kernel` boots it like a kernel, with the tree above
+//! the image and its address in X0. U-Boot and others look for the tree at the start of RAM, where
+//! QEMU has it for firmware (`-bios`).
 //!
-//! An arm64 Linux `Image` is placed by its header (Documentation/arch/arm64/booting.rst in the kernel), an ELF file by its segments' physical
-//! addresses, raw code at RAM + 0x8_0000. Every number in a file is checked against the guest's RAM before it is used. Compressed images are
+//! An arm64 Linux `Image` is placed by its header (Documentation/arch/arm64/booting.rst in the
+//! kernel), an ELF file by its segments' physical addresses, raw code at RAM + 0x8_0000. Every
+//! number in a file is checked against the guest's RAM before it is used. Compressed images are
 //! refused, because EL2 is no place to unpack them.
 
 mod elf;
@@ -171,13 +174,15 @@ impl Parts<'_> {
     }
 }
 
-/// Returns the place of the table of segments in an image that begins with these bytes, if it is an ELF file with its header among them.
-/// Beside these and the image's length, [`check`] looks at the first KiB only.
+/// Returns the place of the table of segments in an image that begins with these bytes, if it is an
+/// ELF file with its header among them. Beside these and the image's length, [`check`] looks at the
+/// first KiB only.
 pub fn table_of_segments(beginning: &[u8]) -> Option<Range<usize>> {
     elf::is_elf(beginning).then(|| elf::table(beginning)).flatten()
 }
 
-/// Checks, without the RAM, that [`load`] can load a guest into `ram_size` bytes of RAM. Returns what is possible but likely not meant.
+/// Checks, without the RAM, that [`load`] can load a guest into `ram_size` bytes of RAM. Returns
+/// what is possible but likely not meant.
 ///
 /// # Errors
 ///
@@ -186,7 +191,8 @@ pub fn check(ram_size: usize, parts: &Parts<'_>) -> Result<Option<Warning>, Imag
     Ok(Placed::new(ram_size, parts)?.warning())
 }
 
-/// Loads a guest into its RAM, which must be all zeros. Returns where each part is, and where the guest starts.
+/// Loads a guest into its RAM, which must be all zeros. Returns where each part is, and where the
+/// guest starts.
 ///
 /// # Errors
 ///
@@ -221,7 +227,8 @@ pub fn load(ram: &mut dyn WriteRam, parts: &Parts<'_>) -> Result<Boot, ImageErro
     })
 }
 
-/// Returns the kind as which to load the image: the one that was asked for, unless the file contradicts it.
+/// Returns the kind as which to load the image: the one that was asked for, unless the file
+/// contradicts it.
 fn kind_of(parts: &Parts<'_>) -> Result<Kind, ImageError> {
     let Parts { image, kind, .. } = *parts;
     if image.is_empty() {

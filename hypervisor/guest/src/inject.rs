@@ -1,6 +1,8 @@
-//! Injects exceptions into EL1, as the hardware would have taken them (DDI 0487, AArch64.TakeException).
+//! Injects exceptions into EL1, as the hardware would have taken them (DDI 0487,
+//! AArch64.TakeException).
 //!
-//! A vCPU's EL1 registers are in its record while it is not loaded, and in the hardware while it is loaded. [`El1Registers`] stands for both.
+//! A vCPU's EL1 registers are in its record while it is not loaded, and in the hardware while it is
+//! loaded. [`El1Registers`] stands for both.
 
 use stasis_state::vcpu::{Core, SystemRegisters};
 use tock_registers::fields::FieldValue;
@@ -62,8 +64,8 @@ const SCTLR_DSSBS: u64 = 1 << 44;
 
 /// Answers `fault` with a synchronous external abort: nothing is at that address.
 ///
-/// The syndrome is the one that QEMU's `virt` gives for an address without a device: EA is 0 (a decode error), and no instruction is described, as
-/// ESR_EL1 never describes one.
+/// The syndrome is the one that QEMU's `virt` gives for an address without a device: EA is 0 (a
+/// decode error), and no instruction is described, as ESR_EL1 never describes one.
 pub fn external_abort(core: &mut Core, el1: &mut impl El1Registers, fault: &Fault) {
     let from_lower = from_lower_level(*core.pstate);
     let class = match (fault.cause, from_lower) {
@@ -93,12 +95,14 @@ pub fn undefined(core: &mut Core, el1: &mut impl El1Registers) {
     take_synchronous(core, el1, syndrome(ESR::EC::Unknown));
 }
 
-/// Answers an exception that has come to EL2 in the place of EL1, with `esr`, by taking it there. It is none that writes FAR_EL1.
+/// Answers an exception that has come to EL2 in the place of EL1, with `esr`, by taking it there.
+/// It is none that writes FAR_EL1.
 pub fn pass_on(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     take_synchronous(core, el1, esr);
 }
 
-/// Returns a syndrome of `class` without an ISS. IL is 1 for all that is injected here: an abort whose ISV is 0, and an unknown reason.
+/// Returns a syndrome of `class` without an ISS. IL is 1 for all that is injected here: an abort
+/// whose ISV is 0, and an unknown reason.
 fn syndrome(class: FieldValue<u64, ESR::Register>) -> u64 {
     (class + ESR::IL::SET).value
 }
@@ -109,7 +113,8 @@ fn from_lower_level(spsr: u64) -> bool {
 
 fn take_synchronous(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     let old = *core.pstate;
-    // D1.3.2: the row of the vector table depends on where the exception comes from. The other three entries of each row are not synchronous.
+    // D1.3.2: the row of the vector table depends on where the exception comes from. The other
+    // three entries of each row are not synchronous.
     let vector = match old & pstate::MODE {
         pstate::EL1T => 0x000,
         mode if mode & pstate::AARCH32 != 0 => 0x600,
@@ -123,7 +128,8 @@ fn take_synchronous(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     *core.pstate = exception_pstate(old, el1.sctlr_el1());
 }
 
-/// Returns PSTATE after an exception to EL1. Fields that are not named here become 0: IL, SS, UAO, BTYPE, TCO.
+/// Returns PSTATE after an exception to EL1. Fields that are not named here become 0: IL, SS, UAO,
+/// BTYPE, TCO.
 fn exception_pstate(old: u64, sctlr: u64) -> u64 {
     let mut new = pstate::EL1H | pstate::DAIF | old & (pstate::NZCV | pstate::PAN | pstate::DIT);
     if sctlr & SCTLR_SPAN == 0 {

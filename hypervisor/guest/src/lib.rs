@@ -1,7 +1,8 @@
 //! A guest: its records, and the answers to what the hardware does not do for it.
 //!
-//! This is pure code over small traits, tested on the host. [`Guest`] is what a guest's vCPUs share, [`Vcpu`] what each vCPU has for itself.
-//! [`exit`] decodes why a vCPU has left the guest; [`sysreg`], [`psci`], [`mmio`] and [`inject`] answer. [`image`] and [`fdt`] make what a guest
+//! This is pure code over small traits, tested on the host. [`Guest`] is what a guest's vCPUs
+//! share, [`Vcpu`] what each vCPU has for itself. [`exit`] decodes why a vCPU has left the guest;
+//! [`sysreg`], [`psci`], [`mmio`] and [`inject`] answer. [`image`] and [`fdt`] make what a guest
 //! starts with.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

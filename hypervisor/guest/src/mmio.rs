@@ -1,7 +1,8 @@
 //! Notes the pages at which a guest's accesses reach no device, so that each is reported once.
 //!
-//! [`stasis_devices::list`] has the addresses of the devices. The answer to an access that no device takes is
-//! [`crate::inject::external_abort`], and one line in the log for each page ([`Unclaimed`]).
+//! [`stasis_devices::list`] has the addresses of the devices. The answer to an access that no
+//! device takes is [`crate::inject::external_abort`], and one line in the log for each page
+//! ([`Unclaimed`]).
 
 use crate::once::Once;
 
@@ -10,7 +11,8 @@ use crate::once::Once;
 pub struct Unclaimed(Once<16>);
 
 impl Unclaimed {
-    /// Returns whether an access to `ipa` must be reported, and notes its page. Each page is reported once, and only the first pages are.
+    /// Returns whether an access to `ipa` must be reported, and notes its page. Each page is
+    /// reported once, and only the first pages are.
     pub fn report(&mut self, ipa: u64) -> bool {
         self.0.is_first(ipa >> 12)
     }

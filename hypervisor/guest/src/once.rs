@@ -13,7 +13,8 @@ impl<const N: usize> Once<N> {
         Self { seen: [0; N], count: 0 }
     }
 
-    /// Returns whether `key` must be reported, and notes it: the key is new, and fewer than `N` were reported before it.
+    /// Returns whether `key` must be reported, and notes it: the key is new, and fewer than `N`
+    /// were reported before it.
     pub fn is_first(&mut self, key: u64) -> bool {
         if self.count == N || self.seen[..self.count].contains(&key) {
             return false;

@@ -1,7 +1,8 @@
 //! What must be done outside of a guest after an answer to it, as values: [`Outbox`].
 //!
-//! The guest's logic runs under the lock of what its vCPUs share. Under that lock nothing is done that takes another lock, or long. The logic puts
-//! such things into the outbox, and its caller carries them out, best when the lock is released.
+//! The guest's logic runs under the lock of what its vCPUs share. Under that lock nothing is done
+//! that takes another lock, or long. The logic puts such things into the outbox, and its caller
+//! carries them out, best when the lock is released.
 
 use core::fmt;
 
@@ -9,11 +10,12 @@ use stasis_vgic::VcpuMask;
 
 use crate::exit::{self, Cause, EncodingName};
 
-/// What must be done outside of the guest. The caller of the guest's logic empties it after each call ([`Outbox::take`]): it has room for what one
-/// access can entail.
+/// What must be done outside of the guest. The caller of the guest's logic empties it after each
+/// call ([`Outbox::take`]): it has room for what one access can entail.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The other vCPUs that must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at their power state.
+    /// The other vCPUs that must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at
+    /// their power state.
     pub kick: VcpuMask,
     /// The other thing that must be done. One access entails at most one.
     pub errand: Option<Errand>,
@@ -90,8 +92,8 @@ pub enum Report {
     },
 }
 
-/// Writes a sentence like `Load at 0xb000000, which nothing there can answer, from PC 0x40080000`, for a line of the log that begins with the
-/// guest's name.
+/// Writes a sentence like `Load at 0xb000000, which nothing there can answer, from PC 0x40080000`,
+/// for a line of the log that begins with the guest's name.
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -1,6 +1,7 @@
 //! PSCI 1.1 (DEN 0022), and the calls that discover it (SMCCC 1.1, DEN 0028), by HVC and by SMC.
 //!
-//! [`call`] answers in X0 and in the vCPUs' [`Power`] records. What it can't do there it returns to its caller as an [`Action`].
+//! [`call`] answers in X0 and in the vCPUs' [`Power`] records. What it can't do there it returns to
+//! its caller as an [`Action`].
 
 use stasis_state::{
     register::Record,
@@ -40,7 +41,8 @@ const SMCCC_1_1: i64 = 0x1_0001;
 const NO_MIGRATION: i64 = 2;
 /// Bit 31 of MPIDR_EL1, which is RES1. Callers pass an MPIDR with this bit and without it.
 const MPIDR_RES1: u64 = 1 << 31;
-/// Bits that CPU_SUSPEND's power_state may have: the type and the platform's own state id (5.4.2). There are no power levels above the core's.
+/// Bits that CPU_SUSPEND's power_state may have: the type and the platform's own state id (5.4.2).
+/// There are no power levels above the core's.
 const POWER_STATE: u64 = 0x1_ffff;
 
 /// Error codes of PSCI (5.2.2), and the one with which SMCCC answers an unknown function.
@@ -58,7 +60,8 @@ enum Error {
 pub enum Action {
     /// The vCPU goes on.
     Resume,
-    /// The vCPU waits as for WFI, then goes on: the state that it asks for is never deeper than standby.
+    /// The vCPU waits as for WFI, then goes on: the state that it asks for is never deeper than
+    /// standby.
     Suspend,
     /// The vCPU is off, and does not go on.
     Off,
@@ -91,10 +94,12 @@ impl Cpus for [Power] {
     }
 }
 
-/// Answers an HVC or SMC of vCPU `this`, whose instruction has the immediate `imm`. Returns what the caller must do.
+/// Answers an HVC or SMC of vCPU `this`, whose instruction has the immediate `imm`. Returns what
+/// the caller must do.
 ///
-/// `core` has the calling vCPU's registers, of which only X0 changes. After an SMC the PC is still at the instruction: whatever the action, the
-/// caller moves it on with [`crate::exit::skip_instruction`].
+/// `core` has the calling vCPU's registers, of which only X0 changes. After an SMC the PC is still
+/// at the instruction: whatever the action, the caller moves it on with
+/// [`crate::exit::skip_instruction`].
 ///
 /// # Panics
 ///
@@ -111,8 +116,9 @@ pub fn call<C: Cpus + ?Sized>(core: &mut Core, imm: u16, this: usize, cpus: &mut
     action
 }
 
-/// Answers a call that neither acts nor asks about a vCPU, as [`call`] would: it asks for a version, for what there is, or for a function that there is
-/// not. Returns `false` if it is another call: then nothing was done.
+/// Answers a call that neither acts nor asks about a vCPU, as [`call`] would: it asks for a
+/// version, for what there is, or for a function that there is not. Returns `false` if it is
+/// another call: then nothing was done.
 #[inline]
 pub fn ask(core: &mut Core, imm: u16) -> bool {
     let answer = match core.x[0] as u32 {
@@ -130,15 +136,16 @@ pub fn ask(core: &mut Core, imm: u16) -> bool {
 /// The number of a function among PSCI's first 32.
 const NUMBER: u32 = 0x1f;
 
-/// Returns whether `id` is one of the first 32 functions of PSCI, with arguments of 32 or 64 bits, or one of the first 32 of SMCCC. All that there are
-/// are among them.
+/// Returns whether `id` is one of the first 32 functions of PSCI, with arguments of 32 or 64 bits,
+/// or one of the first 32 of SMCCC. All that there are are among them.
 #[inline]
 fn is_near(id: u32) -> bool {
     const OF_PSCI: u32 = function::PSCI_VERSION ^ function::SMCCC_VERSION;
     id & !(function::SMC64 | OF_PSCI | NUMBER) == function::SMCCC_VERSION
 }
 
-/// Returns whether a function [near](is_near) those that there are may be one that acts, or asks about a vCPU.
+/// Returns whether a function [near](is_near) those that there are may be one that acts, or asks
+/// about a vCPU.
 #[inline]
 fn needs_vcpus(id: u32) -> bool {
     /// A set of numbers: one bit for each.
@@ -216,8 +223,8 @@ fn dispatch<C: Cpus + ?Sized>(
     }
 }
 
-/// Answers SMCCC_ARCH_FEATURES. It says nothing about the workarounds for speculation: a guest must not be told that it needs none, as it may go on
-/// on another board.
+/// Answers SMCCC_ARCH_FEATURES. It says nothing about the workarounds for speculation: a guest must
+/// not be told that it needs none, as it may go on on another board.
 fn arch_features(id: u32) -> Result<i64, Error> {
     match id {
         function::SMCCC_VERSION | function::SMCCC_ARCH_FEATURES => Ok(0),
@@ -265,7 +272,8 @@ fn cpu_on(power: &mut Power, entry: u64, context_id: u64) -> Result<(), Error> {
     if *power.state != PowerState::Off as u8 {
         return Err(Error::AlreadyOn);
     }
-    // An instruction can't be at this address. QEMU answers so, too; INVALID_ADDRESS is for ranges that are not available.
+    // An instruction can't be at this address. QEMU answers so, too; INVALID_ADDRESS is for ranges
+    // that are not available.
     if entry & 3 != 0 {
         return Err(Error::InvalidParameters);
     }
@@ -294,7 +302,8 @@ fn set_state(power: &mut Power, state: PowerState) {
     *power.state = state as u8;
 }
 
-/// Starts a vCPU for which CPU_ON or CPU_SUSPEND has left an entry address. Returns whether there was one; if not, nothing was done.
+/// Starts a vCPU for which CPU_ON or CPU_SUSPEND has left an entry address. Returns whether there
+/// was one; if not, nothing was done.
 ///
 /// The registers are as at reset (6.4), except PC and X0. The caller resets FP and debug registers.
 pub fn enter(power: &mut Power, core: &mut Core, system: &mut SystemRegisters) -> bool {

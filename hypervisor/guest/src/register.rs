@@ -1,4 +1,5 @@
-//! The general registers as instructions name them (31 is XZR, which reads as 0 and keeps nothing), and the bits of PSTATE.
+//! The general registers as instructions name them (31 is XZR, which reads as 0 and keeps nothing),
+//! and the bits of PSTATE.
 
 use stasis_state::vcpu::Core;
 
@@ -21,7 +22,8 @@ const SCTLR_EE: u64 = 1 << 25;
 /// SCTLR_EL1.E0E: data accesses at EL0 are big-endian.
 const SCTLR_E0E: u64 = 1 << 24;
 
-/// Returns whether a vCPU's data accesses are big-endian at its current exception level and in its current state.
+/// Returns whether a vCPU's data accesses are big-endian at its current exception level and in its
+/// current state.
 #[inline]
 pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
     match *core.pstate & pstate::AARCH32 != 0 {
@@ -30,7 +32,8 @@ pub fn is_big_endian(core: &Core, sctlr_el1: u64) -> bool {
     }
 }
 
-/// Returns whether a vCPU is in AArch64, and its data accesses are little-endian, which is mostly so. `pstate` is its PSTATE.
+/// Returns whether a vCPU is in AArch64, and its data accesses are little-endian, which is mostly
+/// so. `pstate` is its PSTATE.
 #[inline(always)]
 pub fn is_plain(pstate: u64, sctlr_el1: u64) -> bool {
     let mode = pstate & pstate::MODE;

@@ -1,7 +1,9 @@
-//! Memory that guests share, as each guest has it: its address, and the part of it in the guest's state.
+//! Memory that guests share, as each guest has it: its address, and the part of it in the guest's
+//! state.
 //!
-//! A guest's regions have fixed addresses, in the order of the configuration ([`SharedRegion`]). Their doorbells are [`stasis_devices::doorbell`].
-//! A checkpoint holds the content of the regions. [`check`] decides whether a checkpoint fits the regions that are configured here, and [`keeper`]
+//! A guest's regions have fixed addresses, in the order of the configuration ([`SharedRegion`]).
+//! Their doorbells are [`stasis_devices::doorbell`]. A checkpoint holds the content of the regions.
+//! [`check`] decides whether a checkpoint fits the regions that are configured here, and [`keeper`]
 //! whether its content is put back, or stays as the other guests have it.
 
 use alloc::string::String;
@@ -11,7 +13,8 @@ use stasis_state::device::{MAX_SHARED, SharedMemory};
 
 pub use stasis_devices::equipment::{Connection, SharedRegion, shared_address as address};
 
-/// Returns the regions that `guest` shares with others, in the order of the configuration; at most [`MAX_SHARED`].
+/// Returns the regions that `guest` shares with others, in the order of the configuration; at most
+/// [`MAX_SHARED`].
 pub fn connections<'a>(regions: &'a [SharedRegion], guest: &str) -> Vec<Connection<'a>> {
     let place = |region: &'a SharedRegion| {
         let index = region.guests.iter().position(|name| name == guest)?;
@@ -87,8 +90,8 @@ impl core::fmt::Display for Share {
     }
 }
 
-/// Checks that `guest` would find here the regions that it shared when it was stored. `stored` is its record in the checkpoint, `here` what it
-/// shares here.
+/// Checks that `guest` would find here the regions that it shared when it was stored. `stored` is
+/// its record in the checkpoint, `here` what it shares here.
 ///
 /// # Errors
 ///
@@ -124,8 +127,9 @@ pub fn check(
     Ok(())
 }
 
-/// Returns the guest because of which a region's content is not put back when guests are resumed: one that shares the region, is `alive`, and is
-/// none of the `resumed`. What this guest has changed in the region must not be undone behind its back. None: the content is put back.
+/// Returns the guest because of which a region's content is not put back when guests are resumed:
+/// one that shares the region, is `alive`, and is none of the `resumed`. What this guest has
+/// changed in the region must not be undone behind its back. None: the content is put back.
 pub fn keeper(
     region: &SharedRegion,
     resumed: impl Fn(&str) -> bool,

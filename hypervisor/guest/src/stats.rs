@@ -1,9 +1,12 @@
-//! The counters of a vCPU since it was made: time on its core, exits by reason, interrupts, switches.
+//! The counters of a vCPU since it was made: time on its core, exits by reason, interrupts,
+//! switches.
 //!
-//! [`Stats`] is written by the core that has the vCPU, and read by any other at any time, without a lock: the console's `top` must not stop the
-//! guests that it measures. The counters are not part of a checkpoint.
+//! [`Stats`] is written by the core that has the vCPU, and read by any other at any time, without a
+//! lock: the console's `top` must not stop the guests that it measures. The counters are not part
+//! of a checkpoint.
 //!
-//! All accesses are relaxed: each counter is one word that stands for itself, and no other data depends on it.
+//! All accesses are relaxed: each counter is one word that stands for itself, and no other data
+//! depends on it.
 
 use core::array;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +26,8 @@ pub enum Reason {
     Call,
     /// A trapped WFI, WFE, WFIT or WFET.
     Wait,
-    /// Anything else: first writes to memory, jumps and accesses that can't be carried out, cache maintenance where nothing is, errors.
+    /// Anything else: first writes to memory, jumps and accesses that can't be carried out, cache
+    /// maintenance where nothing is, errors.
     Fault,
 }
 
@@ -66,8 +70,9 @@ const ON_CORE: u64 = 1 << 63;
 /// A vCPU's counters.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Ticks that the vCPU has had on its core. While it is [`ON_CORE`]: the value that the counter had when the vCPU would have begun had it never
-    /// left. Both are in one word, so that no reader sees a half of a change.
+    /// Ticks that the vCPU has had on its core. While it is [`ON_CORE`]: the value that the counter
+    /// had when the vCPU would have begun had it never left. Both are in one word, so that no
+    /// reader sees a half of a change.
     time: AtomicU64,
     switches: AtomicU64,
     exits: [AtomicU64; Reason::ALL.len()],
@@ -100,13 +105,15 @@ impl Stats {
         add_one(&self.switches);
     }
 
-    /// Notes that the vCPU goes on after a wait on its core, when the machine's counter is `now`. The time of the wait does not count.
+    /// Notes that the vCPU goes on after a wait on its core, when the machine's counter is `now`.
+    /// The time of the wait does not count.
     pub fn go_on(&self, now: u64) {
         let had = self.time.load(Ordering::Relaxed) & !ON_CORE;
         self.time.store(now.wrapping_sub(had) | ON_CORE, Ordering::Relaxed);
     }
 
-    /// Notes that the vCPU is taken off its core, or waits there, when the machine's counter is `now`.
+    /// Notes that the vCPU is taken off its core, or waits there, when the machine's counter is
+    /// `now`.
     pub fn end(&self, now: u64) {
         self.time.store(ticks(self.time.load(Ordering::Relaxed), now), Ordering::Relaxed);
     }
@@ -117,8 +124,8 @@ impl Stats {
         add_one(&self.exits[reason as usize]);
     }
 
-    /// Returns the counters. `interrupts` is the number that the vCPU's GIC has counted. `counter` reads the machine's counter; it is called after
-    /// the time is read, so that it is not behind.
+    /// Returns the counters. `interrupts` is the number that the vCPU's GIC has counted. `counter`
+    /// reads the machine's counter; it is called after the time is read, so that it is not behind.
     pub fn snapshot(&self, interrupts: u64, counter: impl FnOnce() -> u64) -> Snapshot {
         let time = self.time.load(Ordering::Relaxed);
         let at = counter();
@@ -132,7 +139,8 @@ impl Stats {
     }
 }
 
-/// Returns the ticks that a vCPU has had whose [`Stats::time`] is `time`, when the machine's counter is `now`.
+/// Returns the ticks that a vCPU has had whose [`Stats::time`] is `time`, when the machine's
+/// counter is `now`.
 fn ticks(time: u64, now: u64) -> u64 {
     if time & ON_CORE != 0 { now.wrapping_sub(time) & !ON_CORE } else { time }
 }

@@ -1,7 +1,9 @@
 //! The guest's timers (DDI 0487, D11.2); its counter is in [`crate::clock`].
 //!
-//! The guest's physical counter reads the same as its virtual one. The virtual timer is the hardware's, with CNTVOFF_EL2. The physical timer is
-//! trapped and emulated here on the vCPU's record, so the world switch must leave CNTP_* alone. What follows from a timer's registers is in [`stasis_state::timer`].
+//! The guest's physical counter reads the same as its virtual one. The virtual timer is the
+//! hardware's, with CNTVOFF_EL2. The physical timer is trapped and emulated here on the vCPU's
+//! record, so the world switch must leave CNTP_* alone. What follows from a timer's registers is in
+//! [`stasis_state::timer`].
 
 use stasis_state::timer::{ENABLE, IMASK};
 use stasis_state::vcpu::SystemRegisters;
@@ -29,7 +31,8 @@ pub fn read_physical(system: &SystemRegisters, register: PhysicalRegister, now: 
     }
 }
 
-/// Writes a register of the physical timer when the guest's counter reads `now`. The timer's line and deadline may change.
+/// Writes a register of the physical timer when the guest's counter reads `now`. The timer's line
+/// and deadline may change.
 pub fn write_physical(
     system: &mut SystemRegisters,
     register: PhysicalRegister,

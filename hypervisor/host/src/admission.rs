@@ -1,9 +1,13 @@
-//! Whether a stored guest may go on on this machine, in whose place, and what a resume that fails costs.
+//! Whether a stored guest may go on on this machine, in whose place, and what a resume that fails
+//! costs.
 //!
-//! A checkpoint is looked at twice. [`Terms::look`] sees a guest's registers alone, before its memory is read: a checkpoint that the machine
-//! can't have is refused at once. [`Terms::admit`] sees a checkpoint that was read whole and found good, and makes the [`Admitted`] guest of it.
-//! [`steps`] has the order in which several guests are admitted, loaded and run, and [`Losses`] counts what is overwritten meanwhile. `boot`
-//! takes the memory and the cores. What the format asks of a host is [`HostFacts`], what a CPU must have [`identity::check`], and what guests share [`stasis_guest::shared`].
+//! A checkpoint is looked at twice. [`Terms::look`] sees a guest's registers alone, before its
+//! memory is read: a checkpoint that the machine can't have is refused at once. [`Terms::admit`]
+//! sees a checkpoint that was read whole and found good, and makes the [`Admitted`] guest of it.
+//! [`steps`] has the order in which several guests are admitted, loaded and run, and [`Losses`]
+//! counts what is overwritten meanwhile. `boot` takes the memory and the cores. What the format
+//! asks of a host is [`HostFacts`], what a CPU must have [`identity::check`], and what guests share
+//! [`stasis_guest::shared`].
 
 mod losses;
 pub mod steps;
@@ -47,7 +51,8 @@ pub struct Terms<'a> {
     pub regions: &'a [SharedRegion],
 }
 
-/// The guest on this machine that has the name of the one that is to be resumed, and whose place that takes.
+/// The guest on this machine that has the name of the one that is to be resumed, and whose place
+/// that takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Occupant<'a> {
     /// The guest's name.
@@ -143,11 +148,12 @@ pub fn check_distinct(states: &[&GuestState]) -> Result<(), Refusal> {
 }
 
 impl Terms<'_> {
-    /// Checks what the registers tell of a guest whose memory is not read yet. They may break rules of the format; the guest's name is
-    /// that by which it will be called.
+    /// Checks what the registers tell of a guest whose memory is not read yet. They may break rules
+    /// of the format; the guest's name is that by which it will be called.
     pub fn look(&self, state: &GuestState, occupant: Option<Occupant>) -> Result<(), Refusal> {
         self.pace(state)?;
-        // A guest without the record may share memory all the same, if the record comes behind its memory. The second look sees that.
+        // A guest without the record may share memory all the same, if the record comes behind its
+        // memory. The second look sees that.
         if state.devices.shared.is_some() {
             self.check_shared(state)?;
         }
@@ -185,7 +191,8 @@ impl Terms<'_> {
         Pace::resumed(*state.clock.cntfrq, self.counter_hz, self.any_speed)
     }
 
-    /// Checks that the machine has what the guest needs, in the place of the occupant, which must be as large, or in a new one.
+    /// Checks that the machine has what the guest needs, in the place of the occupant, which must
+    /// be as large, or in a new one.
     fn check_place(&self, state: &GuestState, occupant: Option<Occupant>) -> Result<(), Refusal> {
         let Some(Occupant { name, vcpus, ram }) = occupant else {
             return self.check_machine(state, MAX_VCPUS, self.free_memory);
@@ -209,7 +216,8 @@ impl Terms<'_> {
         Ok(())
     }
 
-    /// Checks that this machine can go on with a guest, of which it can have `vcpus` and `memory` bytes at the most.
+    /// Checks that this machine can go on with a guest, of which it can have `vcpus` and `memory`
+    /// bytes at the most.
     fn check_machine(&self, state: &GuestState, vcpus: u8, memory: u64) -> Result<(), Refusal> {
         let facts = HostFacts {
             vcpus,

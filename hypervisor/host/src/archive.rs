@@ -1,8 +1,9 @@
-//! Reads the archive that the boot loader hands over: the guests' images beside their configuration.
+//! Reads the archive that the boot loader hands over: the guests' images beside their
+//! configuration.
 //!
-//! The archive is a cpio in the "new ASCII" format (`070701`), as `cpio -H newc` writes it and Linux takes it for its
-//! initramfs. [`Archive::open`] walks the whole of it once, so that a damaged archive is known before the
-//! first guest starts. Format: cpio(5), "New ASCII Format".
+//! The archive is a cpio in the "new ASCII" format (`070701`), as `cpio -H newc` writes it and
+//! Linux takes it for its initramfs. [`Archive::open`] walks the whole of it once, so that a
+//! damaged archive is known before the first guest starts. Format: cpio(5), "New ASCII Format".
 
 use alloc::string::String;
 use core::ops::Range;
@@ -104,8 +105,8 @@ struct Entry<'a> {
     link: Option<Link>,
 }
 
-/// What the names of a file with several of them have in common: hard links. One of their entries has the contents, mostly the
-/// last one (cpio(5)).
+/// What the names of a file with several of them have in common: hard links. One of their entries
+/// has the contents, mostly the last one (cpio(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Link {
     /// Which of several archives it is in: each counts its files anew.
@@ -115,7 +116,8 @@ struct Link {
 }
 
 impl Link {
-    /// The link that a header tells of; none for a file with one name, or where the numbers are none.
+    /// The link that a header tells of; none for a file with one name, or where the numbers are
+    /// none.
     fn of(header: &[u8], archive: usize) -> Option<Self> {
         let field = |range: Range<usize>| hex(&header[range]);
         let device = (field(DEVICE_MAJOR)?, field(DEVICE_MINOR)?);
@@ -160,7 +162,8 @@ impl<'a> Archive<'a> {
         names.find(|other| !other.file.data.is_empty()).map_or(&[], |other| other.file.data)
     }
 
-    /// Returns the contents of the file called `name`: the last one, should there be several, as for Linux.
+    /// Returns the contents of the file called `name`: the last one, should there be several, as
+    /// for Linux.
     pub fn file(&self, name: &str) -> Result<&'a [u8], ArchiveError> {
         let wanted = name.trim_start_matches("./");
         match self.entries().filter(|entry| entry.file.name == wanted).last() {
@@ -219,7 +222,8 @@ impl<'a> Entries<'a> {
         let field = |range| hex(&header[range]).ok_or(ArchiveError::BadHeader { offset });
         let (mode, size, name_size) = (field(MODE)?, field(FILE_SIZE)?, field(NAME_SIZE)?);
 
-        // The offsets cannot overflow: each number has 32 bits, and so far it all lies within the slice.
+        // The offsets cannot overflow: each number has 32 bits, and so far it all lies within the
+        // slice.
         let name_end = offset + HEADER_LEN + name_size as usize;
         let Some(name) = self.bytes.get(offset + HEADER_LEN..name_end) else {
             return Err(cut_short);

@@ -1,7 +1,10 @@
-//! Whether a guest's next checkpoint may share with the one that its memory counts its changes from.
+//! Whether a guest's next checkpoint may share with the one that its memory counts its changes
+//! from.
 //!
-//! A wrong yes would make a checkpoint of pages that are not the guest's. So it takes a store with maps, a checkpoint of that number there, and the identity in the store's list and in the
-//! checkpoint itself: a number comes again on another disk, and a disk can be written by others. The caller reads both, and forgets the baseline after a no.
+//! A wrong yes would make a checkpoint of pages that are not the guest's. So it takes a store with
+//! maps, a checkpoint of that number there, and the identity in the store's list and in the
+//! checkpoint itself: a number comes again on another disk, and a disk can be written by others.
+//! The caller reads both, and forgets the baseline after a no.
 
 use stasis_state::Baseline;
 use stasis_state::guest::Lineage;

@@ -1,9 +1,9 @@
-//! The machine that Stasis runs on, as its device tree describes it (Devicetree Specification, chapters 2
-//! and 3, and the bindings of each device).
+//! The machine that Stasis runs on, as its device tree describes it (Devicetree Specification,
+//! chapters 2 and 3, and the bindings of each device).
 //!
-//! [`Machine::describe`] walks the tree once (`search`); addresses are translated to the CPU's on the way
-//! (`bus`); `serial` chooses the console among the UARTs. What is reserved, and so what is free, is
-//! computed here too. Where the tree is of no use, [`early`] knows where to say so.
+//! [`Machine::describe`] walks the tree once (`search`); addresses are translated to the CPU's on
+//! the way (`bus`); `serial` chooses the console among the UARTs. What is reserved, and so what is
+//! free, is computed here too. Where the tree is of no use, [`early`] knows where to say so.
 
 mod bus;
 pub mod early;
@@ -179,7 +179,8 @@ pub struct Machine<'a> {
     boards: ArrayVec<&'a str, 4>,
     /// /chosen/bootargs.
     pub bootargs: &'a str,
-    /// Random bytes of the firmware's: /chosen/rng-seed, or else kaslr-seed; empty if there are none. Nobody else may use them.
+    /// Random bytes of the firmware's: /chosen/rng-seed, or else kaslr-seed; empty if there are
+    /// none. Nobody else may use them.
     pub seed: ArrayVec<u8, MAX_SEED>,
     /// All RAM.
     pub memory: ArrayVec<Range, MAX_RANGES>,
@@ -279,7 +280,8 @@ impl<'a> Machine<'a> {
         self.boards.contains(&board)
     }
 
-    /// Returns for each core whether it can run: the first one does already, and the boot knows how to start the others or not.
+    /// Returns for each core whether it can run: the first one does already, and the boot knows how
+    /// to start the others or not.
     pub fn startable_cores(&self) -> impl Iterator<Item = bool> {
         let is_startable =
             |core: &Core| self.psci.is_some() || matches!(core.start, Start::SpinTable(_));

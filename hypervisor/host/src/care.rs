@@ -1,7 +1,9 @@
-//! What is done about guests without a command: those that have stopped by themselves, and checkpoints that are due.
+//! What is done about guests without a command: those that have stopped by themselves, and
+//! checkpoints that are due.
 //!
-//! [`Care`] remembers what it must of each guest, and says what comes [next](Care::next) and when. [`recovery`](crate::recovery) decides what
-//! helps a guest that has stopped, and [`remedy`] carries that out by [`Means`](remedy::Means), which `boot` has. [`crate::periodic`] has the
+//! [`Care`] remembers what it must of each guest, and says what comes [next](Care::next) and when.
+//! [`recovery`](crate::recovery) decides what helps a guest that has stopped, and [`remedy`]
+//! carries that out by [`Means`](remedy::Means), which `boot` has. [`crate::periodic`] has the
 //! timetables of checkpoints. Times are in microseconds since the machine was switched on.
 
 mod news;
@@ -23,7 +25,8 @@ pub use news::{Attempt, AttemptReport, Outcome};
 /// What is remembered of all guests of type `G`, whose checkpoints fail with `E`.
 #[derive(Debug)]
 pub struct Care<G, E> {
-    /// Guests that have stopped by themselves, with their numbers, and nothing was done about it yet. The first one waits the longest.
+    /// Guests that have stopped by themselves, with their numbers, and nothing was done about it
+    /// yet. The first one waits the longest.
     stopped: VecDeque<(usize, Arc<G>, Stopped)>,
     /// By the guests' numbers.
     records: Vec<Record<E>>,
@@ -108,8 +111,9 @@ impl<G, E> Care<G, E> {
     /// Notes that a guest was resumed from this checkpoint, by whomever, and whether it is on then.
     pub fn resumed(&mut self, number: usize, checkpoint: u64, is_on: bool, now_us: u64) {
         if !is_on {
-            // If the guest before had stopped, that is over. Of one that is on nothing is forgotten: it may have stopped anew, and who
-            // treats it passes over what concerns a guest that is alive.
+            // If the guest before had stopped, that is over. Of one that is on nothing is
+            // forgotten: it may have stopped anew, and who treats it passes over what concerns a
+            // guest that is alive.
             self.forget_stop(number);
         }
         let recovery = &mut self.record(number).recovery;
@@ -124,8 +128,9 @@ impl<G, E> Care<G, E> {
         self.stopped.push_back((number, guest, how));
     }
 
-    /// Takes what is to be done now, if anything is: about guests that have stopped, in the order in which they have; else the checkpoint
-    /// that has waited the longest, if the console is quiet. `guests` are those of the machine, with their numbers.
+    /// Takes what is to be done now, if anything is: about guests that have stopped, in the order
+    /// in which they have; else the checkpoint that has waited the longest, if the console is
+    /// quiet. `guests` are those of the machine, with their numbers.
     pub fn next(
         &mut self,
         guests: impl Iterator<Item = (usize, Arc<G>)>,
@@ -142,7 +147,8 @@ impl<G, E> Care<G, E> {
         (begins_us <= now_us).then_some(Duty::Store(guest, table))
     }
 
-    /// Returns when [`Self::next`] has something, unless something happens before: now, if a guest has stopped.
+    /// Returns when [`Self::next`] has something, unless something happens before: now, if a guest
+    /// has stopped.
     pub fn next_us(&self, now_us: u64) -> Option<u64> {
         if !self.stopped.is_empty() {
             return Some(now_us);
@@ -172,8 +178,8 @@ impl<G, E> Care<G, E> {
         }
     }
 
-    /// Returns up to which number the guest's periodic checkpoints are not to be deleted; 0: any may be. `newest` is the highest number
-    /// that the store has, before a new one is made.
+    /// Returns up to which number the guest's periodic checkpoints are not to be deleted; 0: any
+    /// may be. `newest` is the highest number that the store has, before a new one is made.
     pub fn spared(&mut self, number: usize, newest: u64, now_us: u64) -> u64 {
         self.record(number).recovery.spared(newest, now_us)
     }

@@ -1,4 +1,5 @@
-//! What has changed of guests between two looks, for clients that want to be told: states, and windows that were missed.
+//! What has changed of guests between two looks, for clients that want to be told: states, and
+//! windows that were missed.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -24,7 +25,8 @@ fn state_in(guests: &States, name: &str) -> Option<RunState> {
     guests.iter().find(|(other, _)| other == name).map(|(_, state)| *state)
 }
 
-/// Returns what has changed from `before` to `now`: first of the guests that are there, then those that are gone, in the order of the looks.
+/// Returns what has changed from `before` to `now`: first of the guests that are there, then those
+/// that are gone, in the order of the looks.
 pub fn of_states<'a>(before: &'a States, now: &'a States) -> impl Iterator<Item = StateChange<'a>> {
     let there = now.iter().map(|(guest, state)| {
         let was = state_in(before, guest);
@@ -35,7 +37,8 @@ pub fn of_states<'a>(before: &'a States, now: &'a States) -> impl Iterator<Item 
     there.filter(|change| change.now != change.was).chain(gone)
 }
 
-/// Returns the guests that have missed windows on a core since the look `before`, with the core, and how many. A core that was divided anew counts from 0.
+/// Returns the guests that have missed windows on a core since the look `before`, with the core,
+/// and how many. A core that was divided anew counts from 0.
 pub fn of_windows<'a>(
     before: &'a [(u32, Missed)],
     now: &'a [(u32, Missed)],
@@ -48,7 +51,8 @@ pub fn of_windows<'a>(
     })
 }
 
-/// Returns the look `now` with the guests of `before` that could not be looked at as they were: `None` stands for their states.
+/// Returns the look `now` with the guests of `before` that could not be looked at as they were:
+/// `None` stands for their states.
 pub fn completed(before: &States, now: Vec<(String, Option<RunState>)>) -> Vec<(String, RunState)> {
     let complete = |(name, state): (String, Option<RunState>)| {
         let state = state.or_else(|| state_in(before, &name))?;

@@ -1,27 +1,32 @@
 //! What the console's task does in each of its turns, and when it is needed again.
 //!
-//! The task has three kinds of chores: commands that are typed, duties that nobody has asked for ([`crate::care`]), and memory of guests that is loaded
-//! while they run ([`crate::loading`]), with what their disks have to do. `boot` does them, through [`Chores`]; [`turn`] decides in which order, and whether the task may sleep.
+//! The task has three kinds of chores: commands that are typed, duties that nobody has asked for
+//! ([`crate::care`]), and memory of guests that is loaded while they run ([`crate::loading`]), with
+//! what their disks have to do. `boot` does them, through [`Chores`]; [`turn`] decides in which
+//! order, and whether the task may sleep.
 
 /// The chores of the console's task.
 pub trait Chores {
-    /// Handles what was typed, up to the end of the first command. Returns whether there may be more; if not, what is typed from now on wakes the
-    /// task.
+    /// Handles what was typed, up to the end of the first command. Returns whether there may be
+    /// more; if not, what is typed from now on wakes the task.
     fn command(&mut self) -> bool;
 
-    /// Does one duty that is due, and returns whether there was one. What is typed meanwhile is kept, and wakes nobody.
+    /// Does one duty that is due, and returns whether there was one. What is typed meanwhile is
+    /// kept, and wakes nobody.
     fn duty(&mut self) -> bool;
 
-    /// Loads a part of a guest's memory, and does requests of guests' disks, which takes no longer than a few disk accesses. Returns whether there may be more.
+    /// Loads a part of a guest's memory, and does requests of guests' disks, which takes no longer
+    /// than a few disk accesses. Returns whether there may be more.
     fn load(&mut self) -> bool;
 
-    /// Returns the value of the counter at which something is due if nothing happens before; `None` if nothing is planned.
+    /// Returns the value of the counter at which something is due if nothing happens before; `None`
+    /// if nothing is planned.
     fn next_due(&mut self) -> Option<u64>;
 }
 
-/// Does the chores of one turn: a command, a duty and a load, because none must wait for all of another kind. Returns the
-/// value of the counter at which the task is needed again, which is `now` if it must look once more before it sleeps; `None` if nothing is
-/// planned.
+/// Does the chores of one turn: a command, a duty and a load, because none must wait for all of
+/// another kind. Returns the value of the counter at which the task is needed again, which is `now`
+/// if it must look once more before it sleeps; `None` if nothing is planned.
 pub fn turn(chores: &mut impl Chores, now: impl FnOnce() -> u64) -> Option<u64> {
     let more_is_typed = chores.command();
     // What was typed during a duty or a load woke nobody. So the task looks at it before it sleeps.

@@ -1,4 +1,5 @@
-//! Which guest can be cloned, under which name. What its clone does then, [`RunState::of_clone`](crate::run_state::RunState::of_clone) says.
+//! Which guest can be cloned, under which name. What its clone does then,
+//! [`RunState::of_clone`](crate::run_state::RunState::of_clone) says.
 
 use alloc::string::String;
 
@@ -37,7 +38,8 @@ pub struct Original<'a> {
     pub shares_memory: bool,
 }
 
-/// Checks that a guest can be cloned, by a clone with the name `name`, beside the `guests` of the machine. `has_window` says whether a guest of a name has a window on a core, or will have.
+/// Checks that a guest can be cloned, by a clone with the name `name`, beside the `guests` of the
+/// machine. `has_window` says whether a guest of a name has a window on a core, or will have.
 ///
 /// # Errors
 ///

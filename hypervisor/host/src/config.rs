@@ -1,8 +1,12 @@
-//! What a person says about the machine's guests: which image, how much memory, how many vCPUs, which cores and when.
+//! What a person says about the machine's guests: which image, how much memory, how many vCPUs,
+//! which cores and when.
 //!
-//! The configuration travels as `stasis.dtb` in the boot archive: a device tree whose root is compatible with `stasis,config-1`, and has
-//! a child `guest@<n>` for each guest, `core@<n>` for each core that has a plan, `shared@<n>` for memory that guests share, `network@<n>` for each network of which something is said and `store` for the store; `property.rs` has the names of their properties.
-//! The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]), under the same rules ([`check()`]).
+//! The configuration travels as `stasis.dtb` in the boot archive: a device tree whose root is
+//! compatible with `stasis,config-1`, and has a child `guest@<n>` for each guest, `core@<n>` for
+//! each core that has a plan, `shared@<n>` for memory that guests share, `network@<n>` for each
+//! network of which something is said and `store` for the store; `property.rs` has the names of
+//! their properties. The host tool writes it ([`compile`]) and the hypervisor reads it ([`parse`]),
+//! under the same rules ([`check()`]).
 
 mod check;
 mod core_plan;
@@ -85,7 +89,8 @@ pub struct DiskConfig {
     pub volume: String,
     /// Bytes that the volume has at least, and has if it is not there yet.
     pub size: u64,
-    /// The name of the image in the archive that the volume is made of, if it is not there yet; `None`: it is all zeros then.
+    /// The name of the image in the archive that the volume is made of, if it is not there yet;
+    /// `None`: it is all zeros then.
     pub from: Option<String>,
 }
 
@@ -112,8 +117,8 @@ pub struct GuestConfig {
     pub portable: bool,
     /// Number of vCPUs.
     pub vcpus: u8,
-    /// The physical cores of its vCPUs, of which there may be fewer: the list begins again where it ends. None at all: whoever makes
-    /// it chooses. Whether the machine has them, the caller knows.
+    /// The physical cores of its vCPUs, of which there may be fewer: the list begins again where it
+    /// ends. None at all: whoever makes it chooses. Whether the machine has them, the caller knows.
     pub cores: Vec<u32>,
     /// The guest's share of a core that it has together with others, relative to theirs.
     pub weight: u16,
@@ -125,17 +130,22 @@ pub struct GuestConfig {
     pub on_crash: Policy,
     /// What is done when it resets its machine.
     pub on_reset: Policy,
-    /// The guest's watchdog, if it has one: the microseconds within which it must be fed from its start, or 0: it has to start it.
+    /// The guest's watchdog, if it has one: the microseconds within which it must be fed from its
+    /// start, or 0: it has to start it.
     pub watchdog_us: Option<u64>,
-    /// The machine's devices that it is given: paths in the machine's device tree, or aliases there.
+    /// The machine's devices that it is given: paths in the machine's device tree, or aliases
+    /// there.
     pub devices: Vec<String>,
-    /// Whether the guest is trusted with devices that access memory by themselves, all of the machine's.
+    /// Whether the guest is trusted with devices that access memory by themselves, all of the
+    /// machine's.
     pub dma_trusted: bool,
     /// The guest's disks, in the order of their slots.
     pub disks: Vec<DiskConfig>,
-    /// The networks that the guest has a card in, in the order of the cards' slots, which follow those of the disks.
+    /// The networks that the guest has a card in, in the order of the cards' slots, which follow
+    /// those of the disks.
     pub networks: Vec<String>,
-    /// Whether the guest has a source of random bytes, and a generation ID that tells it to make its random numbers anew.
+    /// Whether the guest has a source of random bytes, and a generation ID that tells it to make
+    /// its random numbers anew.
     pub entropy: bool,
     /// Whether the guest has a second terminal, a virtio console.
     pub terminal: bool,
@@ -146,7 +156,8 @@ pub struct GuestConfig {
 }
 
 impl GuestConfig {
-    /// Returns the configuration of a guest of which a person has said only this; `memory` is in bytes.
+    /// Returns the configuration of a guest of which a person has said only this; `memory` is in
+    /// bytes.
     pub fn new(name: &str, image: &str, memory: u64) -> Self {
         Self {
             name: name.to_string(),
@@ -207,7 +218,8 @@ pub fn in_need_of_a_store(configuration: &Configuration) -> Vec<(&GuestConfig, &
     configuration.guests.iter().filter_map(wishes).collect()
 }
 
-/// Returns the key by which a guest is configured to have checkpoints or disks, which a machine without a store does not have.
+/// Returns the key by which a guest is configured to have checkpoints or disks, which a machine
+/// without a store does not have.
 pub fn wishes_for_a_store(guest: &GuestConfig) -> Option<&'static str> {
     let wishes = [
         (guest.periodic.is_some(), "checkpoint-every"),

@@ -1,7 +1,8 @@
 //! Making a guest from its configuration, and starting one again in its place.
 //!
-//! [`Blueprint::parts`] finds in the boot archive what [`image::load`](stasis_guest::image::load) puts into the guest's RAM, and
-//! [`Blueprint::build`] makes the guest that starts there. `boot` takes the RAM, the cores and the devices. A guest that was stored is made by
+//! [`Blueprint::parts`] finds in the boot archive what [`image::load`](stasis_guest::image::load)
+//! puts into the guest's RAM, and [`Blueprint::build`] makes the guest that starts there. `boot`
+//! takes the RAM, the cores and the devices. A guest that was stored is made by
 //! [`admission`](crate::admission).
 
 use alloc::boxed::Box;
@@ -75,8 +76,9 @@ pub struct Here<'a> {
 }
 
 impl<'a> Blueprint<'a> {
-    /// Returns the plan of a guest whose RAM is at `ram_base` in its map; `regions` are all that guests of this machine share. `random` are random
-    /// bytes, or None if the machine has no source of them: then the guest gets none.
+    /// Returns the plan of a guest whose RAM is at `ram_base` in its map; `regions` are all that
+    /// guests of this machine share. `random` are random bytes, or None if the machine has no
+    /// source of them: then the guest gets none.
     pub fn new(
         config: &'a GuestConfig,
         regions: &'a [SharedRegion],
@@ -132,7 +134,8 @@ impl<'a> Blueprint<'a> {
         })
     }
 
-    /// Returns whether the guest's RAM is written past stage 2, which does not see it: one of its devices accesses memory by itself.
+    /// Returns whether the guest's RAM is written past stage 2, which does not see it: one of its
+    /// devices accesses memory by itself.
     pub fn is_written_unseen(&self) -> bool {
         self.given.devices.iter().any(|device| device.grant.bus_master)
     }
@@ -181,7 +184,8 @@ pub enum NotStartable {
     OtherGuest,
 }
 
-/// Checks that a guest that has `vcpus` and its RAM there, in its map, can be started again as it is configured.
+/// Checks that a guest that has `vcpus` and its RAM there, in its map, can be started again as it
+/// is configured.
 ///
 /// # Errors
 ///
@@ -205,8 +209,9 @@ pub enum NewRam {
 }
 
 impl NewRam {
-    /// Returns how it is done for a guest, which has a window on a core or not. What devices access is cleared at once, for one request may be all over it; so is that of a
-    /// guest whose time is planned.
+    /// Returns how it is done for a guest, which has a window on a core or not. What devices access
+    /// is cleared at once, for one request may be all over it; so is that of a guest whose time is
+    /// planned.
     pub fn of(config: &GuestConfig, has_window: bool) -> Self {
         match config.overcommit {
             true => Self::Overcommitted,

@@ -1,4 +1,5 @@
-//! What has failed of guests' disks, such that the log says it and a guest that tries again and again does not fill the log: [`Failures`].
+//! What has failed of guests' disks, such that the log says it and a guest that tries again and
+//! again does not fill the log: [`Failures`].
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -28,7 +29,8 @@ impl Failures {
         Self(Vec::new())
     }
 
-    /// Takes note that `what` was asked of a disk and has failed. Returns what the log says; `None` if it has said so of this disk less than a minute before, whatever the reason was.
+    /// Takes note that `what` was asked of a disk and has failed. Returns what the log says; `None`
+    /// if it has said so of this disk less than a minute before, whatever the reason was.
     pub fn note(
         &mut self,
         disk: &str,

@@ -1,7 +1,9 @@
-//! Identities of checkpoints: [`Identities`] makes 128 bits that it has not made before, and that hardly any other machine makes.
+//! Identities of checkpoints: [`Identities`] makes 128 bits that it has not made before, and that
+//! hardly any other machine makes.
 //!
-//! An identity is no secret. It must not be made twice, for it tells whether a checkpoint is still the one that it was. What is mixed: what the
-//! firmware says is random, the counter at each moment, the wall time, and how many identities there were. On a machine without a seed and
+//! An identity is no secret. It must not be made twice, for it tells whether a checkpoint is still
+//! the one that it was. What is mixed: what the firmware says is random, the counter at each
+//! moment, the wall time, and how many identities there were. On a machine without a seed and
 //! without a clock, the counter alone tells two runs apart.
 
 /// Makes identities.
@@ -12,7 +14,8 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Returns the maker of identities of a machine whose firmware gave these random bytes; none if it gave none.
+    /// Returns the maker of identities of a machine whose firmware gave these random bytes; none if
+    /// it gave none.
     pub fn new(seed: &[u8]) -> Self {
         let mut identities = Self { state: [0; 2], made: 0 };
         for bytes in seed.chunks(8) {
@@ -23,7 +26,8 @@ impl Identities {
         identities
     }
 
-    /// Returns the next identity, which is not 0. `counter` is the machine's, in ticks; `wall_time` is in seconds since 1970, or 0.
+    /// Returns the next identity, which is not 0. `counter` is the machine's, in ticks; `wall_time`
+    /// is in seconds since 1970, or 0.
     pub fn next(&mut self, counter: u64, wall_time: u64) -> u128 {
         self.made += 1;
         for word in [counter, wall_time, self.made] {
@@ -40,7 +44,8 @@ impl Identities {
     }
 }
 
-/// Returns another word for each word: the finalizer of splitmix64, which spreads each bit over all.
+/// Returns another word for each word: the finalizer of splitmix64, which spreads each bit over
+/// all.
 const fn mix(word: u64) -> u64 {
     let word = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

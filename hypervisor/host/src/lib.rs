@@ -1,9 +1,18 @@
-//! What the machine decides, in pure code that is tested on the host. `boot` and `run` carry it out.
+//! What the machine decides, in pure code that is tested on the host. `boot` and `run` carry it
+//! out.
 //!
-//! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of it, [`sched`] says who runs on which core.
-//! Its guests: [`creation`] makes one from its configuration, [`admission`] from a checkpoint, whose memory [`loading`] brings while it runs; [`registry`] knows which there are, and
-//! [`run_state`] what each is doing. What happens without a command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`].
-//! [`cloning`] says which guest can be cloned, [`baseline`] which checkpoint can be shared with, [`sets`] what checkpoints are called, [`identity`] what tells each from all others, [`stored`] which of them go, and [`top`] what everybody has done. [`rehearsal`] says on the host what a board would say of a configuration. [`task`] has the rule for what takes long, and [`chores`] what the console's task does in a turn. [`volumes`] makes what is behind a guest's disks, and [`failures`] keeps one that fails from filling the log. [`starved`] has the guests that wait for memory, [`changes`] what clients are told of guests.
+//! The machine: [`board`] reads its device tree, [`archive`] and [`config`] what a person wants of
+//! it, [`sched`] says who runs on which core. Its guests: [`creation`] makes one from its
+//! configuration, [`admission`] from a checkpoint, whose memory [`loading`] brings while it runs;
+//! [`registry`] knows which there are, and [`run_state`] what each is doing. What happens without a
+//! command: [`care`], of stops by [`recovery`] and of checkpoints by [`periodic`]. [`cloning`] says
+//! which guest can be cloned, [`baseline`] which checkpoint can be shared with, [`sets`] what
+//! checkpoints are called, [`identity`] what tells each from all others, [`stored`] which of them
+//! go, and [`top`] what everybody has done. [`rehearsal`] says on the host what a board would say
+//! of a configuration. [`task`] has the rule for what takes long, and [`chores`] what the console's
+//! task does in a turn. [`volumes`] makes what is behind a guest's disks, and [`failures`] keeps
+//! one that fails from filling the log. [`starved`] has the guests that wait for memory,
+//! [`changes`] what clients are told of guests.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 

@@ -1,12 +1,15 @@
-//! Loading of a guest's memory while the guest runs: what becomes of one unit that is [missing](stasis_memory::missing).
+//! Loading of a guest's memory while the guest runs: what becomes of one unit that is
+//! [missing](stasis_memory::missing).
 //!
-//! A [`PageSource`] says what each page of the unit is, and has the bytes of those that are stored. [`fill`] writes them to the guest's memory, where nobody reaches
-//! them yet, and checks there what was written. So nothing that is wrong is ever shown to the guest: a unit that is not what its checkpoint says is never
-//! mapped, and the guest stops, by name of the page's address ([`NotLoaded`]). A source that
-//! fails for a while is tried again: [`Retry`] says when.
+//! A [`PageSource`] says what each page of the unit is, and has the bytes of those that are stored.
+//! [`fill`] writes them to the guest's memory, where nobody reaches them yet, and checks there what
+//! was written. So nothing that is wrong is ever shown to the guest: a unit that is not what its
+//! checkpoint says is never mapped, and the guest stops, by name of the page's address
+//! ([`NotLoaded`]). A source that fails for a while is tried again: [`Retry`] says when.
 //!
-//! Memory that guests share is no unit that is missing: others use it as soon as one of them runs. [`fill_shared`] makes it what the source says, piece by piece, before the guest runs;
-//! and [`check_shared`] finds out before that whether the source has all of it.
+//! Memory that guests share is no unit that is missing: others use it as soon as one of them runs.
+//! [`fill_shared`] makes it what the source says, piece by piece, before the guest runs; and
+//! [`check_shared`] finds out before that whether the source has all of it.
 
 mod place;
 mod retry;
@@ -100,8 +103,9 @@ impl<E: Display> Display for NotLoaded<E> {
     }
 }
 
-/// Makes a unit of memory, which begins at the guest-physical `address`, what the source says, and checks that. Returns whether it has any content: if not, all of it is
-/// zeros. The unit has left the caches then, and may be mapped.
+/// Makes a unit of memory, which begins at the guest-physical `address`, what the source says, and
+/// checks that. Returns whether it has any content: if not, all of it is zeros. The unit has left
+/// the caches then, and may be mapped.
 ///
 /// # Errors
 ///
@@ -119,12 +123,14 @@ pub fn fill<S: PageSource, M: Machine>(
     Ok(has_content)
 }
 
-/// Returns the pieces in which shared memory of `len` bytes is checked and filled. A piece lies in one block if the memory begins at a multiple of a piece.
+/// Returns the pieces in which shared memory of `len` bytes is checked and filled. A piece lies in
+/// one block if the memory begins at a multiple of a piece.
 pub fn shared_pieces(len: usize) -> impl Iterator<Item = Range<usize>> {
     (0..len).step_by(UNIT_SIZE).map(move |start| start..len.min(start + UNIT_SIZE))
 }
 
-/// Makes a [piece](shared_pieces) of memory that guests share, which begins at the guest-physical `address`, what the source says, and checks that.
+/// Makes a [piece](shared_pieces) of memory that guests share, which begins at the guest-physical
+/// `address`, what the source says, and checks that.
 ///
 /// # Errors
 ///
@@ -138,7 +144,8 @@ pub fn fill_shared<S: PageSource>(
     bring(source, &mut Shared(ram), piece, address).map(drop)
 }
 
-/// Checks that the source has a [piece](shared_pieces) of `len` bytes, which begins at the guest-physical `address`. Returns nothing of it.
+/// Checks that the source has a [piece](shared_pieces) of `len` bytes, which begins at the
+/// guest-physical `address`. Returns nothing of it.
 ///
 /// # Errors
 ///
@@ -153,7 +160,8 @@ pub fn check_shared<S: PageSource>(
     bring(source, &mut scratch, 0..len, address).map(drop)
 }
 
-/// Makes `unit` of a place, which begins at the guest-physical `address`, what the source says, and checks that. Returns whether it has any content.
+/// Makes `unit` of a place, which begins at the guest-physical `address`, what the source says, and
+/// checks that. Returns whether it has any content.
 fn bring<S: PageSource, P: Destination>(
     source: &mut S,
     place: &mut P,
@@ -190,7 +198,8 @@ fn bring<S: PageSource, P: Destination>(
     Ok(pages.iter().any(|page| *page != Page::Zero))
 }
 
-/// Returns how many of the first pages are written in one go: zeros, the same word, or what follows each other in the file.
+/// Returns how many of the first pages are written in one go: zeros, the same word, or what follows
+/// each other in the file.
 fn run(pages: &[Page]) -> usize {
     let follows = |pair: &&[Page]| match (pair[0], pair[1]) {
         (Page::Stored { offset, .. }, Page::Stored { offset: next, .. }) => {
@@ -201,7 +210,8 @@ fn run(pages: &[Page]) -> usize {
     1 + pages.windows(2).take_while(follows).count()
 }
 
-/// Makes the bytes of pages what the file has from `offset` on. If they can't be read at once, one after the other, so that an error is that of a page, whose number it has.
+/// Makes the bytes of pages what the file has from `offset` on. If they can't be read at once, one
+/// after the other, so that an error is that of a page, whose number it has.
 fn read_pages<S: PageSource, P: Destination>(
     source: &mut S,
     place: &mut P,

@@ -1,4 +1,5 @@
-//! Checkpoints that are made from time to time: when one is due, what it is called, and which old ones go.
+//! Checkpoints that are made from time to time: when one is due, what it is called, and which old
+//! ones go.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,17 +16,17 @@ const SUFFIX: &str = ".auto";
 /// Most bytes of the guest's name in the name of its periodic checkpoints.
 pub const GUEST_PART: usize = NAME_LEN - SUFFIX.len();
 
-/// Returns the name of a guest's periodic checkpoints. A guest's name of more than [`GUEST_PART`] bytes is cut; a configuration in which two
-/// guests would have the same one is refused.
+/// Returns the name of a guest's periodic checkpoints. A guest's name of more than [`GUEST_PART`]
+/// bytes is cut; a configuration in which two guests would have the same one is refused.
 pub fn name(guest: &str) -> String {
     let cut =
         guest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= GUEST_PART);
     format!("{}{SUFFIX}", &guest[..cut.last().unwrap_or(0)])
 }
 
-/// Returns which checkpoints are to be deleted, the oldest first, so that `keep` of those called `name` are left. Those up to the number
-/// `spared` are not deleted, and of the others the newest neither; so more may be left. `all` has number and name of
-/// each, in the order of their numbers.
+/// Returns which checkpoints are to be deleted, the oldest first, so that `keep` of those called
+/// `name` are left. Those up to the number `spared` are not deleted, and of the others the newest
+/// neither; so more may be left. `all` has number and name of each, in the order of their numbers.
 pub fn surplus<'a>(
     all: impl Iterator<Item = (u64, &'a str)>,
     name: &str,
@@ -41,8 +42,9 @@ pub fn surplus<'a>(
 
 /// When a guest's next checkpoint is due.
 ///
-/// The next checkpoint is due a whole time after the last one ended, and later if the guest would not be undisturbed for the part of its time that its configuration
-/// says. The guest runs while one is made, but its first write to each page takes longer, or waits for the disk.
+/// The next checkpoint is due a whole time after the last one ended, and later if the guest would
+/// not be undisturbed for the part of its time that its configuration says. The guest runs while
+/// one is made, but its first write to each page takes longer, or waits for the disk.
 #[derive(Clone, Copy, Debug)]
 pub struct Timetable {
     periodic: Periodic,
@@ -104,7 +106,8 @@ impl Timetable {
     /// As many late ones in a row are more than a command that has taken long.
     const LATE: u8 = 3;
 
-    /// Returns the timetable of a guest that was made now: the first checkpoint is due when the guest is as old as the time between two.
+    /// Returns the timetable of a guest that was made now: the first checkpoint is due when the
+    /// guest is as old as the time between two.
     pub fn new(periodic: Periodic, now_us: u64) -> Self {
         let next_us = now_us.saturating_add(periodic.every_us);
         Self { periodic, next_us, late: 0, is_known: false, was_given_up: false }
@@ -115,8 +118,8 @@ impl Timetable {
         self.next_us
     }
 
-    /// Notes that one was made, or was tried, from `began_us` to `ended_us`. Returns what keeps the timetable from what is configured, the first time that
-    /// something does.
+    /// Notes that one was made, or was tried, from `began_us` to `ended_us`. Returns what keeps the
+    /// timetable from what is configured, the first time that something does.
     pub fn made(&mut self, began_us: u64, ended_us: u64) -> Option<Behind> {
         let every_us = self.periodic.every_us;
         let late_us = began_us.saturating_sub(self.next_us);
@@ -136,7 +139,8 @@ impl Timetable {
         is_news.then_some(behind)
     }
 
-    /// Tells whether the next one may be given up for a command. Not one after another: a program may never be quiet.
+    /// Tells whether the next one may be given up for a command. Not one after another: a program
+    /// may never be quiet.
     pub fn may_be_given_up(&self) -> bool {
         !self.was_given_up
     }
@@ -147,7 +151,8 @@ impl Timetable {
         self.next_us = ended_us.saturating_add(self.rest_us(ended_us.saturating_sub(began_us)));
     }
 
-    /// Returns how long the guest must be undisturbed after a checkpoint that took `took_us`, both in microseconds.
+    /// Returns how long the guest must be undisturbed after a checkpoint that took `took_us`, both
+    /// in microseconds.
     fn rest_us(&self, took_us: u64) -> u64 {
         let run_share = u64::from(self.periodic.run_share);
         let checkpoint_share = 100_u64.saturating_sub(run_share).max(1);
@@ -166,8 +171,8 @@ impl Timetable {
     }
 }
 
-/// Returns which of the guests has waited the longest for a checkpoint that is due. One at a time: whoever makes it looks at what else is
-/// to be done before the next.
+/// Returns which of the guests has waited the longest for a checkpoint that is due. One at a time:
+/// whoever makes it looks at what else is to be done before the next.
 pub fn first_due<G>(
     tables: impl Iterator<Item = (G, Timetable)>,
     now_us: u64,
@@ -178,7 +183,8 @@ pub fn first_due<G>(
 
 /// Puts whoever types at the console before the checkpoints that are due.
 ///
-/// A command line arrives byte by byte. A checkpoint that began between two of them would have the whole command wait.
+/// A command line arrives byte by byte. A checkpoint that began between two of them would have the
+/// whole command wait.
 #[derive(Clone, Copy, Debug)]
 pub struct Courtesy {
     typed_us: u64,
@@ -191,7 +197,8 @@ impl Courtesy {
     /// but after this time in any case: a program may never be quiet.
     const MOST_US: u64 = 5_000_000;
 
-    /// Returns the courtesy of a console at which nothing was typed yet, on a machine that has made no checkpoint.
+    /// Returns the courtesy of a console at which nothing was typed yet, on a machine that has made
+    /// no checkpoint.
     pub const fn new() -> Self {
         Self { typed_us: 0, ended_us: 0 }
     }
@@ -337,7 +344,8 @@ mod tests {
         assert_eq!(courtesy.begins_us(3000 * MS), 3000 * MS);
         courtesy.typed(2900 * MS);
         assert_eq!(courtesy.begins_us(3000 * MS), 3400 * MS);
-        // The first byte of a command that came while another one was made, which was due later than this one.
+        // The first byte of a command that came while another one was made, which was due later
+        // than this one.
         courtesy.made(20_000 * MS);
         courtesy.typed(20_001 * MS);
         assert_eq!(courtesy.begins_us(3000 * MS), 20_501 * MS);
@@ -355,7 +363,8 @@ mod tests {
 
     #[test]
     fn guests_that_share_the_disk_have_it_in_turns() {
-        // Three guests whose checkpoints take as long as the time between two: none is left out, and none takes the others' turns.
+        // Three guests whose checkpoints take as long as the time between two: none is left out,
+        // and none takes the others' turns.
         let mut tables = [Timetable::new(PERIODIC, 0); 3];
         let (mut now, mut made) = (EVERY, [0_u64; 3]);
         for _ in 0..300 {

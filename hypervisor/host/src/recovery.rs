@@ -1,12 +1,13 @@
 //! What is done about a guest that has stopped by itself, and how often.
 //!
-//! A guest's configuration says what ([`Policy`]). A guest that stops again and again is left alone after a while ([`LIMITS`]):
-//! otherwise it would keep the machine busy for nothing.
+//! A guest's configuration says what ([`Policy`]). A guest that stops again and again is left alone
+//! after a while ([`LIMITS`]): otherwise it would keep the machine busy for nothing.
 //!
-//! A guest is on probation from its making, its start, its resume or its stop until it has been well for a time that its configuration says. For so long,
-//! nobody knows which of its checkpoints are ill. So if it stops again, it is resumed from an older one than before, and the
-//! checkpoints from before the probation are not deleted to make room for new ones ([`Recovery::spared`]). Checkpoints are
-//! told by their numbers, which grow with time: their list changes meanwhile.
+//! A guest is on probation from its making, its start, its resume or its stop until it has been
+//! well for a time that its configuration says. For so long, nobody knows which of its checkpoints
+//! are ill. So if it stops again, it is resumed from an older one than before, and the checkpoints
+//! from before the probation are not deleted to make room for new ones ([`Recovery::spared`]).
+//! Checkpoints are told by their numbers, which grow with time: their list changes meanwhile.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -24,8 +25,8 @@ pub struct Limit {
     pub within_us: u64,
 }
 
-/// What a guest must exceed to be left alone, any of them. The second is for one that takes long to stop, as by a watchdog: its longest
-/// time is 100 s.
+/// What a guest must exceed to be left alone, any of them. The second is for one that takes long to
+/// stop, as by a watchdog: its longest time is 100 s.
 pub const LIMITS: [Limit; 2] =
     [Limit { times: 3, within_us: 60_000_000 }, Limit { times: 10, within_us: 3_600_000_000 }];
 /// The most that any limit looks at.
@@ -49,7 +50,8 @@ pub enum Remedy {
     Restart,
     /// The guest goes on from its last checkpoint that is good.
     Resume {
-        /// Only checkpoints with a lower number count, if this is one: from this one it was resumed, and has stopped again.
+        /// Only checkpoints with a lower number count, if this is one: from this one it was
+        /// resumed, and has stopped again.
         before: Option<u64>,
     },
 }
@@ -72,7 +74,8 @@ struct Probation {
     tried: Option<u64>,
     /// The guest has stopped meanwhile.
     has_stopped: bool,
-    /// The newest of the checkpoints from before that, or from before the probation, once somebody has asked.
+    /// The newest of the checkpoints from before that, or from before the probation, once somebody
+    /// has asked.
     spared: Option<u64>,
 }
 
@@ -83,7 +86,8 @@ impl Default for Recovery {
 }
 
 impl Recovery {
-    /// Returns what is remembered of a new guest, which does not run yet, and counts as well when it has run for `well_after_us`.
+    /// Returns what is remembered of a new guest, which does not run yet, and counts as well when
+    /// it has run for `well_after_us`.
     pub fn new(well_after_us: u64) -> Self {
         let probation = Some(Probation::default());
         Self { well_after_us, helped: Vec::new(), probation }
@@ -124,7 +128,8 @@ impl Recovery {
         if policy == Policy::Resume { Remedy::Resume { before } } else { Remedy::Restart }
     }
 
-    /// Notes that what was decided is done: the guest was helped. How long that took does not count.
+    /// Notes that what was decided is done: the guest was helped. How long that took does not
+    /// count.
     pub fn helped(&mut self, now_us: u64) {
         if self.helped.len() == MOST {
             self.helped.remove(0);
@@ -139,7 +144,8 @@ impl Recovery {
         }
     }
 
-    /// Notes that the guest starts anew, whoever has started it: nobody knows yet whether it is well.
+    /// Notes that the guest starts anew, whoever has started it: nobody knows yet whether it is
+    /// well.
     pub fn starts(&mut self, now_us: u64) {
         self.settle(now_us);
         self.probation.get_or_insert_default();
@@ -161,11 +167,12 @@ impl Recovery {
         self.runs(now_us);
     }
 
-    /// Returns up to which number the guest's periodic checkpoints are not to be deleted; 0: any may be. `newest` is the highest number
-    /// that the store has, before a new one is made.
+    /// Returns up to which number the guest's periodic checkpoints are not to be deleted; 0: any
+    /// may be. `newest` is the highest number that the store has, before a new one is made.
     pub fn spared(&mut self, newest: u64, now_us: u64) -> u64 {
         self.settle(now_us);
-        // The guest has made none since the probation began, or since it stopped: they are made while it runs, and each asks before.
+        // The guest has made none since the probation began, or since it stopped: they are made
+        // while it runs, and each asks before.
         self.probation.as_mut().map_or(0, |probation| *probation.spared.get_or_insert(newest))
     }
 

@@ -1,7 +1,8 @@
 //! Which guests the machine has: their numbers, their names, and what stays with a number.
 //!
-//! A guest has the lowest number that is free, which the console and the VMIDs go by. With each number something stays for ever, once it was
-//! made (`V`: the root of a translation, which cores may have active): the next guest with this number has it.
+//! A guest has the lowest number that is free, which the console and the VMIDs go by. With each
+//! number something stays for ever, once it was made (`V`: the root of a translation, which cores
+//! may have active): the next guest with this number has it.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -63,8 +64,8 @@ impl<G, V> Registry<G, V> {
         self.guests.iter().map(|entry| entry.guest.clone()).collect()
     }
 
-    /// Takes the lowest free number for a guest with this name. Whoever takes it enters the guest, or gives the number back, or disclaims it; a number
-    /// with none of these is given to nobody.
+    /// Takes the lowest free number for a guest with this name. Whoever takes it enters the guest,
+    /// or gives the number back, or disclaims it; a number with none of these is given to nobody.
     pub fn claim(&mut self, name: &str) -> Result<Claim<V>, Rejected> {
         if self.guests.iter().any(|entry| entry.name == name) {
             return Err(Rejected::NameTaken { name: name.to_string() });
@@ -91,7 +92,8 @@ impl<G, V> Registry<G, V> {
         self.guests.retain(|entry| !Arc::ptr_eq(&entry.guest, guest));
     }
 
-    /// Takes back a number that was claimed last and that nobody has had before: nothing stays with it. Another number stays taken.
+    /// Takes back a number that was claimed last and that nobody has had before: nothing stays with
+    /// it. Another number stays taken.
     pub fn disclaim(&mut self, number: usize) {
         if number + 1 == self.given_out {
             self.given_out = number;

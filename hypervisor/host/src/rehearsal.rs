@@ -1,8 +1,10 @@
 //! What a board would say of a configuration, found out from its device tree, without the board.
 //!
-//! [`rehearse`] makes each decision of the boot in the boot's order, by the functions that the boot itself calls: [`Machine`] for the
-//! RAM, [`uplink`] for the networks, [`choose_cores`] for the cores, [`give`] for the devices, [`Pool`] for the memory. What only the hardware knows is left out: which of its cores
-//! come up, what their ID registers say, what is in the slots of virtio, and whether there is a store.
+//! [`rehearse`] makes each decision of the boot in the boot's order, by the functions that the boot
+//! itself calls: [`Machine`] for the RAM, [`uplink`] for the networks, [`choose_cores`] for the
+//! cores, [`give`] for the devices, [`Pool`] for the memory. What only the hardware knows is left
+//! out: which of its cores come up, what their ID registers say, what is in the slots of virtio,
+//! and whether there is a store.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -74,7 +76,8 @@ pub enum Complaint {
     /// The machine's counter is too fast.
     #[error(transparent)]
     Pace(#[from] PaceError),
-    /// The guest is made, and a person should know this of its devices. It goes on the guest's name.
+    /// The guest is made, and a person should know this of its devices. It goes on the guest's
+    /// name.
     #[error("{0}")]
     Remark(Remark),
 }
@@ -124,7 +127,8 @@ pub struct Rehearsed {
 
 /// Makes the boot's decisions for this configuration on the board of this device tree.
 ///
-/// A tree that names no boot archive gets one where QEMU would put it. `configuration` was [checked](crate::config::check()).
+/// A tree that names no boot archive gets one where QEMU would put it. `configuration` was
+/// [checked](crate::config::check()).
 ///
 /// # Errors
 ///
@@ -222,7 +226,8 @@ impl<'a> Rehearsal<'a> {
         }
     }
 
-    /// Makes the decisions about the networks: the machine's cards are theirs before a guest gets devices.
+    /// Makes the decisions about the networks: the machine's cards are theirs before a guest gets
+    /// devices.
     fn connect_networks(&mut self, machine: &Machine<'_>) {
         for (index, network) in self.configuration.networks.iter().enumerate() {
             let Some(name) = &network.uplink else { continue };

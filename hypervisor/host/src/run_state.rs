@@ -1,7 +1,8 @@
 //! What a guest is doing, and what a person can make it do from there.
 //!
-//! [`RunState`] is the state. Each command that changes it ([`RunState::paused`], [`RunState::unpaused`], ...) returns the state that comes
-//! next, or the [`Misfit`] that the console shows. What a guest does by itself is [`stasis_guest::stop`].
+//! [`RunState`] is the state. Each command that changes it ([`RunState::paused`],
+//! [`RunState::unpaused`], ...) returns the state that comes next, or the [`Misfit`] that the
+//! console shows. What a guest does by itself is [`stasis_guest::stop`].
 
 use alloc::string::String;
 
@@ -121,8 +122,8 @@ impl RunState {
         matches!(self, Self::Running | Self::Paused | Self::Debugged | Self::Starved)
     }
 
-    /// Returns whether something is to be done about a guest that has stopped by itself: nothing if a command has started it again
-    /// before, and nothing if a command has removed it.
+    /// Returns whether something is to be done about a guest that has stopped by itself: nothing if
+    /// a command has started it again before, and nothing if a command has removed it.
     pub fn needs_care(self) -> bool {
         !self.is_alive() && self != Self::Removed
     }
@@ -132,7 +133,8 @@ impl RunState {
         if autostart { Self::Running } else { Self::Paused }
     }
 
-    /// Returns what a guest does that was resumed: one that had switched its machine off, or reset it, has nothing to go on with.
+    /// Returns what a guest does that was resumed: one that had switched its machine off, or reset
+    /// it, has nothing to go on with.
     pub fn resumed(state: &GuestState) -> Self {
         match state.power_state() {
             GuestPowerState::On => Self::Running,
@@ -158,7 +160,8 @@ impl RunState {
         }
     }
 
-    /// Returns the state of a guest that a debugger begins to have, which `has_debugger` already or not.
+    /// Returns the state of a guest that a debugger begins to have, which `has_debugger` already or
+    /// not.
     pub fn debugged(self, guest: &str, has_debugger: bool) -> Result<Self, Misfit> {
         match self {
             _ if has_debugger => Err(Misfit::HasDebugger { guest: guest.into() }),
@@ -167,8 +170,9 @@ impl RunState {
         }
     }
 
-    /// Returns the state of a guest whose debugger leaves: what it was doing `before`, as long as nobody else has changed that. One that waited for
-    /// memory tries again, and waits by itself if there is none.
+    /// Returns the state of a guest whose debugger leaves: what it was doing `before`, as long as
+    /// nobody else has changed that. One that waited for memory tries again, and waits by itself if
+    /// there is none.
     pub fn after_debugger(self, before: Self) -> Self {
         match (self, before) {
             (Self::Debugged | Self::Running | Self::Starved, Self::Paused) => Self::Paused,
@@ -177,8 +181,10 @@ impl RunState {
         }
     }
 
-    /// Returns the state of a clone of a guest in this one. The clone of a guest that goes on is in the state `restored`, which its registers say. What a person has stopped, or could not go on, does not go on by
-    /// being cloned, and a debugger that has the guest does not have the clone.
+    /// Returns the state of a clone of a guest in this one. The clone of a guest that goes on is in
+    /// the state `restored`, which its registers say. What a person has stopped, or could not go
+    /// on, does not go on by being cloned, and a debugger that has the guest does not have the
+    /// clone.
     pub fn of_clone(self, restored: Self) -> Self {
         match self {
             Self::Running | Self::Starved => restored,

@@ -1,17 +1,21 @@
 //! The scheduler: who has a core, and for how long.
 //!
-//! A core's time is divided by a frame, if it has one: in a guest's window only that guest's tasks run, strictly; what
-//! they leave of it stays idle. All other time belongs to the tasks without a window. Among those that may run, the
-//! one is chosen that has had the least, each measured by its weight: that is stride scheduling, with slices of
-//! [`SLICE_MS`]. A task that is woken begins where the others are, with a small credit, so that it runs soon
-//! if it has slept, and gains nothing by sleeping often.
+//! A core's time is divided by a frame, if it has one: in a guest's window only that guest's tasks
+//! run, strictly; what they leave of it stays idle. All other time belongs to the tasks without a
+//! window. Among those that may run, the one is chosen that has had the least, each measured by its
+//! weight: that is stride scheduling, with slices of [`SLICE_MS`]. A task that is woken begins
+//! where the others are, with a small credit, so that it runs soon if it has slept, and gains
+//! nothing by sleeping often.
 //!
-//! Each group knows the task that goes on when the group's time comes. Its other tasks that want the core stand in a [`Queue`], in the order of what they
-//! have had. So a decision looks at the first of these, and not at all: it takes the same time whatever their number.
+//! Each group knows the task that goes on when the group's time comes. Its other tasks that want
+//! the core stand in a [`Queue`], in the order of what they have had. So a decision looks at the
+//! first of these, and not at all: it takes the same time whatever their number.
 //!
-//! Weights and the frame can be changed while the tasks run ([`change`]), and windows that begin late are counted.
+//! Weights and the frame can be changed while the tasks run ([`change`]), and windows that begin
+//! late are counted.
 //!
-//! This decides; the crate `run` carries out. A task is a vCPU, or the console's commands. Times are ticks of the counter.
+//! This decides; the crate `run` carries out. A task is a vCPU, or the console's commands. Times
+//! are ticks of the counter.
 
 mod change;
 mod decide;
@@ -40,7 +44,8 @@ pub type TaskId = usize;
 type GroupId = usize;
 /// The tasks without a window.
 const SHARED: GroupId = 0;
-/// What a task has had is counted in these parts of a tick, divided by its weight. A sum of them fits for ever.
+/// What a task has had is counted in these parts of a tick, divided by its weight. A sum of them
+/// fits for ever.
 const SCALE: u64 = 1 << 20;
 /// No turn lasts longer, so that a product with [`SCALE`] fits.
 const LONGEST: u64 = 1 << 43;
@@ -69,15 +74,18 @@ struct Task {
 struct Group {
     /// The guest whose windows these are; of [`SHARED`] it is empty, which no guest's name is.
     name: String,
-    /// The task that goes on in the group's time, if one is runnable. After a decision for the group, it has the core.
+    /// The task that goes on in the group's time, if one is runnable. After a decision for the
+    /// group, it has the core.
     current: Option<TaskId>,
     /// The other runnable tasks of the group.
     ready: Queue,
     /// No task of the group wakes up by itself before that.
     quiet_until: u64,
-    /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It only grows.
+    /// The least that any of its runnable tasks has had, as of the last [`Scheduler::catch_up`]. It
+    /// only grows.
     least: u128,
-    /// Windows of the group that were missed: of which more than a tenth was over before a task that wanted to run could. And the ticks of the last one.
+    /// Windows of the group that were missed: of which more than a tenth was over before a task
+    /// that wanted to run could. And the ticks of the last one.
     missed: u64,
     late: u64,
 }
@@ -89,7 +97,8 @@ impl Group {
         Self { name, current: None, ready, quiet_until: NEVER, least: 0, missed: 0, late: 0 }
     }
 
-    /// Notes that so many windows of the group have begun late, the first of them by `ticks`, if one of its tasks wants to run.
+    /// Notes that so many windows of the group have begun late, the first of them by `ticks`, if
+    /// one of its tasks wants to run.
     #[cold]
     fn note_late(&mut self, ticks: u64, count: u64) {
         if self.current.is_some() || self.ready.first().is_some() {
@@ -159,9 +168,10 @@ impl Scheduler {
         }
     }
 
-    /// Divides the core's time by a frame of `length_us`, the first of which begins at tick `epoch` of a counter with
-    /// `frequency` Hz. Each window has its guest's name, its place in the frame and its length, in microseconds; they are in the
-    /// order of time, and don't overlap. Before the first task is added.
+    /// Divides the core's time by a frame of `length_us`, the first of which begins at tick `epoch`
+    /// of a counter with `frequency` Hz. Each window has its guest's name, its place in the frame
+    /// and its length, in microseconds; they are in the order of time, and don't overlap. Before
+    /// the first task is added.
     pub fn divide<'a>(
         &mut self,
         length_us: u64,
@@ -209,7 +219,8 @@ impl Scheduler {
         }
     }
 
-    /// Removes a task, whose number a later one gets. Not while it has the core: then it returns `false`.
+    /// Removes a task, whose number a later one gets. Not while it has the core: then it returns
+    /// `false`.
     pub fn remove(&mut self, task: TaskId) -> bool {
         if self.current == Some(task) {
             return false;
@@ -247,8 +258,9 @@ impl Scheduler {
         task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
     }
 
-    /// Brings [`Group::least`] up to date, and returns it. What the runnable tasks have had only grows; so that is enough before one
-    /// of them ceases to be one, and where the least counts: when one becomes one.
+    /// Brings [`Group::least`] up to date, and returns it. What the runnable tasks have had only
+    /// grows; so that is enough before one of them ceases to be one, and where the least counts:
+    /// when one becomes one.
     #[inline]
     fn catch_up(&mut self, group: GroupId) -> u128 {
         let group = &mut self.groups[group];

@@ -1,7 +1,8 @@
-//! What the checkpoints of guests are called that are stored together, and under which name a guest may be resumed.
+//! What the checkpoints of guests are called that are stored together, and under which name a guest
+//! may be resumed.
 //!
-//! Guests that are stored at one instant are a set: each checkpoint has the set's name and its guest's. The store's side of sets is
-//! [`stasis_store::set`].
+//! Guests that are stored at one instant are a set: each checkpoint has the set's name and its
+//! guest's. The store's side of sets is [`stasis_store::set`].
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -44,9 +45,10 @@ pub enum CopyError {
     },
 }
 
-/// Returns what the checkpoints of these guests are called, of whom there is at least one. One guest's is called `name`, or as the guest;
-/// several guests' are a set with this name, or one with the number `next` in it, so that no other set has it. `is_taken` tells
-/// whether there is a set of a name.
+/// Returns what the checkpoints of these guests are called, of whom there is at least one. One
+/// guest's is called `name`, or as the guest; several guests' are a set with this name, or one with
+/// the number `next` in it, so that no other set has it. `is_taken` tells whether there is a set of
+/// a name.
 pub fn names(
     guests: &[&str],
     name: Option<&str>,
@@ -66,13 +68,14 @@ pub fn names(
     Ok(guests.iter().map(|guest| format!("{set}{SET_MARK}{guest}")).collect())
 }
 
-/// Returns the numbers that the checkpoints of a set have got, which are `count` that follow each other, up to `last`. Numbers are known only
-/// after the commit, which gives them out.
+/// Returns the numbers that the checkpoints of a set have got, which are `count` that follow each
+/// other, up to `last`. Numbers are known only after the commit, which gives them out.
 pub const fn numbers(last: u64, count: usize) -> RangeInclusive<u64> {
     (last + 1).saturating_sub(count as u64)..=last
 }
 
-/// Checks that the guest of the checkpoint that a person means by `which` can be resumed as `name` beside the `guests` of the machine.
+/// Checks that the guest of the checkpoint that a person means by `which` can be resumed as `name`
+/// beside the `guests` of the machine.
 pub fn check_copy<'a>(
     which: &str,
     name: &str,

@@ -1,4 +1,5 @@
-//! Guests that stand still because there is no memory for what they write, in the order in which they go on: [`Starved`].
+//! Guests that stand still because there is no memory for what they write, in the order in which
+//! they go on: [`Starved`].
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -12,8 +13,8 @@ struct Waiting<D> {
     is_said: bool,
 }
 
-/// The guests that wait for memory, the first one first. A guest is a `D` here, which goes when it is removed. Cores note guests at any time, so nothing here may fail for want of
-/// memory.
+/// The guests that wait for memory, the first one first. A guest is a `D` here, which goes when it
+/// is removed. Cores note guests at any time, so nothing here may fail for want of memory.
 #[derive(Debug, Default)]
 pub struct Starved<D>(Vec<Waiting<D>>);
 
@@ -23,7 +24,8 @@ impl<D> Starved<D> {
         Self(Vec::new())
     }
 
-    /// Notes that the guest with this number waits. Several cores may note that of the same one. There is room for as many as `most` guests, which the machine has at most.
+    /// Notes that the guest with this number waits. Several cores may note that of the same one.
+    /// There is room for as many as `most` guests, which the machine has at most.
     pub fn note(&mut self, number: usize, guest: &Arc<D>, most: usize) {
         self.0.retain(|one| one.guest.strong_count() > 0);
         let is_known = self.0.iter().any(|one| one.number == number);
@@ -37,7 +39,8 @@ impl<D> Starved<D> {
         self.0.iter().all(|one| one.guest.strong_count() == 0)
     }
 
-    /// Returns the first guest of which the log does not say yet that it waits, and notes that it does.
+    /// Returns the first guest of which the log does not say yet that it waits, and notes that it
+    /// does.
     pub fn next_unsaid(&mut self) -> Option<Arc<D>> {
         self.0.retain(|one| one.guest.strong_count() > 0);
         let first = self.0.iter_mut().find(|one| !one.is_said)?;

@@ -1,7 +1,8 @@
 //! Which of the checkpoints in the store are deleted, and which belong to a guest.
 //!
-//! All functions work on the store's catalog, so they run on any [`BlockDevice`]. [`crate::periodic`] decides which checkpoints are surplus,
-//! [`crate::sets`] how the checkpoints of a set are called. The store's own rules are [`stasis_store::store`].
+//! All functions work on the store's catalog, so they run on any [`BlockDevice`].
+//! [`crate::periodic`] decides which checkpoints are surplus, [`crate::sets`] how the checkpoints
+//! of a set are called. The store's own rules are [`stasis_store::store`].
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -20,8 +21,9 @@ pub struct Keep {
     pub spared: u64,
 }
 
-/// Marks the oldest checkpoints called `name` to be deleted when the next one is committed, so that no more stay than `keep` says. Those that
-/// are surplus already, because they were spared until now, are deleted at once: the next one may find no room beside them.
+/// Marks the oldest checkpoints called `name` to be deleted when the next one is committed, so that
+/// no more stay than `keep` says. Those that are surplus already, because they were spared until
+/// now, are deleted at once: the next one may find no room beside them.
 ///
 /// # Errors
 ///
@@ -63,8 +65,8 @@ impl fmt::Display for Remnant {
     }
 }
 
-/// Deletes the checkpoints that a person means by `which`: one by its number or name, or all of a set by `set/`. Returns what is left of
-/// a set that has lost only a part of its checkpoints.
+/// Deletes the checkpoints that a person means by `which`: one by its number or name, or all of a
+/// set by `set/`. Returns what is left of a set that has lost only a part of its checkpoints.
 ///
 /// # Errors
 ///
@@ -84,8 +86,9 @@ pub fn delete<D: BlockDevice>(
     }))
 }
 
-/// Returns the numbers of the checkpoints of a guest, the newest first. A checkpoint's name need not be its guest's, so `guest_of` reads the
-/// guest's name from the checkpoint with a number; `None` if the checkpoint is damaged.
+/// Returns the numbers of the checkpoints of a guest, the newest first. A checkpoint's name need
+/// not be its guest's, so `guest_of` reads the guest's name from the checkpoint with a number;
+/// `None` if the checkpoint is damaged.
 pub fn of_guest<D: BlockDevice>(
     store: &mut Store<D>,
     guest: &str,

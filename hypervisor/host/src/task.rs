@@ -1,22 +1,28 @@
-//! The rule for long work: it is done in pieces, and nothing that others could want is locked between two of them.
+//! The rule for long work: it is done in pieces, and nothing that others could want is locked
+//! between two of them.
 //!
-//! A core has many vCPUs, and core 0 also has the console's task, which carries out commands. A checkpoint takes seconds, so the task lets the vCPUs
-//! run whose turn it is, again and again. They run on top of its stack, and take the locks that they need: one that the task held then would
+//! A core has many vCPUs, and core 0 also has the console's task, which carries out commands. A
+//! checkpoint takes seconds, so the task lets the vCPUs run whose turn it is, again and again. They
+//! run on top of its stack, and take the locks that they need: one that the task held then would
 //! never be released.
 //!
 //! Two types make this a rule that the compiler checks:
 //!
-//! - [`Yield`] is the capability to let others run. One task has it and hands it down by `&mut`; a function that is not given it can't let
-//!   others run, and one that is says so in its signature.
-//! - [`TaskLock`] is a lock that others want, too. Its guard borrows the capability, so the task can't yield before the guard is gone.
+//! - [`Yield`] is the capability to let others run. One task has it and hands it down by `&mut`; a
+//!   function that is not given it can't let others run, and one that is says so in its signature.
+//! - [`TaskLock`] is a lock that others want, too. Its guard borrows the capability, so the task
+//!   can't yield before the guard is gone.
 //!
-//! What only the task uses needs neither: it is handed down beside the capability, or its lock is taken by nobody else, and says so.
+//! What only the task uses needs neither: it is handed down beside the capability, or its lock is
+//! taken by nobody else, and says so.
 
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// The capability to let others have the core. A core has one task that has it; so it is neither `Copy` nor `Clone`.
+/// The capability to let others have the core. A core has one task that has it; so it is neither
+/// `Copy` nor `Clone`.
 pub trait Yield {
-    /// Lets others run whose turn it is, and returns when it is the task's turn again: at once, if nobody else is to run.
+    /// Lets others run whose turn it is, and returns when it is the task's turn again: at once, if
+    /// nobody else is to run.
     fn yield_now(&mut self);
 }
 
@@ -59,7 +65,8 @@ impl<T> TaskLock<T> {
         self.0.lock()
     }
 
-    /// Takes the lock for whoever is not the task, and so can't yield: a core that runs a vCPU, or a function that was not given the capability.
+    /// Takes the lock for whoever is not the task, and so can't yield: a core that runs a vCPU, or
+    /// a function that was not given the capability.
     pub fn lock_without_task(&self) -> SpinMutexGuard<'_, T> {
         self.0.lock()
     }

@@ -21,8 +21,9 @@ pub struct VcpuRow<'a> {
 }
 
 impl VcpuRow<'_> {
-    /// Returns the vCPU's share of its core in thousandths, rounded to the nearest, of the time between the two looks at the vCPU. With others in
-    /// the way, these are not at the same instants for all vCPUs.
+    /// Returns the vCPU's share of its core in thousandths, rounded to the nearest, of the time
+    /// between the two looks at the vCPU. With others in the way, these are not at the same
+    /// instants for all vCPUs.
     fn thousandths(&self) -> u64 {
         let whole = u128::from(self.counters.at.max(1));
         let part = u128::from(self.counters.ticks.min(self.counters.at));

@@ -1,6 +1,8 @@
-//! The volumes behind guests' disks: [`provide`] makes those that are not there, [`check_kept`] looks whether a guest that is resumed can have those that are.
+//! The volumes behind guests' disks: [`provide`] makes those that are not there, [`check_kept`]
+//! looks whether a guest that is resumed can have those that are.
 //!
-//! All functions work on the store, so they run on any [`BlockDevice`]. Which guest has a volume, the machine knows: `boot` asks its guests.
+//! All functions work on the store, so they run on any [`BlockDevice`]. Which guest has a volume,
+//! the machine knows: `boot` asks its guests.
 
 use alloc::string::{String, ToString};
 use core::fmt::{Debug, Display};
@@ -43,7 +45,8 @@ impl<E: Debug + Display> From<Error<E>> for NotProvided<E> {
     }
 }
 
-/// Closes a volume that has lost writes, so that it can be used again. Returns whether it had: then the volume is what its last flush has made it.
+/// Closes a volume that has lost writes, so that it can be used again. Returns whether it had: then
+/// the volume is what its last flush has made it.
 pub fn accept_loss<D: BlockDevice>(store: &mut Store<D>, volume: &str) -> bool {
     let has_lost = store.has_lost_writes(volume);
     if has_lost {
@@ -52,7 +55,8 @@ pub fn accept_loss<D: BlockDevice>(store: &mut Store<D>, volume: &str) -> bool {
     has_lost
 }
 
-/// Makes the volume behind a disk if it is not there: of the disk's image in `files`, or of zeros, at the time `created` in seconds since 1970. Sets the disk's size to the volume's, which may be
+/// Makes the volume behind a disk if it is not there: of the disk's image in `files`, or of zeros,
+/// at the time `created` in seconds since 1970. Sets the disk's size to the volume's, which may be
 /// larger than the configuration says. `pause` is called between the pieces of the image.
 ///
 /// # Errors
@@ -133,7 +137,8 @@ pub enum NotKept {
     },
 }
 
-/// Checks that the volumes of a guest that is resumed with its disks as they are now are there, and no smaller than it knows them.
+/// Checks that the volumes of a guest that is resumed with its disks as they are now are there, and
+/// no smaller than it knows them.
 ///
 /// # Errors
 ///

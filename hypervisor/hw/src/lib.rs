@@ -1,9 +1,11 @@
-//! Thin drivers of the hardware: they carry out what others decide. The protocol of SD cards alone is decided here.
+//! Thin drivers of the hardware: they carry out what others decide. The protocol of SD cards alone
+//! is decided here.
 //!
 //! - [`mmio`]: a device's registers without references to device memory.
 //! - [`gic`]: the physical GICv2: GICD, GICC, GICH.
 //! - [`serial`]: the console's UART, which is a [`pl011`] or a [`mini_uart`].
-//! - [`pl031`], [`watchdog`]: the real-time clock; the watchdog by which a Raspberry Pi is switched off.
+//! - [`pl031`], [`watchdog`]: the real-time clock; the watchdog by which a Raspberry Pi is switched
+//!   off.
 //! - [`rng200`]: a Raspberry Pi's random number generator.
 //! - [`virtio_blk`]: the disk of QEMU's `virt`.
 //! - [`network_card`]: what Stasis asks of a network card of the machine; [`virtio_net`]: QEMU's.

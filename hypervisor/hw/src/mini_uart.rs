@@ -1,13 +1,13 @@
-//! The Raspberry Pi's mini UART (BCM2711 ARM Peripherals, 2.2), as the firmware or QEMU has set it up. A mini UART is a 16550 without modem control,
-//! parity and some more.
+//! The Raspberry Pi's mini UART (BCM2711 ARM Peripherals, 2.2), as the firmware or QEMU has set it
+//! up. A mini UART is a 16550 without modem control, parity and some more.
 
 use crate::mmio::{Frame, Offset};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_bitfields;
 
 register_bitfields! { u32,
-    /// 2.2.2, AUX_MU_IER_REG. The manual exchanges the two interrupts, and says of bits 3 and 2 that they need not be set to receive: they must be
-    /// (the published errata).
+    /// 2.2.2, AUX_MU_IER_REG. The manual exchanges the two interrupts, and says of bits 3 and 2
+    /// that they need not be set to receive: they must be (the published errata).
     IER [
         RECEIVE OFFSET(0) NUMBITS(1) [],
         NEEDED OFFSET(2) NUMBITS(2) []
@@ -16,7 +16,8 @@ register_bitfields! { u32,
     IIR [
         CLEAR_FIFOS OFFSET(1) NUMBITS(2) []
     ],
-    /// AUX_MU_LCR_REG. The manual knows one bit of the size; both must be set for eight data bits (errata).
+    /// AUX_MU_LCR_REG. The manual knows one bit of the size; both must be set for eight data bits
+    /// (errata).
     LCR [
         DATA_SIZE OFFSET(0) NUMBITS(2) [
             EightBits = 0b11
@@ -43,7 +44,8 @@ const CNTL: Offset<u32, CNTL::Register> = Offset::new(0x20);
 /// Bytes of the frame.
 const LEN: usize = 0x40;
 
-/// A mini UART. The driver leaves the speed as it was: it depends on the clock of the VideoCore, which only the firmware knows.
+/// A mini UART. The driver leaves the speed as it was: it depends on the clock of the VideoCore,
+/// which only the firmware knows.
 #[derive(Clone, Copy, Debug)]
 pub struct MiniUart {
     frame: Frame<LEN>,
@@ -70,7 +72,8 @@ impl MiniUart {
         self.frame.at(IO).set(byte.into());
     }
 
-    /// Takes the byte that was received first; `None` if there is none. The UART reports no break and no errors on the line.
+    /// Takes the byte that was received first; `None` if there is none. The UART reports no break
+    /// and no errors on the line.
     pub fn read(&self) -> Option<u8> {
         if !self.frame.at(LSR).is_set(LSR::DATA_READY) {
             return None;

@@ -1,8 +1,10 @@
 //! The MMIO cell: a device's register as an address, never as a reference.
 //!
-//! A reference to device memory lets the compiler read the memory whenever it likes. So [`Register`] holds an address, and each access is one `ldr`
-//! or `str` (`machine`). Volatile accesses do not suffice: the compiler may choose forms with writeback for them, which a hypervisor below us could
-//! not emulate. The field accessors of tock-registers work on [`Register`] through [`Readable`] and [`Writeable`].
+//! A reference to device memory lets the compiler read the memory whenever it likes. So
+//! [`Register`] holds an address, and each access is one `ldr` or `str` (`machine`). Volatile
+//! accesses do not suffice: the compiler may choose forms with writeback for them, which a
+//! hypervisor below us could not emulate. The field accessors of tock-registers work on
+//! [`Register`] through [`Readable`] and [`Writeable`].
 //!
 //! In tests the accesses go to a bus with models of devices (`fake`).
 
@@ -20,9 +22,11 @@ use core::marker::PhantomData;
 use tock_registers::RegisterLongName;
 use tock_registers::interfaces::{Readable, Writeable};
 
-/// Frame of a device: `LEN` bytes of device memory. `LEN` is a constant, so that the compiler can check the bounds of a register whose offset is one.
+/// Frame of a device: `LEN` bytes of device memory. `LEN` is a constant, so that the compiler can
+/// check the bounds of a register whose offset is one.
 ///
-/// A frame is an address, so it is [`Send`] and [`Sync`]. The driver says which core may do what with it.
+/// A frame is an address, so it is [`Send`] and [`Sync`]. The driver says which core may do what
+/// with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<const LEN: usize> {
     base: usize,
@@ -79,7 +83,8 @@ impl<T, R: RegisterLongName> Offset<T, R> {
     }
 }
 
-/// One register of a device. Each [`get`](Readable::get) is one load, and each [`set`](Writeable::set) one store.
+/// One register of a device. Each [`get`](Readable::get) is one load, and each
+/// [`set`](Writeable::set) one store.
 pub struct Register<T, R: RegisterLongName = ()> {
     address: usize,
     kind: PhantomData<(T, R)>,
@@ -93,9 +98,10 @@ macro_rules! access {
 
             #[inline(always)]
             fn get(&self) -> $t {
-                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that it is aligned and lies within its frame, which is
-                // mapped as device memory, by the caller of `Frame::new`. 2. What the driver's read does changes no memory that the program uses, by
-                // the caller of `Frame::new`.
+                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that
+                // it is aligned and lies within its frame, which is mapped as device memory, by the
+                // caller of `Frame::new`. 2. What the driver's read does changes no memory that the
+                // program uses, by the caller of `Frame::new`.
                 unsafe { load::$t(self.address) }
             }
         }
@@ -106,9 +112,10 @@ macro_rules! access {
 
             #[inline(always)]
             fn set(&self, value: $t) {
-                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that it is aligned and lies within its frame, which is
-                // mapped as device memory, by the caller of `Frame::new`. 2. What the driver's write does changes no memory that the program uses, by
-                // the caller of `Frame::new`.
+                // SAFETY: 1. `Frame::at` made the register, as nothing else does, and asserted that
+                // it is aligned and lies within its frame, which is mapped as device memory, by the
+                // caller of `Frame::new`. 2. What the driver's write does changes no memory that
+                // the program uses, by the caller of `Frame::new`.
                 unsafe { store::$t(self.address, value) };
             }
         }

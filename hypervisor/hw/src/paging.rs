@@ -1,12 +1,16 @@
 //! Page tables of VMSAv8-64 with the 4 KiB granule and 39-bit addresses: the EL2 stage 1, and the
 //! guests' stage 2 (DDI 0487, D8). Both start at level 1, so one walker serves them.
 //!
-//! While a table is in use, entries are added to it, and writes to what an entry maps may become [allowed](Translation::allow_writes). What goes
-//! further takes break-before-make, and is in `protect`: writes are forbidden again, blocks become pages, and pages a block. When a guest is removed,
-//! its whole translation is [cleared](Translation::clear), which is not in use any more. RAM that is loaded while its guest runs is in `arrive`. Tables lie in memory that is mapped one to one.
+//! While a table is in use, entries are added to it, and writes to what an entry maps may become
+//! [allowed](Translation::allow_writes). What goes further takes break-before-make, and is in
+//! `protect`: writes are forbidden again, blocks become pages, and pages a block. When a guest is
+//! removed, its whole translation is [cleared](Translation::clear), which is not in use any more.
+//! RAM that is loaded while its guest runs is in `arrive`. Tables lie in memory that is mapped one
+//! to one.
 //!
-//! The table walkers of all cores may read a table in use at any moment. So an entry is an atomic, written by one store of one doubleword (DDI 0487,
-//! D8.2.4), and nobody holds an exclusive reference to a table:
+//! The table walkers of all cores may read a table in use at any moment. So an entry is an atomic,
+//! written by one store of one doubleword (DDI 0487, D8.2.4), and nobody holds an exclusive
+//! reference to a table:
 //!
 //! | atomic | who writes | who reads | ordering |
 //! |---|---|---|---|
@@ -66,7 +70,8 @@ pub struct Translation {
     split: usize,
 }
 
-// SAFETY: the translation owns its tables, which are mapped on every core, and whose entries are atomics. So it may move to another core.
+// SAFETY: the translation owns its tables, which are mapped on every core, and whose entries are
+// atomics. So it may move to another core.
 unsafe impl Send for Translation {}
 
 impl Translation {
@@ -85,11 +90,13 @@ impl Translation {
         address_of(self.root)
     }
 
-    /// Maps `input..input + len` to the physical addresses from `output` on, in the largest blocks that the alignment allows.
+    /// Maps `input..input + len` to the physical addresses from `output` on, in the largest blocks
+    /// that the alignment allows.
     ///
     /// # Errors
     ///
-    /// A [`MapError`] says why not all of the range could be mapped. A part of it may then be mapped.
+    /// A [`MapError`] says why not all of the range could be mapped. A part of it may then be
+    /// mapped.
     pub fn map(
         &mut self,
         tables: &mut impl TableSource,
@@ -138,23 +145,27 @@ impl Translation {
         }
     }
 
-    /// Makes the translation map nothing again. `forget` is called with its [root](Self::root) once all entries of that are invalid, and must make
-    /// all cores drop their copies of the translation. After that no core can find a table but the root, and all others are given back to `tables`.
+    /// Makes the translation map nothing again. `forget` is called with its [root](Self::root) once
+    /// all entries of that are invalid, and must make all cores drop their copies of the
+    /// translation. After that no core can find a table but the root, and all others are given back
+    /// to `tables`.
     ///
     /// # Safety
     ///
-    /// 1. Every table of the translation came from `tables`: it was passed to [`new`](Self::new) and to each [`map`](Self::map), or what
-    ///    was [stocked](Self::stock) came from it.
-    /// 2. When `forget` returns, no core has a copy of any of the translation's entries, in a TLB or in a walk that is under way, until something is
-    ///    mapped again.
+    /// 1. Every table of the translation came from `tables`: it was passed to [`new`](Self::new)
+    ///    and to each [`map`](Self::map), or what was [stocked](Self::stock) came from it.
+    /// 2. When `forget` returns, no core has a copy of any of the translation's entries, in a TLB
+    ///    or in a walk that is under way, until something is mapped again.
     /// 3. No core needs what the translation maps.
     pub unsafe fn clear(&mut self, tables: &mut impl TableSource, forget: impl FnOnce(u64)) {
         let entries = || self.first_level().entries();
         entries().for_each(|entry| entry.invalidate());
         forget(self.root());
         for entry in entries() {
-            // SAFETY: 1. The entry is the root's of this translation, whose tables came from `tables`, by condition 1. 2. The entry was made invalid, and
-            // no core has a copy of it or of what is below, by condition 2. `take` leaves 0 in the entry, so the tables below are given back once.
+            // SAFETY: 1. The entry is the root's of this translation, whose tables came from
+            // `tables`, by condition 1. 2. The entry was made invalid, and no core has a copy of it
+            // or of what is below, by condition 2. `take` leaves 0 in the entry, so the tables
+            // below are given back once.
             unsafe { release_below(tables, entry.take(), ROOT_LEVEL) };
         }
         self.split = 0;
@@ -168,8 +179,9 @@ impl Translation {
         Some((leaf.load() & OUTPUT_ADDRESS) + (input & (leaf.size() - 1)))
     }
 
-    /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped there. A core that still has a copy of the old
-    /// entry takes one more fault, and must drop the copy then.
+    /// Allows a guest's writes to the block or page of RAM that `input` lies in, if one is mapped
+    /// there. A core that still has a copy of the old entry takes one more fault, and must drop the
+    /// copy then.
     pub fn allow_writes(&mut self, input: u64) {
         if let Some(leaf) = self.leaf(input) {
             leaf.allow_writes();
@@ -189,7 +201,8 @@ impl Translation {
     }
 
     fn first_level(&self) -> Level<'_> {
-        // SAFETY: 1. The root came from `allocate`, and is never released. 2. This module writes its entries through `Entry` alone.
+        // SAFETY: 1. The root came from `allocate`, and is never released. 2. This module writes
+        // its entries through `Entry` alone.
         unsafe { Level::first(self.root) }
     }
 }

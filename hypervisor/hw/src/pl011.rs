@@ -69,12 +69,14 @@ impl Pl011 {
         self.frame.at(IMSC).write(UARTIMSC::RXIM::SET + UARTIMSC::RTIM::SET);
     }
 
-    /// Makes the UART keep as many bytes as it can before they are read. What was received until then is lost. [`Self::init`] must come behind it: the
-    /// UART is off meanwhile, as 3.3.7 wants it.
+    /// Makes the UART keep as many bytes as it can before they are read. What was received until
+    /// then is lost. [`Self::init`] must come behind it: the UART is off meanwhile, as 3.3.7 wants
+    /// it.
     pub fn use_fifos(&self) {
         self.frame.at(CR).write(UARTCR::UARTEN::CLEAR);
         self.frame.at(LCR_H).modify(UARTLCR_H::FEN::SET);
-        // A byte that was received before is gone now. QEMU (10.0) has stopped to look for more when it came, and looks again when UARTDR is read.
+        // A byte that was received before is gone now. QEMU (10.0) has stopped to look for more
+        // when it came, and looks again when UARTDR is read.
         let _ = self.frame.at(DR).get();
     }
 
@@ -86,7 +88,8 @@ impl Pl011 {
         self.frame.at(DR).write(UARTDR::DATA.val(byte.into()));
     }
 
-    /// Takes what was received first: bits \[11:0\] of UARTDR, the byte and its error flags. Returns `None` if there is nothing.
+    /// Takes what was received first: bits \[11:0\] of UARTDR, the byte and its error flags.
+    /// Returns `None` if there is nothing.
     pub fn read(&self) -> Option<u32> {
         if self.frame.at(FR).is_set(UARTFR::RXFE) {
             return None;

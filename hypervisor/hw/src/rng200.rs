@@ -1,6 +1,8 @@
-//! The random number generator of the Raspberry Pi 4 and 5, Broadcom's RNG200 (Linux, drivers/char/hw_random/iproc-rng200.c; there is no manual).
+//! The random number generator of the Raspberry Pi 4 and 5, Broadcom's RNG200 (Linux,
+//! drivers/char/hw_random/iproc-rng200.c; there is no manual).
 //!
-//! What it gives is not taken on trust: the generator's own tests must not have failed, and no word may come more often than chance has it.
+//! What it gives is not taken on trust: the generator's own tests must not have failed, and no word
+//! may come more often than chance has it.
 
 use crate::mmio::{Frame, Offset};
 use crate::time::Wait;
@@ -38,7 +40,8 @@ const FIFO_COUNT: Offset<u32, FIFO_COUNT::Register> = Offset::new(0x24);
 /// Bytes of the frame.
 const LEN: usize = 0x28;
 
-/// Words that are taken: four times a key of 32 bytes, for the first ones of a generator are the worst.
+/// Words that are taken: four times a key of 32 bytes, for the first ones of a generator are the
+/// worst.
 pub const WORDS: usize = 32;
 /// Milliseconds within which all words must come, also after resets.
 const LIMIT_MS: u64 = 1000;

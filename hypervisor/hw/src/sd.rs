@@ -1,5 +1,5 @@
-//! SD memory cards (SD Specifications, Part 1, Physical Layer Simplified Specification 9.00): SDSC, SDHC
-//! and SDXC, from power-on to reading and writing blocks.
+//! SD memory cards (SD Specifications, Part 1, Physical Layer Simplified Specification 9.00): SDSC,
+//! SDHC and SDXC, from power-on to reading and writing blocks.
 //!
 //! - [`Card`]: a card in use.
 //! - [`Command`] and [`Response`]: what the card is told, and what it answers.

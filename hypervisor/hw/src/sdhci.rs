@@ -1,11 +1,15 @@
-//! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in the Raspberry Pi 4, where it is called EMMC2, and
-//! in QEMU's `raspi4b`. [`sd`](crate::sd) has the cards' protocol.
+//! The host controller of SD cards: SDHCI (SD Host Controller Simplified Specification 4.20), as in
+//! the Raspberry Pi 4, where it is called EMMC2, and in QEMU's `raspi4b`. [`sd`](crate::sd) has the
+//! cards' protocol.
 //!
-//! Data move by DMA where the controller has it and reaches the [memory](CardMemory) for it: ADMA2, else SDMA. Else they go through the buffer port, a
-//! word at a time. The driver polls, with limits, and takes no interrupts. It waits by its caller's [`Wait`].
+//! Data move by DMA where the controller has it and reaches the [memory](CardMemory) for it: ADMA2,
+//! else SDMA. Else they go through the buffer port, a word at a time. The driver polls, with
+//! limits, and takes no interrupts. It waits by its caller's [`Wait`].
 //!
-//! Broadcom's controllers take accesses of 32 bits only, and lose a write that comes within a few cycles of the card's clock after another one; the
-//! buffer port is excepted. So each write is followed by a wait. Whether there is a card, only the card can tell: these boards have no wire for it.
+//! Broadcom's controllers take accesses of 32 bits only, and lose a write that comes within a few
+//! cycles of the card's clock after another one; the buffer port is excepted. So each write is
+//! followed by a wait. Whether there is a card, only the card can tell: these boards have no wire
+//! for it.
 
 mod divider;
 mod dma;
@@ -31,15 +35,16 @@ use tock_registers::{LocalRegisterCopy, RegisterLongName};
 
 /// Most Hz while a card is identified (4.2.1 of the cards' specification).
 const IDENTIFICATION_CLOCK: u32 = 400_000;
-/// Base clock in Hz of a controller that does not tell it: the fastest of these boards'. If the base clock is slower, the card only gets a slower
-/// clock than it could have.
+/// Base clock in Hz of a controller that does not tell it: the fastest of these boards'. If the
+/// base clock is slower, the card only gets a slower clock than it could have.
 const ASSUMED_BASE_CLOCK: u32 = 250_000_000;
 /// Cycles of the card's clock that a write to a register takes.
 const WRITE_CYCLES: u64 = 4;
 
 /// Milliseconds that the controller may take for a reset, a clock, or a command without data.
 const CONTROLLER_MS: u64 = 100;
-/// Milliseconds that the supply takes to rise, and the card to wake up (6.4.1 of the cards' specification).
+/// Milliseconds that the supply takes to rise, and the card to wake up (6.4.1 of the cards'
+/// specification).
 const POWER_MS: u64 = 5;
 
 /// Bytes of the frame.
@@ -91,7 +96,8 @@ impl Registers {
 }
 
 impl Sdhci {
-    /// Returns the driver of the controller in `frame`, which it does not touch before [`Bus::restart`]. `dma` is the controller's way to memory.
+    /// Returns the driver of the controller in `frame`, which it does not touch before
+    /// [`Bus::restart`]. `dma` is the controller's way to memory.
     pub const fn new(frame: Frame<LEN>, dma: Option<Dma>) -> Self {
         Self {
             registers: Registers(frame),
@@ -111,8 +117,9 @@ impl<W> Sdhci<W> {
         Sdhci { registers, write_nanos, dma, engine, reaches, wait }
     }
 
-    /// Returns what moves the data, since [`Bus::restart`]: the port also if the memory for DMA is in use at the moment, or lost. Whether DMA reaches
-    /// the memory is known only after the first read.
+    /// Returns what moves the data, since [`Bus::restart`]: the port also if the memory for DMA is
+    /// in use at the moment, or lost. Whether DMA reaches the memory is known only after the first
+    /// read.
     pub fn engine(&self) -> Engine {
         if self.dma.is_some_and(Dma::is_free) { self.engine } else { Engine::Port }
     }
@@ -160,7 +167,8 @@ impl<W: Wait> Sdhci<W> {
         }
     }
 
-    /// Takes the memory for `data`, if they are moved by DMA. Before a read has shown that DMA reaches the memory, only reads are.
+    /// Takes the memory for `data`, if they are moved by DMA. Before a read has shown that DMA
+    /// reaches the memory, only reads are.
     fn begin_dma(&self, data: &Data<'_>) -> Option<Transfer> {
         let may = self.reaches || matches!(data, Data::Read(_));
         let dma = self.dma.filter(|_| may && self.engine != Engine::Port && data.len() > 0)?;
@@ -171,8 +179,8 @@ impl<W: Wait> Sdhci<W> {
         Some(transfer)
     }
 
-    /// Returns whether `transfer`, a read that has ended, has reached the memory. A controller whose DMA does not is not asked for DMA again before the
-    /// next [`Bus::restart`].
+    /// Returns whether `transfer`, a read that has ended, has reached the memory. A controller
+    /// whose DMA does not is not asked for DMA again before the next [`Bus::restart`].
     fn prove(&mut self, transfer: &Transfer, len: usize) -> bool {
         self.reaches = self.reaches || transfer.is_reached(len);
         if !self.reaches {
@@ -190,8 +198,8 @@ impl<W: Wait> Sdhci<W> {
 
     /// Makes the controller ready for the next command after one has failed.
     fn recover(&mut self, fault: Fault, transfer: Option<Transfer>) {
-        // Two resets, one after the other: QEMU does not know them together. A reset that does not end shows at the next command, which the
-        // controller then does not take.
+        // Two resets, one after the other: QEMU does not know them together. A reset that does not
+        // end shows at the next command, which the controller then does not take.
         let _ = self.reset(CLOCK::RESET_COMMAND::SET);
         // This one also ends DMA (2.2.16).
         if self.reset(CLOCK::RESET_DATA::SET).is_err() {
@@ -261,7 +269,8 @@ impl<W: Wait> Bus for Sdhci<W> {
     }
 
     fn set_speed(&mut self, speed: Speed) -> Result<(), Fault> {
-        // With high speed, the controller sends at the other edge of the clock, which must not change meanwhile (2.2.10).
+        // With high speed, the controller sends at the other edge of the clock, which must not
+        // change meanwhile (2.2.10).
         self.modify(CLOCK, CLOCK::TO_CARD::CLEAR);
         self.modify(CONTROL, CONTROL::HIGH_SPEED.val(u32::from(speed == Speed::High)));
         self.set_clock(speed.hertz())

@@ -21,7 +21,8 @@ impl Serial {
         }
     }
 
-    /// Makes the UART keep as many bytes as it can before they are read. [`Self::init`] must come behind it.
+    /// Makes the UART keep as many bytes as it can before they are read. [`Self::init`] must come
+    /// behind it.
     pub fn use_fifos(&self) {
         match self {
             Self::Pl011(uart) => uart.use_fifos(),
@@ -38,7 +39,8 @@ impl Serial {
         }
     }
 
-    /// Takes what was received first: a byte and its error flags, as in bits \[11:0\] of a PL011's UARTDR. Returns `None` if there is nothing.
+    /// Takes what was received first: a byte and its error flags, as in bits \[11:0\] of a PL011's
+    /// UARTDR. Returns `None` if there is nothing.
     pub fn read(&self) -> Option<u32> {
         match self {
             Self::Pl011(uart) => uart.read(),

@@ -1,11 +1,13 @@
 //! Time for drivers that wait for a device, and must not wait for ever: [`Wait`].
 //!
-//! A driver's caller may let others have the core while the driver waits. So a driver has no clock of its own: it is given the [`Wait`] of its
-//! caller, and its signatures say that others may run before it returns.
+//! A driver's caller may let others have the core while the driver waits. So a driver has no clock
+//! of its own: it is given the [`Wait`] of its caller, and its signatures say that others may run
+//! before it returns.
 
 /// Clock and pauses of a driver's caller.
 pub trait Wait {
-    /// Returns the time on the caller's clock, in ticks. Time that others get in [`pause`](Self::pause) does not count.
+    /// Returns the time on the caller's clock, in ticks. Time that others get in
+    /// [`pause`](Self::pause) does not count.
     fn now(&self) -> u64;
 
     /// Returns the ticks per second.
@@ -14,8 +16,8 @@ pub trait Wait {
     /// Lets others run, if it is their turn.
     fn pause(&mut self);
 
-    /// Gives the core to others until the device interrupts, or until the clock reads `until`, or for a shorter time. A caller that no device interrupts
-    /// [pauses](Self::pause).
+    /// Gives the core to others until the device interrupts, or until the clock reads `until`, or
+    /// for a shorter time. A caller that no device interrupts [pauses](Self::pause).
     fn sleep(&mut self, _until: u64) {
         core::hint::spin_loop();
         self.pause();
@@ -36,8 +38,9 @@ pub trait Wait {
         }
     }
 
-    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit` ticks. Pauses before each question, so that others
-    /// run even if the device always answers at once.
+    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit`
+    /// ticks. Pauses before each question, so that others run even if the device always answers at
+    /// once.
     fn poll<T>(&mut self, limit: u64, mut ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,
@@ -45,7 +48,8 @@ pub trait Wait {
         self.pause();
         let start = self.now();
         loop {
-            // Look at the clock before the question: a caller that was kept from asking until it was late asks once more.
+            // Look at the clock before the question: a caller that was kept from asking until it
+            // was late asks once more.
             let late = self.now().wrapping_sub(start) > limit;
             match ask() {
                 None if late => return None,
@@ -56,7 +60,8 @@ pub trait Wait {
         }
     }
 
-    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit_ms` milliseconds.
+    /// Calls `ask` until it answers, and returns the answer; `None` if there was none in `limit_ms`
+    /// milliseconds.
     fn poll_ms<T>(&mut self, limit_ms: u64, ask: impl FnMut() -> Option<T>) -> Option<T>
     where
         Self: Sized,

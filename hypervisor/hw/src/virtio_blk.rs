@@ -1,11 +1,14 @@
-//! The disk of QEMU's `virt`: virtio-blk over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and 5.2).
+//! The disk of QEMU's `virt`: virtio-blk over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and
+//! 5.2).
 //!
-//! The queue and the transport are those of `virtio-drivers`. Its block driver is not used, for it polls without a limit. Here the device has up to
-//! [`DEPTH`] requests at a time (`requests.rs`), so that the next piece is copied while it writes the ones before, and the piece before is used while it
-//! reads (`transfers.rs`). A device that ends none of them in time, or one that it does not have, is reset and not used again.
+//! The queue and the transport are those of `virtio-drivers`. Its block driver is not used, for it
+//! polls without a limit. Here the device has up to [`DEPTH`] requests at a time (`requests.rs`),
+//! so that the next piece is copied while it writes the ones before, and the piece before is used
+//! while it reads (`transfers.rs`). A device that ends none of them in time, or one that it does
+//! not have, is reset and not used again.
 //!
-//! The device is never told of any memory but [`DiskMemory`]: data pass through buffers there. So a device that goes on writing after it was given up
-//! can't hurt anything.
+//! The device is never told of any memory but [`DiskMemory`]: data pass through buffers there. So a
+//! device that goes on writing after it was given up can't hurt anything.
 
 mod dma;
 #[cfg(test)]
@@ -32,8 +35,9 @@ pub const SECTOR: usize = 512;
 pub const MAX_TRANSFER: usize = if cfg!(miri) { 8 * SECTOR } else { 64 * 1024 };
 /// Most requests that the device has at a time.
 pub const DEPTH: usize = 4;
-/// Milliseconds for which the driver sleeps until the disk interrupts; from then on it polls. A clock that leaves out the time in which all cores sleep,
-/// as QEMU's with `-icount sleep=off`, does not tell how long the disk takes.
+/// Milliseconds for which the driver sleeps until the disk interrupts; from then on it polls. A
+/// clock that leaves out the time in which all cores sleep, as QEMU's with `-icount sleep=off`,
+/// does not tell how long the disk takes.
 const NAP_MS: u64 = 10;
 
 /// Feature bits (5.2.3 and 6).
@@ -75,18 +79,20 @@ pub struct VirtioBlk<T: Transport = MmioTransport<'static>> {
     capacity: u64,
     read_only: bool,
     has_cache: bool,
-    /// Error of the first write that failed since the last [`end_requests`](VirtioBlk::end_requests); of the first read, while that is under way.
+    /// Error of the first write that failed since the last
+    /// [`end_requests`](VirtioBlk::end_requests); of the first read, while that is under way.
     failed: Option<Error>,
     given_up: Option<Request>,
 }
 
 impl VirtioBlk {
-    /// Sets up the first disk in the slots, whose requests may take `patience_ms` milliseconds, and returns its driver. A slot without a disk is left
-    /// as it is.
+    /// Sets up the first disk in the slots, whose requests may take `patience_ms` milliseconds, and
+    /// returns its driver. A slot without a disk is left as it is.
     ///
     /// # Errors
     ///
-    /// [`Error::NoDisk`] if no slot has a disk; what is wrong with the first disk, if it can't be used.
+    /// [`Error::NoDisk`] if no slot has a disk; what is wrong with the first disk, if it can't be
+    /// used.
     ///
     /// # Safety
     ///
@@ -104,7 +110,8 @@ impl VirtioBlk {
             let Some(header) = NonNull::new(slot.address as *mut _) else {
                 continue;
             };
-            // SAFETY: `header` points to the registers of a virtio-mmio device, `slot.size` bytes of device memory that stay mapped, by condition 1.
+            // SAFETY: `header` points to the registers of a virtio-mmio device, `slot.size` bytes
+            // of device memory that stay mapped, by condition 1.
             let Ok(transport) = (unsafe { MmioTransport::new(header, slot.size) }) else {
                 continue;
             };
@@ -152,7 +159,8 @@ impl<T: Transport> VirtioBlk<T> {
         })
     }
 
-    /// Resets the disk, and returns the memory for another one; `None` if the disk does not say that it was reset: it may be using the memory for ever.
+    /// Resets the disk, and returns the memory for another one; `None` if the disk does not say
+    /// that it was reset: it may be using the memory for ever.
     pub fn release(self) -> Option<&'static mut DiskMemory> {
         self.requests.release()
     }
@@ -176,8 +184,10 @@ impl<T: Transport> VirtioBlk<T> {
         self.given_up.map_or(Ok(()), |since| Err(Error::GivenUp { since }))
     }
 
-    /// Gives the device a request on buffer `n`, which is the driver's. Lets others run before, also if the device is always faster than the driver.
-    // Neither this nor `end_one` is inlined: `cargo xtask bench` finds them in the image by their names.
+    /// Gives the device a request on buffer `n`, which is the driver's. Lets others run before,
+    /// also if the device is always faster than the driver.
+    // Neither this nor `end_one` is inlined: `cargo xtask bench` finds them in the image by their
+    // names.
     #[inline(never)]
     fn submit(&mut self, wait: &mut dyn Wait, n: usize, request: Request) -> Result<(), Error> {
         self.check()?;
@@ -234,19 +244,22 @@ impl<T: Transport> VirtioBlk<T> {
         }
     }
 
-    /// Resets the disk, which is not used again, and returns what `error` makes of a request that it had and of the patience with it.
+    /// Resets the disk, which is not used again, and returns what `error` makes of a request that
+    /// it had and of the patience with it.
     #[cold]
     fn give_up(&mut self, error: impl FnOnce(Request, u64) -> Error) -> Error {
         // This is called only while the device has a request.
         let request = self.requests.any().unwrap_or(Request::Flush);
         self.given_up = Some(request);
-        // A disk that does not end its reset keeps the memory, as this one does in any case: `release` asks again.
+        // A disk that does not end its reset keeps the memory, as this one does in any case:
+        // `release` asks again.
         let _ = self.requests.reset();
         error(request, self.patience_ms)
     }
 }
 
-/// Returns the capacity in sectors. It is read in two halves, which may change between one read and the next.
+/// Returns the capacity in sectors. It is read in two halves, which may change between one read and
+/// the next.
 fn read_capacity(transport: &impl Transport) -> Result<u64, virtio_drivers::Error> {
     let half = |offset| transport.read_config_space::<u32>(offset);
     let mut high = half(config::CAPACITY_HIGH)?;

@@ -1,5 +1,6 @@
-//! The memory of virtio queues, for `virtio-drivers`: pages that a driver lends while it sets its queues up ([`with_pages`]), and [`Identity`], which
-//! hands them to the queues. Used by [`crate::virtio_blk`] and [`crate::virtio_net`].
+//! The memory of virtio queues, for `virtio-drivers`: pages that a driver lends while it sets its
+//! queues up ([`with_pages`]), and [`Identity`], which hands them to the queues. Used by
+//! [`crate::virtio_blk`] and [`crate::virtio_net`].
 
 use core::ptr::NonNull;
 use spin::Mutex;
@@ -19,10 +20,12 @@ impl Page {
 
 /// Held while the queues of one device are set up, so that no two devices take each other's pages.
 static SETUP: Mutex<()> = Mutex::new(());
-/// Pages that [`with_pages`] lends, and that no queue has taken yet. The lock is held for one allocation.
+/// Pages that [`with_pages`] lends, and that no queue has taken yet. The lock is held for one
+/// allocation.
 static FREE_PAGES: Mutex<&'static mut [Page]> = Mutex::new(&mut []);
 
-/// Calls `set_up`, whose queues take their memory from `pages`, and returns its result. Pages that are left are lost. Must not be called from `set_up`.
+/// Calls `set_up`, whose queues take their memory from `pages`, and returns its result. Pages that
+/// are left are lost. Must not be called from `set_up`.
 pub fn with_pages<R>(pages: &'static mut [Page], set_up: impl FnOnce() -> R) -> R {
     let _one_at_a_time = SETUP.lock();
     pages.fill(Page::ZERO);
@@ -36,11 +39,12 @@ pub fn with_pages<R>(pages: &'static mut [Page], set_up: impl FnOnce() -> R) -> 
 pub enum Identity {}
 
 // SAFETY: each method keeps its conditions:
-// - `dma_alloc` hands out pages that it takes from a `&'static mut`, so they are valid and aligned, and
-//   no one else has them. They are zero, for `with_pages` made them so and they are never given back here.
+// - `dma_alloc` hands out pages that it takes from a `&'static mut`, so they are valid and aligned,
+//   and no one else has them. They are zero, for `with_pages` made them so and they are never given
+//   back here.
 // - `mmio_phys_to_virt` is not called by the MMIO transport.
-// - `share` and `unshare` have nothing to do: the caller of each driver's `find` vouches for physical
-//   addresses being virtual ones, and the device is coherent with the caches.
+// - `share` and `unshare` have nothing to do: the caller of each driver's `find` vouches for
+//   physical addresses being virtual ones, and the device is coherent with the caches.
 unsafe impl Hal for Identity {
     fn dma_alloc(pages: usize, _: BufferDirection) -> (PhysAddr, NonNull<u8>) {
         let mut free = FREE_PAGES.lock();

@@ -23,7 +23,8 @@ impl VirtioMmio {
         Self { frame }
     }
 
-    /// Resets the device, so that it accesses no memory any more. Returns whether the device says that the reset is complete.
+    /// Resets the device, so that it accesses no memory any more. Returns whether the device says
+    /// that the reset is complete.
     pub fn reset(&self) -> bool {
         let status = self.frame.at(STATUS);
         status.set(0);

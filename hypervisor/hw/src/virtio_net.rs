@@ -1,8 +1,11 @@
-//! The network card of QEMU's `virt`: virtio-net over virtio-mmio, legacy and modern (virtio 1.2, 4.2 and 5.1).
+//! The network card of QEMU's `virt`: virtio-net over virtio-mmio, legacy and modern (virtio 1.2,
+//! 4.2 and 5.1).
 //!
-//! Queues and transport are those of `virtio-drivers`; its network driver is not used, for it believes what the device says. [`VirtioNet`] has a
-//! [`Lane`](lane::Lane) for each direction. Nothing is negotiated beside the version: no offload, so that each frame is as on the wire, and no filter, so that
-//! the card takes frames for every guest (5.1.6.5.1). A device that gives back what it does not have is reset, and not used again.
+//! Queues and transport are those of `virtio-drivers`; its network driver is not used, for it
+//! believes what the device says. [`VirtioNet`] has a [`Lane`](lane::Lane) for each direction.
+//! Nothing is negotiated beside the version: no offload, so that each frame is as on the wire, and
+//! no filter, so that the card takes frames for every guest (5.1.6.5.1). A device that gives back
+//! what it does not have is reset, and not used again.
 
 mod lane;
 #[cfg(test)]
@@ -27,7 +30,8 @@ const MAC: u64 = 1 << 5;
 const RECEIVE: u16 = 0;
 const TRANSMIT: u16 = 1;
 
-/// Bytes of the header before each frame (5.1.6.1): a legacy device without merged buffers leaves out the last field.
+/// Bytes of the header before each frame (5.1.6.1): a legacy device without merged buffers leaves
+/// out the last field.
 const HEADER: usize = 12;
 const LEGACY_HEADER: usize = 10;
 /// Pages that both queues take: each two at once of a legacy device, one twice of a modern one.
@@ -91,7 +95,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether the slot has no network card, and was left as it was found: others can have it.
+    /// Returns whether the slot has no network card, and was left as it was found: others can have
+    /// it.
     pub fn is_no_card(&self) -> bool {
         matches!(self, Self::Empty(_) | Self::NoCard { .. })
     }
@@ -109,7 +114,8 @@ pub struct VirtioNet<T: Transport = MmioTransport<'static>> {
 }
 
 impl VirtioNet {
-    /// Sets up the network card in `slot`, and returns its driver. A slot with something else is left as it is.
+    /// Sets up the network card in `slot`, and returns its driver. A slot with something else is
+    /// left as it is.
     ///
     /// # Errors
     ///
@@ -123,7 +129,8 @@ impl VirtioNet {
     pub unsafe fn start(slot: Slot, memory: &'static mut CardMemory) -> Result<Self, Error> {
         let address = slot.address;
         let header = NonNull::new(address as *mut _).ok_or(Error::Empty(address))?;
-        // SAFETY: `header` points to the registers of a virtio-mmio device, `slot.size` bytes of device memory that stay mapped, by condition 1.
+        // SAFETY: `header` points to the registers of a virtio-mmio device, `slot.size` bytes of
+        // device memory that stay mapped, by condition 1.
         let transport = unsafe { MmioTransport::new(header, slot.size) };
         let transport = transport.map_err(|_| Error::Empty(address))?;
         match transport.device_type() {

@@ -1,10 +1,11 @@
-//! The beginning of a virtio device's initialization (3.1.1), which is the same for each kind: [`negotiate`]. Used by [`crate::virtio_blk`] and
-//! [`crate::virtio_net`].
+//! The beginning of a virtio device's initialization (3.1.1), which is the same for each kind:
+//! [`negotiate`]. Used by [`crate::virtio_blk`] and [`crate::virtio_net`].
 
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
-/// Resets a device and accepts those of its features that are in `wanted`. Returns its status, to which the driver adds `DRIVER_OK` once its queues are
-/// there, and the features that were accepted.
+/// Resets a device and accepts those of its features that are in `wanted`. Returns its status, to
+/// which the driver adds `DRIVER_OK` once its queues are there, and the features that were
+/// accepted.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
-//! The Raspberry Pi's watchdog, in its power management: it resets the SoC. A register that survives the reset tells the firmware whether the board
-//! then starts again or stays off (Linux, drivers/watchdog/bcm2835_wdt.c; there is no manual).
+//! The Raspberry Pi's watchdog, in its power management: it resets the SoC. A register that
+//! survives the reset tells the firmware whether the board then starts again or stays off (Linux,
+//! drivers/watchdog/bcm2835_wdt.c; there is no manual).
 
 use crate::mmio::{Frame, Offset};
 use tock_registers::interfaces::{ReadWriteable, Writeable};
@@ -12,7 +13,8 @@ register_bitfields! { u32,
         PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
         WRCFG OFFSET(4) NUMBITS(2) [ FullReset = 0b10 ]
     ],
-    /// Reason of the reset. Every second one of the lower bits is a bit of the partition to start from.
+    /// Reason of the reset. Every second one of the lower bits is a bit of the partition to start
+    /// from.
     RSTS [
         PASSWORD OFFSET(24) NUMBITS(8) [ Password = 0x5a ],
         PARTITION OFFSET(0) NUMBITS(12) [
@@ -64,7 +66,8 @@ mod tests {
 
     const PASSWORD: u64 = 0x5a << 24;
 
-    /// The registers, which take no write without the password, and what has happened in their order.
+    /// The registers, which take no write without the password, and what has happened in their
+    /// order.
     struct Fake {
         registers: [u64; LEN / 4],
         log: Vec<usize>,

@@ -1,7 +1,8 @@
 //! What devices and loaders get of a guest's memory: [`GuestMemory`].
 //!
-//! Bytes are read and written by [`ReadRam`] and [`WriteRam`]. What guest and device tell each other through memory, such as the index of
-//! a virtqueue, needs one access of the right width, in order with the others: that is what this trait adds.
+//! Bytes are read and written by [`ReadRam`] and [`WriteRam`]. What guest and device tell each
+//! other through memory, such as the index of a virtqueue, needs one access of the right width, in
+//! order with the others: that is what this trait adds.
 
 use core::fmt::{self, Debug};
 use stasis_state::{OutOfRange, ReadRam, WriteRam};
@@ -28,17 +29,21 @@ impl Debug for dyn GuestMemory + '_ {
     }
 }
 
-/// A guest's memory, which its vCPUs may access at the same time. Offsets are bytes from its start; numbers are little-endian.
+/// A guest's memory, which its vCPUs may access at the same time. Offsets are bytes from its start;
+/// numbers are little-endian.
 ///
-/// Each load and store is one access of its width. They are sequentially consistent: each sees all that was stored before it on the other side, loads and
-/// stores are not exchanged with each other, and so a queue needs no barrier besides. It is LDAR and STLR, on either side of a flag, that
+/// Each load and store is one access of its width. They are sequentially consistent: each sees all
+/// that was stored before it on the other side, loads and stores are not exchanged with each other,
+/// and so a queue needs no barrier besides. It is LDAR and STLR, on either side of a flag, that
 /// give this (DDI 0487, B2.3).
 ///
 /// # Errors
 ///
-/// [`AccessError`], if the bytes are not all in the memory, or the offset is no multiple of the width. Nothing is accessed then.
+/// [`AccessError`], if the bytes are not all in the memory, or the offset is no multiple of the
+/// width. Nothing is accessed then.
 pub trait GuestMemory: ReadRam + WriteRam {
-    /// Returns whether a write was refused because no frame is free for its page, which is shared copy on write. It can be made when the guest has waited for one.
+    /// Returns whether a write was refused because no frame is free for its page, which is shared
+    /// copy on write. It can be made when the guest has waited for one.
     fn lacks_frame(&self) -> bool {
         false
     }

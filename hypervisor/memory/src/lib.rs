@@ -1,15 +1,18 @@
 //! Guest memory, and the ranges and the pool that it is taken from.
 //!
 //! - [`ram`]: [`GuestRam`], the owner of a guest's memory, and the only way to it.
-//! - [`snapshot`]: [`Snapshot`], the memory as it was at an instant, which a checkpoint reads while the guest writes.
+//! - [`snapshot`]: [`Snapshot`], the memory as it was at an instant, which a checkpoint reads while
+//!   the guest writes.
 //! - [`missing`]: [`Missing`], what is not there yet of the memory of a guest that runs already.
 //! - [`access`]: [`GuestMemory`], what devices and loaders get of it.
-//! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and [`Portable`], the host's.
+//! - [`machine`]: [`Machine`], the seam to the instructions and the caches of a core, and
+//!   [`Portable`], the host's.
 //! - `raw`: the memory itself, by its address, behind methods that check what they are asked for.
 //! - [`fake`]: [`FakeRam`], memory for tests.
 //! - [`pages`]: [`PageSet`](pages::PageSet), which pages of a memory are in a state.
 //! - [`frames`]: [`Frames`](frames::Frames), where guests that share their memory get single pages.
-//! - [`range`]: ranges of physical memory, and the pool of what is free; [`stock`]: single pages of it.
+//! - [`range`]: ranges of physical memory, and the pool of what is free; [`stock`]: single pages of
+//!   it.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 

@@ -1,16 +1,21 @@
 //! Memory of a guest that runs before all of it is there: [`Missing`].
 //!
-//! A guest that is resumed on demand has the content of its memory in a checkpoint. A unit of [`UNIT_SIZE`] bytes is brought when the guest, or the
-//! hypervisor, wants it, and all others in the background. Nobody reaches a unit before it is there: stage 2 has no entry for it, and the
-//! [`GuestRam`](crate::GuestRam) refuses it. [`stasis_cores::absent`] says who waits, and in which order units are brought.
+//! A guest that is resumed on demand has the content of its memory in a checkpoint. A unit of
+//! [`UNIT_SIZE`] bytes is brought when the guest, or the hypervisor, wants it, and all others in
+//! the background. Nobody reaches a unit before it is there: stage 2 has no entry for it, and the
+//! [`GuestRam`](crate::GuestRam) refuses it. [`stasis_cores::absent`] says who waits, and in which
+//! order units are brought.
 //!
-//! A loader takes the [next](Missing::next) unit and [fills](Missing::fill) it. Then it [cleans](Filling::finish) it out of the caches, maps it in stage 2,
-//! and notes that it is [there](Missing::arrived).
+//! A loader takes the [next](Missing::next) unit and [fills](Missing::fill) it. Then it
+//! [cleans](Filling::finish) it out of the caches, maps it in stage 2, and notes that it is
+//! [there](Missing::arrived).
 //!
 //! # Caches
 //!
-//! What is filled has left the caches before the guest finds it, as what is written before the guest starts: it may run with its caches off. No instruction cache has
-//! anything of a unit that is missing, for nobody could fetch from there since [`GuestRam::begin_loading`](crate::GuestRam::begin_loading).
+//! What is filled has left the caches before the guest finds it, as what is written before the
+//! guest starts: it may run with its caches off. No instruction cache has anything of a unit that
+//! is missing, for nobody could fetch from there since
+//! [`GuestRam::begin_loading`](crate::GuestRam::begin_loading).
 
 use alloc::sync::Arc;
 use alloc::vec;
@@ -39,7 +44,8 @@ pub struct Missing<M> {
 }
 
 impl<M: Machine> Missing<M> {
-    /// Returns what `ram` lacks of which these blocks are missing, in ascending order: each by the offset of its first byte.
+    /// Returns what `ram` lacks of which these blocks are missing, in ascending order: each by the
+    /// offset of its first byte.
     pub(crate) fn new(ram: Arc<Raw<M>>, blocks: impl Iterator<Item = usize>) -> Self {
         let mut absent = vec![0; ram.len().div_ceil(BLOCK_SIZE)];
         for offset in blocks {
@@ -76,7 +82,8 @@ impl<M: Machine> Missing<M> {
         self.absent.is_wanted()
     }
 
-    /// Makes these bytes arrive before all others that nobody waits for, in this order: at most [`MOST_NOTED`] units of them.
+    /// Makes these bytes arrive before all others that nobody waits for, in this order: at most
+    /// [`MOST_NOTED`] units of them.
     pub fn prefer(&self, runs: impl Iterator<Item = Range<usize>>) {
         let units = runs.flat_map(|run| run.start / UNIT_SIZE..run.end.div_ceil(UNIT_SIZE));
         let mut preferred: Vec<u32> = Vec::new();
@@ -94,8 +101,9 @@ impl<M: Machine> Missing<M> {
         self.absent.prefer(preferred);
     }
 
-    /// Returns the pages that were waited for or [preferred](Self::prefer), in the order in which they arrived, by their offsets in the memory: neighbours together. Also
-    /// returns how many units somebody has waited for.
+    /// Returns the pages that were waited for or [preferred](Self::prefer), in the order in which
+    /// they arrived, by their offsets in the memory: neighbours together. Also returns how many
+    /// units somebody has waited for.
     pub(crate) fn take_touched(&self) -> (Vec<Touched>, usize) {
         let (noted, waited) = self.absent.take_noted();
         let mut touched: Vec<Touched> = Vec::new();
@@ -118,7 +126,8 @@ impl<M: Machine> Missing<M> {
         (touched, waited)
     }
 
-    /// Returns the unit that is brought next; `None` if nothing is missing. There is one loader, which brings the unit before it calls again.
+    /// Returns the unit that is brought next; `None` if nothing is missing. There is one loader,
+    /// which brings the unit before it calls again.
     pub fn next(&self) -> Option<Range<usize>> {
         self.absent.next().map(|unit| {
             let start = unit * UNIT_SIZE;
@@ -146,7 +155,8 @@ impl<M: Machine> Missing<M> {
         is_one.then_some(Filling { ram: &self.ram, unit })
     }
 
-    /// Notes that the unit with the byte at `offset` is there, which was filled, and which stage 2 maps.
+    /// Notes that the unit with the byte at `offset` is there, which was filled, and which stage 2
+    /// maps.
     ///
     /// # Panics
     ///
@@ -157,7 +167,8 @@ impl<M: Machine> Missing<M> {
     }
 }
 
-/// A unit that is missing, for the loader to write. Nobody else reaches it. Offsets are those in the guest's memory.
+/// A unit that is missing, for the loader to write. Nobody else reaches it. Offsets are those in
+/// the guest's memory.
 #[derive(Debug)]
 pub struct Filling<'m, M> {
     ram: &'m Raw<M>,

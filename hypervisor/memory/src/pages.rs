@@ -1,7 +1,8 @@
 //! Which pages of a memory are in a state: [`PageSet`].
 //!
-//! Guests write a few pages of most blocks, and all pages of some. So a block of [`BLOCK_SIZE`] bytes is in the set as a whole, not at all, or by
-//! page. What is in the set as a whole costs one step, whatever its size.
+//! Guests write a few pages of most blocks, and all pages of some. So a block of [`BLOCK_SIZE`]
+//! bytes is in the set as a whole, not at all, or by page. What is in the set as a whole costs one
+//! step, whatever its size.
 
 use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
@@ -20,7 +21,8 @@ impl From<TryReserveError> for NoMemory {
     }
 }
 
-/// Pages of a memory of some size, known by their offsets in bytes. What lies outside the memory is never in the set.
+/// Pages of a memory of some size, known by their offsets in bytes. What lies outside the memory is
+/// never in the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageSet {
     /// Bytes of the memory.
@@ -42,7 +44,8 @@ enum Block {
 }
 
 impl PageSet {
-    /// Returns the set without a page, of a memory of `len` bytes. The set takes 65 bytes of the heap for each block.
+    /// Returns the set without a page, of a memory of `len` bytes. The set takes 65 bytes of the
+    /// heap for each block.
     ///
     /// # Errors
     ///
@@ -142,7 +145,8 @@ impl PageSet {
         self.blocks.get(offset / BLOCK_SIZE).is_none_or(|block| *block == Block::None)
     }
 
-    /// Returns the bytes of the pages in the set that lie in `bytes`, ascending: neighbours of a block together. `bytes` are whole pages.
+    /// Returns the bytes of the pages in the set that lie in `bytes`, ascending: neighbours of a
+    /// block together. `bytes` are whole pages.
     pub fn runs(&self, bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let blocks = bytes.start / BLOCK_SIZE..bytes.end.div_ceil(BLOCK_SIZE);
         let within = move |run: Range<usize>| run.start.max(bytes.start)..run.end.min(bytes.end);
@@ -210,7 +214,8 @@ impl PageSet {
     }
 }
 
-/// Returns how many pages of the block with this number a memory of `len` bytes has. The last page may end behind the memory.
+/// Returns how many pages of the block with this number a memory of `len` bytes has. The last page
+/// may end behind the memory.
 fn pages_in(len: usize, index: usize) -> usize {
     (len - index * BLOCK_SIZE).div_ceil(PAGE_SIZE).min(BLOCK_PAGES)
 }

@@ -1,33 +1,38 @@
 //! A guest's memory: [`GuestRam`].
 //!
-//! Whoever has it is the only one of the hypervisor that accesses the memory, whatever the guest's vCPUs do meanwhile. Three things that were
-//! the callers' duty are its own: it is zeros when it is made; what it writes it marks as written; and it knows what must be done to
-//! the caches.
+//! Whoever has it is the only one of the hypervisor that accesses the memory, whatever the guest's
+//! vCPUs do meanwhile. Three things that were the callers' duty are its own: it is zeros when it is
+//! made; what it writes it marks as written; and it knows what must be done to the caches.
 //!
 //! # Caches
 //!
-//! A guest whose caches are off, or who has mapped its memory as not cacheable, reads and writes past the caches in which EL2 reads and writes
-//! (DDI 0487, B2.8). So what EL2 has written leaves the caches before such a guest runs ([`GuestRam::finish_writing`]), and what
-//! they have leaves them before EL2 reads what such a guest has written, and after it ([`GuestRam::leave_caches`]). A guest with caches on sees what EL2 writes at once,
-//! as every core does.
+//! A guest whose caches are off, or who has mapped its memory as not cacheable, reads and writes
+//! past the caches in which EL2 reads and writes (DDI 0487, B2.8). So what EL2 has written leaves
+//! the caches before such a guest runs ([`GuestRam::finish_writing`]), and what they have leaves
+//! them before EL2 reads what such a guest has written, and after it ([`GuestRam::leave_caches`]).
+//! A guest with caches on sees what EL2 writes at once, as every core does.
 //!
 //! # Snapshots
 //!
-//! A checkpoint reads a [`Snapshot`] of the memory while the guest goes on. What the owner itself writes meanwhile is copied before, as what the guest
-//! writes is. A snapshot takes what has changed since the checkpoint before: `changes` says who marks it, and when the marks go.
+//! A checkpoint reads a [`Snapshot`] of the memory while the guest goes on. What the owner itself
+//! writes meanwhile is copied before, as what the guest writes is. A snapshot takes what has
+//! changed since the checkpoint before: `changes` says who marks it, and when the marks go.
 //!
 //! # Loading
 //!
-//! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner refuses those, as if the memory had no such bytes.
+//! A guest that is resumed on demand runs while units of its memory are [`Missing`]. The owner
+//! refuses those, as if the memory had no such bytes.
 //!
 //! # Clearing
 //!
-//! Memory of a new guest is cleared as it is touched: `stale` says how nobody finds what was there before.
+//! Memory of a new guest is cleared as it is touched: `stale` says how nobody finds what was there
+//! before.
 //!
 //! # Sharing
 //!
-//! The memory of a guest that was cloned, and of its clones, is shared until it is written, page by page: `sharing` says how. What the owner writes moves
-//! before. If there is no frame for it, the owner refuses the write, as if the memory had no such bytes.
+//! The memory of a guest that was cloned, and of its clones, is shared until it is written, page by
+//! page: `sharing` says how. What the owner writes moves before. If there is no frame for it, the
+//! owner refuses the write, as if the memory had no such bytes.
 
 mod changes;
 mod loading;
@@ -87,7 +92,8 @@ pub struct GuestRam<M> {
     snapshot: Option<Arc<Snapshot<M>>>,
     /// What is still to be brought.
     missing: Option<Arc<Missing<M>>>,
-    /// What the guest has touched first since it was loaded while it ran, by offsets; `None` if it was not.
+    /// What the guest has touched first since it was loaded while it ran, by offsets; `None` if it
+    /// was not.
     touched: Option<Arc<Vec<Touched>>>,
     /// What of it is shared with other memories; `None` if all is in one place.
     sharing: Option<Sharing>,
@@ -109,9 +115,12 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Safety
     ///
-    /// 1. For as long as this lives, they are normal memory, mapped for reading and writing, of one owner: this.
-    /// 2. Nobody has a Rust reference to any of them then, other than to atomics, or uses the pointer in another way.
-    /// 3. Others, such as guests, access them only as single accesses do that the architecture calls atomic.
+    /// 1. For as long as this lives, they are normal memory, mapped for reading and writing, of one
+    ///    owner: this.
+    /// 2. Nobody has a Rust reference to any of them then, other than to atomics, or uses the
+    ///    pointer in another way.
+    /// 3. Others, such as guests, access them only as single accesses do that the architecture
+    ///    calls atomic.
     ///
     /// # Panics
     ///
@@ -123,8 +132,9 @@ impl<M: Machine> GuestRam<M> {
         pause: &mut dyn FnMut(),
     ) -> Result<Self, NoMemory> {
         let (changed, written) = (PageSet::none(len)?, Written::nowhere(len)?);
-        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
-        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for
+        // as long as the result lives, the bytes are 1. mapped as normal memory, and ours alone, 2.
+        // without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
         for piece in pieces(0..len) {
             let cleared = raw.zero(piece);
@@ -134,8 +144,9 @@ impl<M: Machine> GuestRam<M> {
         Ok(Self::of(raw, true, changed, written))
     }
 
-    /// Takes `len` bytes at `start`, which are zeros for everybody, and are cleared as they are touched: a block that is [stale](Self::is_block_stale) must not be mapped for a guest. What is no whole block is
-    /// cleared at once. They are marked as never written.
+    /// Takes `len` bytes at `start`, which are zeros for everybody, and are cleared as they are
+    /// touched: a block that is [stale](Self::is_block_stale) must not be mapped for a guest. What
+    /// is no whole block is cleared at once. They are marked as never written.
     ///
     /// # Errors
     ///
@@ -152,8 +163,9 @@ impl<M: Machine> GuestRam<M> {
     pub unsafe fn stale(start: NonNull<u8>, len: usize) -> Result<Self, NoMemory> {
         let (changed, written) = (PageSet::none(len)?, Written::nowhere(len)?);
         let stale = Stale::all(len / BLOCK_SIZE)?;
-        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
-        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for
+        // as long as the result lives, the bytes are 1. mapped as normal memory, and ours alone, 2.
+        // without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
         let rest = len - len % BLOCK_SIZE..len;
         let cleared = raw.zero(rest.clone());
@@ -166,8 +178,9 @@ impl<M: Machine> GuestRam<M> {
         Ok(ram)
     }
 
-    /// Takes `len` bytes at `start` as they are. They are marked as written: whoever has this makes them zeros ([`Self::zero_all`]), or what a
-    /// checkpoint has ([`Self::begin_loading`]), before a guest may see them.
+    /// Takes `len` bytes at `start` as they are. They are marked as written: whoever has this makes
+    /// them zeros ([`Self::zero_all`]), or what a checkpoint has ([`Self::begin_loading`]), before
+    /// a guest may see them.
     ///
     /// # Errors
     ///
@@ -184,15 +197,17 @@ impl<M: Machine> GuestRam<M> {
     pub unsafe fn uncleared(start: NonNull<u8>, len: usize) -> Result<Self, NoMemory> {
         let (changed, mut written) = (PageSet::none(len)?, Written::nowhere(len)?);
         written.mark_all();
-        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for as long as the result lives, the bytes are 1.
-        // mapped as normal memory, and ours alone, 2. without a reference to them, 3. accessed by others atomically.
+        // SAFETY: `Raw::new` asks for the conditions of this function, which our caller keeps: for
+        // as long as the result lives, the bytes are 1. mapped as normal memory, and ours alone, 2.
+        // without a reference to them, 3. accessed by others atomically.
         let raw = unsafe { Raw::new(start, len) };
         let mut ram = Self::of(raw, true, changed, written);
         ram.forget_baseline();
         Ok(ram)
     }
 
-    /// Returns the owner of memory with these marks. What was not written is zeros, which may still be in the caches if it is fresh.
+    /// Returns the owner of memory with these marks. What was not written is zeros, which may still
+    /// be in the caches if it is fresh.
     fn of(raw: Raw<M>, is_fresh: bool, changed: PageSet, written: Written) -> Self {
         let is_finished = !is_fresh;
         Self {
@@ -211,8 +226,9 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a loader write it. What is, or was, shared with other
-    /// memories goes back by itself, in pieces between which this calls `pause`: there are no addresses then.
+    /// Gives the memory up, and returns its addresses; `None` if a snapshot may still read it, or a
+    /// loader write it. What is, or was, shared with other memories goes back by itself, in pieces
+    /// between which this calls `pause`: there are no addresses then.
     pub fn into_range(self, pause: &mut dyn FnMut()) -> Option<range::Range> {
         let range = self.range();
         let Self { raw, snapshot, missing, .. } = self;
@@ -235,13 +251,15 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Returns the addresses that it has; an empty range if it is [not in one place](Self::is_mapped).
+    /// Returns the addresses that it has; an empty range if it is [not in one
+    /// place](Self::is_mapped).
     pub fn range(&self) -> range::Range {
         let len = if self.is_mapped() { 0 } else { self.raw.len() as u64 };
         range::Range::new(self.raw.address() as u64, len)
     }
 
-    /// Marks bytes as written, and changed, by somebody else: by a device, or by whoever else does not ask its owner. What is not there is left out.
+    /// Marks bytes as written, and changed, by somebody else: by a device, or by whoever else does
+    /// not ask its owner. What is not there is left out.
     pub fn mark_written(&mut self, bytes: Range<usize>) {
         self.mark_changed(bytes);
     }
@@ -252,7 +270,8 @@ impl<M: Machine> GuestRam<M> {
         self.written.contains(offset)
     }
 
-    /// Returns the offsets of the blocks of [`BLOCK_SIZE`] bytes that may have been written, ascending.
+    /// Returns the offsets of the blocks of [`BLOCK_SIZE`] bytes that may have been written,
+    /// ascending.
     pub fn written_blocks(&self) -> impl Iterator<Item = usize> {
         self.written.blocks()
     }
@@ -263,7 +282,8 @@ impl<M: Machine> GuestRam<M> {
         self.written.blocks().map(move |start| start..len.min(start + BLOCK_SIZE))
     }
 
-    /// Makes all of it zeros, also what is missing. What was written stays marked, for stage 2 allows to write it.
+    /// Makes all of it zeros, also what is missing. What was written stays marked, for stage 2
+    /// allows to write it.
     ///
     /// # Panics
     ///
@@ -283,7 +303,8 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Makes what was written what a guest sees, with its caches on or off, as data and as instructions.
+    /// Makes what was written what a guest sees, with its caches on or off, as data and as
+    /// instructions.
     pub fn finish_writing(&mut self, pause: &mut dyn FnMut()) {
         match core::mem::take(&mut self.is_fresh) {
             true => self.clean(0..self.raw.len(), pause),
@@ -293,7 +314,8 @@ impl<M: Machine> GuestRam<M> {
         self.is_finished = true;
     }
 
-    /// Returns whether nothing was written since [`finish_writing`](Self::finish_writing): a guest that starts now sees all of it.
+    /// Returns whether nothing was written since [`finish_writing`](Self::finish_writing): a guest
+    /// that starts now sees all of it.
     pub fn is_finished(&self) -> bool {
         self.is_finished
     }
@@ -304,7 +326,8 @@ impl<M: Machine> GuestRam<M> {
         self.is_finished = false;
     }
 
-    /// Makes nothing of it be in the caches: what is loaded next is what was stored last, with caches on or off.
+    /// Makes nothing of it be in the caches: what is loaded next is what was stored last, with
+    /// caches on or off.
     pub fn leave_caches(&self, pause: &mut dyn FnMut()) {
         self.written_ranges().for_each(|block| self.clean(block, pause));
     }
@@ -328,11 +351,13 @@ impl<M: Machine> GuestRam<M> {
         self.raw.read(offset, into)
     }
 
-    /// Writes bytes so that a guest that stands still sees them when it goes on, with its caches on or off, as data and as instructions.
+    /// Writes bytes so that a guest that stands still sees them when it goes on, with its caches on
+    /// or off, as data and as instructions.
     ///
     /// # Errors
     ///
-    /// The errors of [`Self::read_past_caches`], or there is no frame for a page that others have, too.
+    /// The errors of [`Self::read_past_caches`], or there is no frame for a page that others have,
+    /// too.
     pub fn write_past_caches(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         let all = offset..offset.saturating_add(bytes.len());
         self.check_there(all.clone())?;
@@ -347,7 +372,8 @@ impl<M: Machine> GuestRam<M> {
         Ok(())
     }
 
-    /// Returns the number of 32 bits that a guest, with its caches on or off, has stored last at `offset`.
+    /// Returns the number of 32 bits that a guest, with its caches on or off, has stored last at
+    /// `offset`.
     ///
     /// # Errors
     ///

@@ -13,7 +13,8 @@ pub struct Range {
 }
 
 impl Range {
-    /// Returns the range of `len` bytes at `start`. What would lie beyond the address space is cut off.
+    /// Returns the range of `len` bytes at `start`. What would lie beyond the address space is cut
+    /// off.
     pub const fn new(start: u64, len: u64) -> Self {
         Self { start, end: start.saturating_add(len) }
     }
@@ -38,7 +39,8 @@ impl Range {
         self.start < other.end && other.start < self.end
     }
 
-    /// Returns the smallest range of whole blocks that contains this one. A block has `block` bytes, a power of two.
+    /// Returns the smallest range of whole blocks that contains this one. A block has `block`
+    /// bytes, a power of two.
     pub const fn outward(self, block: u64) -> Self {
         let end = match self.end.checked_next_multiple_of(block) {
             Some(end) => end,
@@ -47,7 +49,8 @@ impl Range {
         Self { start: self.start & !(block - 1), end }
     }
 
-    /// Returns the largest range of whole blocks that lies in this one. A block has `block` bytes, a power of two.
+    /// Returns the largest range of whole blocks that lies in this one. A block has `block` bytes,
+    /// a power of two.
     pub const fn inward(self, block: u64) -> Self {
         let start = match self.start.checked_next_multiple_of(block) {
             Some(start) => start,
@@ -93,7 +96,8 @@ pub enum NoRam {
     },
 }
 
-/// The lowest address at which memory was looked for, as a part of a message. The address 0 is not mentioned.
+/// The lowest address at which memory was looked for, as a part of a message. The address 0 is not
+/// mentioned.
 struct AtOrAbove(u64);
 
 impl fmt::Display for AtOrAbove {
@@ -108,7 +112,8 @@ impl fmt::Display for AtOrAbove {
 /// The greatest number of pieces that a pool keeps track of.
 const MAX_PIECES: usize = 64;
 
-/// The free physical memory. If it falls into more pieces than the pool can keep track of, some are lost, but none is ever given out twice.
+/// The free physical memory. If it falls into more pieces than the pool can keep track of, some are
+/// lost, but none is ever given out twice.
 #[derive(Clone, Debug, Default)]
 pub struct Pool {
     /// The free pieces in ascending order. No piece touches the next.
@@ -164,8 +169,9 @@ impl Pool {
         }
     }
 
-    /// Takes `len` bytes out of the pool and returns their range; `None` if no piece has them. The range begins at `lowest` or above, at a multiple
-    /// of `align`, a power of two, and lies in the lowest piece that has room for it.
+    /// Takes `len` bytes out of the pool and returns their range; `None` if no piece has them. The
+    /// range begins at `lowest` or above, at a multiple of `align`, a power of two, and lies in the
+    /// lowest piece that has room for it.
     pub fn allocate(&mut self, lowest: u64, len: u64, align: u64) -> Option<Range> {
         let range = self.free.iter().find_map(|piece| {
             let start = piece.start.max(lowest).checked_next_multiple_of(align)?;

@@ -1,5 +1,5 @@
-//! Memory that others write, by its address: [`Raw`]. The methods check what they are asked for, and are safe. It is in one place, or its
-//! [`Map`](map::Map) says where each page is.
+//! Memory that others write, by its address: [`Raw`]. The methods check what they are asked for,
+//! and are safe. It is in one place, or its [`Map`](map::Map) says where each page is.
 
 pub mod map;
 
@@ -18,8 +18,8 @@ use map::{Map, Own};
 use stasis_state::block::Content;
 use stasis_state::written::BLOCK_SIZE;
 
-/// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the hypervisor, its owner alone writes it, and a snapshot
-/// may read it.
+/// Memory that its owner shares with guests. It is whole pages, and never a reference. Of the
+/// hypervisor, its owner alone writes it, and a snapshot may read it.
 pub struct Raw<M> {
     place: Backing,
     len: usize,
@@ -34,9 +34,11 @@ enum Backing {
     Mapped(Map),
 }
 
-// SAFETY: `Raw` owns its memory, which is mapped on every core, and its methods depend on no state of one core.
+// SAFETY: `Raw` owns its memory, which is mapped on every core, and its methods depend on no state
+// of one core.
 unsafe impl<M> Send for Raw<M> {}
-// SAFETY: methods that take `&self` access the memory by volatile or atomic accesses or by assembly alone, so two cores may call them at once.
+// SAFETY: methods that take `&self` access the memory by volatile or atomic accesses or by assembly
+// alone, so two cores may call them at once.
 unsafe impl<M> Sync for Raw<M> {}
 
 impl<M> Raw<M> {
@@ -80,8 +82,8 @@ impl<M> Raw<M> {
         }
     }
 
-    /// Returns the memory, which is whole blocks in one place, with a map, so that it can be shared. The blocks go to `frames` when nobody uses them any
-    /// more.
+    /// Returns the memory, which is whole blocks in one place, with a map, so that it can be
+    /// shared. The blocks go to `frames` when nobody uses them any more.
     ///
     /// # Errors
     ///
@@ -94,8 +96,9 @@ impl<M> Raw<M> {
         let Backing::Together(start) = self.place else { panic!("it has a map") };
         assert!(self.len.is_multiple_of(BLOCK_SIZE));
         let (start, count) = (start.as_ptr().expose_provenance(), self.len / BLOCK_SIZE);
-        // SAFETY: 1. The caller of `new` promised that the memory is mapped, and ours alone, for as long as `self` lives, which the map takes the place of. 2. The
-        // caller of `new` promised that nobody has a reference to it.
+        // SAFETY: 1. The caller of `new` promised that the memory is mapped, and ours alone, for as
+        // long as `self` lives, which the map takes the place of. 2. The caller of `new` promised
+        // that nobody has a reference to it.
         match unsafe { Map::of_blocks(start as u64, count, frames) } {
             Ok(map) => Ok(Self::mapped(map, self.len)),
             Err(why) => Err((why, self)),
@@ -115,7 +118,8 @@ impl<M> Raw<M> {
         }
     }
 
-    /// Returns the physical address of the byte at `offset`. The rest of its page follows, and, without a map, all that is behind it.
+    /// Returns the physical address of the byte at `offset`. The rest of its page follows, and,
+    /// without a map, all that is behind it.
     ///
     /// # Panics
     ///
@@ -127,7 +131,8 @@ impl<M> Raw<M> {
         }
     }
 
-    /// Calls `each` with a pointer to each piece of `bytes`, which are in the memory, that is in one place, and with the piece.
+    /// Calls `each` with a pointer to each piece of `bytes`, which are in the memory, that is in
+    /// one place, and with the piece.
     #[inline(always)]
     fn each(&self, bytes: Range<usize>, mut each: impl FnMut(*mut u8, Range<usize>)) {
         match &self.place {
@@ -156,9 +161,10 @@ impl<M: Machine> Raw<M> {
         OutOfRange::check_len(offset, into.len(), self.len)?;
         self.each(offset..offset + into.len(), |from, part| {
             let into = &mut into[part.start - offset..part.end - offset];
-            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
-            // promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are apart from
-            // the shared ones.
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. 2. They promised that nobody
+            // has a reference to them. 3. The bytes that are not shared are borrowed by this
+            // method's caller, so they are apart from the shared ones.
             unsafe { M::load(from, into.as_mut_ptr(), into.len()) };
         });
         Ok(())
@@ -169,15 +175,17 @@ impl<M: Machine> Raw<M> {
         OutOfRange::check_len(offset, bytes.len(), self.len)?;
         self.each(offset..offset + bytes.len(), |to, part| {
             let bytes = &bytes[part.start - offset..part.end - offset];
-            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
-            // promised that nobody has a reference to them. 3. The bytes that are not shared are borrowed by this method's caller, so they are apart from
-            // the shared ones.
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. 2. They promised that nobody
+            // has a reference to them. 3. The bytes that are not shared are borrowed by this
+            // method's caller, so they are apart from the shared ones.
             unsafe { M::store(bytes.as_ptr(), to, bytes.len()) };
         });
         Ok(())
     }
 
-    /// Makes the `len` bytes from `at` on those that `from`, which is other memory, has from `from_at` on. Both begin at a multiple of 8.
+    /// Makes the `len` bytes from `at` on those that `from`, which is other memory, has from
+    /// `from_at` on. Both begin at a multiple of 8.
     ///
     /// # Panics
     ///
@@ -196,9 +204,11 @@ impl<M: Machine> Raw<M> {
         assert!((at | from_at).is_multiple_of(8) && (len == 0 || is_other));
         from.each(from_at..from_at + len, |from, part| {
             let to = start.as_ptr().wrapping_add(at + part.start - from_at);
-            // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers of `new`, or `Frames`, promised all of those mapped as normal
-            // memory. The pages begin at a multiple of 8, as was asserted: each start is a page's. 2. They promised that nobody has a reference to them. 3. Each
-            // memory has one owner, and these are two, as was asserted, of which one has no map; so they do not overlap.
+            // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers
+            // of `new`, or `Frames`, promised all of those mapped as normal memory. The pages begin
+            // at a multiple of 8, as was asserted: each start is a page's. 2. They promised that
+            // nobody has a reference to them. 3. Each memory has one owner, and these are two, as
+            // was asserted, of which one has no map; so they do not overlap.
             unsafe { M::copy(from, to, part.len()) };
         });
         Ok(())
@@ -208,8 +218,9 @@ impl<M: Machine> Raw<M> {
     pub fn zero(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         OutOfRange::check(&bytes, self.len)?;
         self.each(bytes, |at, part| {
-            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
-            // promised that nobody has a reference to them. 3. No other bytes are accessed.
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. 2. They promised that nobody
+            // has a reference to them. 3. No other bytes are accessed.
             unsafe { M::zero(at, part.len()) };
         });
         Ok(())
@@ -224,9 +235,11 @@ impl<M: Machine> Raw<M> {
         let len = OutOfRange::check(&bytes, self.len)?;
         assert!((bytes.start | len).is_multiple_of(8));
         self.each(bytes, |at, part| {
-            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They begin
-            // and end at multiples of 8, as was asserted: pieces begin at a page's start or where the bytes do. 2. They promised that nobody has a reference to
-            // them. 3. No other bytes are accessed.
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. They begin and end at
+            // multiples of 8, as was asserted: pieces begin at a page's start or where the bytes
+            // do. 2. They promised that nobody has a reference to them. 3. No other bytes are
+            // accessed.
             unsafe { M::fill(at, word, part.len()) };
         });
         Ok(())
@@ -236,14 +249,16 @@ impl<M: Machine> Raw<M> {
     pub fn crc32c(&self, mut crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange> {
         OutOfRange::check(&bytes, self.len)?;
         self.each(bytes, |at, part| {
-            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. 2. They
-            // promised that nobody has a reference to them. 3. No other bytes are accessed.
+            // SAFETY: 1. The bytes lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. 2. They promised that nobody
+            // has a reference to them. 3. No other bytes are accessed.
             crc = unsafe { M::crc32c(crc, at, part.len()) };
         });
         Ok(crc)
     }
 
-    /// Returns which of `count` pages, 64 at the most, from the one on that begins at `offset` or before it are not all zeros.
+    /// Returns which of `count` pages, 64 at the most, from the one on that begins at `offset` or
+    /// before it are not all zeros.
     pub fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange> {
         let start = offset - offset % PAGE_SIZE;
         let count = count.min(u64::BITS as usize);
@@ -251,14 +266,17 @@ impl<M: Machine> Raw<M> {
         let mut content = 0;
         self.each(start..start + count * PAGE_SIZE, |at, part| {
             let first = (part.start - start) / PAGE_SIZE;
-            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They
-            // begin at a page, so at a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other bytes are accessed.
+            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. They begin at a page, so at
+            // a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other
+            // bytes are accessed.
             content |= unsafe { M::pages_with_content(at, part.len() / PAGE_SIZE) } << first;
         });
         Ok(content)
     }
 
-    /// Makes the page at `offset` one that this memory alone uses: it moves, if others use it where it is. What a guest has stored past its caches moves with it.
+    /// Makes the page at `offset` one that this memory alone uses: it moves, if others use it where
+    /// it is. What a guest has stored past its caches moves with it.
     ///
     /// # Errors
     ///
@@ -268,42 +286,50 @@ impl<M: Machine> Raw<M> {
         map.make_own(offset, |from, to| {
             let bytes = |at: *const u8| at.addr()..at.addr() + PAGE_SIZE;
             M::clean_and_invalidate(bytes(from));
-            // SAFETY: 1. Both are pages, which the callers of `new`, or `Frames`, promised mapped as normal memory. 2. They promised that nobody has a reference to
-            // them. 3. The frame was just taken, so it is no part of any memory: they do not overlap.
+            // SAFETY: 1. Both are pages, which the callers of `new`, or `Frames`, promised mapped
+            // as normal memory. 2. They promised that nobody has a reference to them. 3. The frame
+            // was just taken, so it is no part of any memory: they do not overlap.
             unsafe { M::copy(from, to, PAGE_SIZE) };
             M::clean_and_invalidate(bytes(from));
             M::clean_and_invalidate(bytes(to));
         })
     }
 
-    /// Returns the word that the page with the byte at `offset` is over and over; `None` if it is anything else.
+    /// Returns the word that the page with the byte at `offset` is over and over; `None` if it is
+    /// anything else.
     pub fn word(&self, offset: usize) -> Result<Option<u64>, OutOfRange> {
         let start = offset - offset % PAGE_SIZE;
         OutOfRange::check_len(start, PAGE_SIZE, self.len)?;
         let mut word = None;
         self.each(start..start + PAGE_SIZE, |at, _| {
-            // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. A page is in
-            // one piece, and begins at a multiple of 8. 2. They promised that nobody has a reference to it. 3. No other bytes are accessed.
+            // SAFETY: 1. The page lies within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. A page is in one piece, and
+            // begins at a multiple of 8. 2. They promised that nobody has a reference to it. 3. No
+            // other bytes are accessed.
             word = unsafe { M::is_repeated(at).then(|| M::first_word(at)) };
         });
         Ok(word)
     }
 
-    /// Finds out what the pages from the one on that begins at `offset` or before it are: as many as there are `contents`, at most 64.
+    /// Finds out what the pages from the one on that begins at `offset` or before it are: as many
+    /// as there are `contents`, at most 64.
     pub fn look(&self, offset: usize, contents: &mut [Content]) -> Result<(), OutOfRange> {
         let start = offset - offset % PAGE_SIZE;
         let len = contents.len() * PAGE_SIZE;
         OutOfRange::check_len(start, len, self.len)?;
         self.each(start..start + len, |at, part| {
             let pages = (part.start - start) / PAGE_SIZE..(part.end - start) / PAGE_SIZE;
-            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or `Frames`, promised all of those mapped as normal memory. They
-            // begin at a page, so at a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other bytes are accessed.
+            // SAFETY: 1. The pages lie within `len`, as was just checked, and `new`'s caller, or
+            // `Frames`, promised all of those mapped as normal memory. They begin at a page, so at
+            // a multiple of 8. 2. They promised that nobody has a reference to them. 3. No other
+            // bytes are accessed.
             unsafe { M::look(at, &mut contents[pages]) };
         });
         Ok(())
     }
 
-    /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from the data caches.
+    /// Writes `bytes`, as far as they are there, back to the point of coherency and drops them from
+    /// the data caches.
     #[inline(always)]
     pub fn clean_and_invalidate(&self, bytes: Range<usize>) {
         let end = bytes.end.min(self.len);
@@ -334,9 +360,10 @@ macro_rules! accesses {
             /// Returns the little-endian number at `offset`, by one access.
             pub fn $load(&self, offset: usize) -> Result<$number, AccessError> {
                 let place = self.aligned(offset, size_of::<$number>())?;
-                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned; `new`'s caller promised all of those mapped. 2. The
-                // reference to the atomic does not leave this function, and `self` outlives that. 3. `new`'s caller promised that nobody has another
-                // reference, and that others access the bytes atomically.
+                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned;
+                // `new`'s caller promised all of those mapped. 2. The reference to the atomic does
+                // not leave this function, and `self` outlives that. 3. `new`'s caller promised
+                // that nobody has another reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
                 Ok(<$number>::from_le(place.load(Ordering::SeqCst)))
             }
@@ -344,9 +371,10 @@ macro_rules! accesses {
             /// Makes `value` the little-endian number at `offset`, by one access.
             pub fn $store(&self, offset: usize, value: $number) -> Result<(), AccessError> {
                 let place = self.aligned(offset, size_of::<$number>())?;
-                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned; `new`'s caller promised all of those mapped. 2. The
-                // reference to the atomic does not leave this function, and `self` outlives that. 3. `new`'s caller promised that nobody has another
-                // reference, and that others access the bytes atomically.
+                // SAFETY: 1. `aligned` checked that the bytes lie within `len` and are aligned;
+                // `new`'s caller promised all of those mapped. 2. The reference to the atomic does
+                // not leave this function, and `self` outlives that. 3. `new`'s caller promised
+                // that nobody has another reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
                 place.store(value.to_le(), Ordering::SeqCst);
                 Ok(())

@@ -1,15 +1,21 @@
 //! A guest's memory as it was at an instant: [`Snapshot`].
 //!
-//! A checkpoint begins a snapshot while the guest stands still ([`GuestRam::begin_snapshot`]), and reads it while the guest goes on. Until the reader
-//! has released a page, whoever wants to write the page makes the snapshot [keep](Snapshot::keep) it first, in one of a limited number of frames. The reader
-//! finds what the page was in either place, and waits for nobody: [`stasis_cores::copies`] says how. A snapshot keeps what had changed since the checkpoint
+//! A checkpoint begins a snapshot while the guest stands still ([`GuestRam::begin_snapshot`]), and
+//! reads it while the guest goes on. Until the reader has released a page, whoever wants to write
+//! the page makes the snapshot [keep](Snapshot::keep) it first, in one of a limited number of
+//! frames. The reader finds what the page was in either place, and waits for nobody:
+//! [`stasis_cores::copies`] says how. A snapshot keeps what had changed since the checkpoint
 //! before. All else is there, and must not be read here.
 //!
 //! # Caches
 //!
-//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by [`Snapshot::keep`], which sees to it itself until the former
-//! has ended: from then on the caches have nothing but lines that equal the memory, for nobody writes a page that is not kept. What was read leaves the caches again before the page is released, for the guest may turn its caches off meanwhile, write past them, and turn them on: it must not
-//! find a line that is older. A reader who is in the midst of a page that is kept loads lines of it once more, and drops them when it looks again.
+//! What a guest has stored past the caches is read after [`Snapshot::begin_reading`] only, or by
+//! [`Snapshot::keep`], which sees to it itself until the former has ended: from then on the caches
+//! have nothing but lines that equal the memory, for nobody writes a page that is not kept. What
+//! was read leaves the caches again before the page is released, for the guest may turn its caches
+//! off meanwhile, write past them, and turn them on: it must not find a line that is older. A
+//! reader who is in the midst of a page that is kept loads lines of it once more, and drops them
+//! when it looks again.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,8 +34,9 @@ use crate::pages::{NoMemory, PageSet};
 use crate::ram::{GuestRam, pieces};
 use crate::raw::Raw;
 
-/// What a snapshot needs besides the memory: frames for copies, and memory for notes of what is in them. It is made before the guest stands still, for
-/// that takes longer, and may find that there is no memory.
+/// What a snapshot needs besides the memory: frames for copies, and memory for notes of what is in
+/// them. It is made before the guest stands still, for that takes longer, and may find that there
+/// is no memory.
 #[derive(Debug)]
 pub struct Room<M> {
     /// The frames, and behind them the notes.
@@ -67,7 +74,8 @@ const fn notes_len(pages: usize, frames: usize) -> usize {
 }
 
 impl<M: Machine> Room<M> {
-    /// Returns the bytes of memory that a room with `frames` frames takes, for a snapshot of `len` bytes.
+    /// Returns the bytes of memory that a room with `frames` frames takes, for a snapshot of `len`
+    /// bytes.
     pub const fn bytes(len: usize, frames: usize) -> usize {
         frames * PAGE_SIZE + notes_len(len / PAGE_SIZE, frames)
     }
@@ -84,8 +92,9 @@ impl<M: Machine> Room<M> {
         core::mem::take(&mut self.marks)
     }
 
-    /// Returns room for a snapshot of the memory that `marks` were made for, with as many frames as `memory` has room for, whatever it has. Calls `pause` between pieces of what is
-    /// cleared for the notes.
+    /// Returns room for a snapshot of the memory that `marks` were made for, with as many frames as
+    /// `memory` has room for, whatever it has. Calls `pause` between pieces of what is cleared for
+    /// the notes.
     ///
     /// # Panics
     ///
@@ -129,7 +138,8 @@ impl<M: Machine> Notes for Noted<M> {
     }
 }
 
-/// A guest's memory as it was at an instant. Memory that was never written until then has no content, whatever is written there later.
+/// A guest's memory as it was at an instant. Memory that was never written until then has no
+/// content, whatever is written there later.
 #[derive(Debug)]
 pub struct Snapshot<M> {
     ram: Arc<Raw<M>>,
@@ -140,14 +150,16 @@ pub struct Snapshot<M> {
     baseline: Option<Baseline>,
     copies: Copies<Noted<M>>,
     frames: GuestRam<M>,
-    /// Whether the caches have nothing of what was taken but lines that equal the memory. [`Self::begin_reading`] sets it (Release, behind its
-    /// maintenance), and [`Self::keep`] looks at it (Acquire, before it reads the page).
+    /// Whether the caches have nothing of what was taken but lines that equal the memory.
+    /// [`Self::begin_reading`] sets it (Release, behind its maintenance), and [`Self::keep`] looks
+    /// at it (Acquire, before it reads the page).
     is_clean: AtomicBool,
     /// What the guest had touched first since its last resume.
     touched: Option<Arc<Vec<Touched>>>,
 }
 
-/// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at other offsets.
+/// What reads a part of a page: from a memory, at an offset in it, bytes that the snapshot has at
+/// other offsets.
 type ReadPart<'r, M> = &'r mut dyn FnMut(&Raw<M>, usize, Range<usize>) -> Result<(), OutOfRange>;
 
 /// Returns the bytes of a page.
@@ -179,14 +191,15 @@ impl<M: Machine> Snapshot<M> {
         Self { touched, ..self }
     }
 
-    /// Returns the memory of its [`Room`], and what it has taken, when nobody keeps or reads any more.
+    /// Returns the memory of its [`Room`], and what it has taken, when nobody keeps or reads any
+    /// more.
     pub fn into_parts(self) -> (GuestRam<M>, PageSet) {
         let Self { frames, copies, taken, .. } = self;
         (Room { frames, copies, marks: Marks::default() }.into_memory(), taken)
     }
 
-    /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this has returned. The caller lets nobody write the page
-    /// before.
+    /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this
+    /// has returned. The caller lets nobody write the page before.
     ///
     /// # Errors
     ///
@@ -211,7 +224,8 @@ impl<M: Machine> Snapshot<M> {
         })
     }
 
-    /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot is spoiled.
+    /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot
+    /// is spoiled.
     pub(crate) fn keep_all(&self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.ram.len());
         // Once the snapshot is spoiled, the other pages need not be kept.
@@ -219,12 +233,14 @@ impl<M: Machine> Snapshot<M> {
             pages_of(&bytes).try_for_each(|page| self.keep_or(Refused::Writes, page * PAGE_SIZE));
     }
 
-    /// Returns whether the hypervisor has written a page that could not be kept: what is read is not the memory of the instant.
+    /// Returns whether the hypervisor has written a page that could not be kept: what is read is
+    /// not the memory of the instant.
     pub fn is_spoiled(&self) -> bool {
         self.copies.is_spoiled()
     }
 
-    /// Returns whether nothing of the block of [`BLOCK_SIZE`] bytes at `offset` need be kept any more, as all of it was released, or nothing taken.
+    /// Returns whether nothing of the block of [`BLOCK_SIZE`] bytes at `offset` need be kept any
+    /// more, as all of it was released, or nothing taken.
     pub fn is_done_with(&self, offset: usize) -> bool {
         let end = (offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
         self.taken.is_block_without(offset) || self.copies.is_released(end / PAGE_SIZE)
@@ -236,7 +252,8 @@ impl<M: Machine> Snapshot<M> {
         runs.flat_map(pieces)
     }
 
-    /// Makes the reader find what the guest has stored, even past its caches. Calls `pause` between pieces.
+    /// Makes the reader find what the guest has stored, even past its caches. Calls `pause` between
+    /// pieces.
     pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
         for piece in self.taken_in(0..self.ram.len()) {
             self.ram.clean_and_invalidate(piece);
@@ -245,8 +262,8 @@ impl<M: Machine> Snapshot<M> {
         self.is_clean.store(true, Release);
     }
 
-    /// Releases `bytes` and all before them, which were read for the last time. Returns whether somebody waits for that. Calls `pause` between
-    /// pieces.
+    /// Releases `bytes` and all before them, which were read for the last time. Returns whether
+    /// somebody waits for that. Calls `pause` between pieces.
     #[must_use = "who was refused a frame waits"]
     pub fn release_and_ask(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) -> bool {
         for piece in self.taken_in(bytes.clone()) {
@@ -256,7 +273,8 @@ impl<M: Machine> Snapshot<M> {
         self.copies.release(bytes.end / PAGE_SIZE)
     }
 
-    /// Returns what `read` reads of `bytes`, in one memory or the other, page by page: it is given the memory, the offset in it, and the bytes.
+    /// Returns what `read` reads of `bytes`, in one memory or the other, page by page: it is given
+    /// the memory, the offset in it, and the bytes.
     #[cold]
     #[inline(never)]
     fn by_page(&self, bytes: Range<usize>, read: ReadPart<'_, M>) -> Result<(), OutOfRange> {
@@ -371,7 +389,8 @@ impl<M: Machine> ReadRam for Snapshot<M> {
         let (first, count) = (offset / PAGE_SIZE, contents.len());
         let pages = first * PAGE_SIZE..(first + count) * PAGE_SIZE;
         OutOfRange::check(&pages, self.ram.len())?;
-        // One look at what was copied before and one behind are for all pages, and not two for each.
+        // One look at what was copied before and one behind are for all pages, and not two for
+        // each.
         let whole = self.copies.unwritten(first..first + count, || self.ram.look(offset, contents));
         whole.unwrap_or_else(|| {
             self.by_page(pages, &mut |ram, at, part| {

@@ -1,8 +1,9 @@
 //! Pages of the pool that are handed out one by one: [`Stock`].
 //!
-//! The pool has pieces of whole blocks. Tables of translations, and the frames that guests' pages are copied to, are single pages. So the stock takes a block
-//! when it has no page left, and names a block that has all its pages again, for the pool. A page may have several users, and is free when the last one
-//! has given it back.
+//! The pool has pieces of whole blocks. Tables of translations, and the frames that guests' pages
+//! are copied to, are single pages. So the stock takes a block when it has no page left, and names
+//! a block that has all its pages again, for the pool. A page may have several users, and is free
+//! when the last one has given it back.
 
 use alloc::vec::Vec;
 use stasis_state::PageBits;
@@ -47,7 +48,8 @@ pub enum GivenBack {
     Used,
     /// The stock has the page.
     Kept,
-    /// The page was the last one of this block that was in use. The block is not the stock's any more.
+    /// The page was the last one of this block that was in use. The block is not the stock's any
+    /// more.
     Whole(Range),
     /// The page is of no block of the stock's.
     Unknown,

@@ -1,4 +1,5 @@
-//! Memory that was never written is not looked at, by the reader and the writer of checkpoints over [`FakeRam`]s.
+//! Memory that was never written is not looked at, by the reader and the writer of checkpoints over
+//! [`FakeRam`]s.
 
 use std::cell::Cell;
 use std::convert::Infallible;

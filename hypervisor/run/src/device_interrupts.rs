@@ -1,8 +1,9 @@
 //! The interrupts of the machine's devices that guests were given, on their way to the guests.
 //!
-//! Such an interrupt comes to the core of the guest's first vCPU, whoever runs there. EL2 drops its priority, leaves it active and notes it in the
-//! guest's domain. The guest's own deactivation ends it, through a list register ([`stasis_vgic`], `link.rs`). When the guest stops, its interrupts are
-//! disabled and made inactive ([`release`]).
+//! Such an interrupt comes to the core of the guest's first vCPU, whoever runs there. EL2 drops its
+//! priority, leaves it active and notes it in the guest's domain. The guest's own deactivation ends
+//! it, through a list register ([`stasis_vgic`], `link.rs`). When the guest stops, its interrupts
+//! are disabled and made inactive ([`release`]).
 
 use crate::domain::Domain;
 use crate::gic::{self, ThisCore};
@@ -18,7 +19,8 @@ use stasis_vgic::VirtualInterface;
 /// INTID of each interrupt, its number among the interrupts of its guest, and the guest's domain.
 static OWNERS: SpinMutex<Vec<(u32, usize, Arc<Domain>)>> = SpinMutex::new(Vec::new());
 
-/// Registers a new guest as the owner of its devices' interrupts, and routes them to the core of its first vCPU. They stay disabled.
+/// Registers a new guest as the owner of its devices' interrupts, and routes them to the core of
+/// its first vCPU. They stay disabled.
 pub fn enter(domain: &Arc<Domain>) {
     let core = domain.cores().next().unwrap_or(0);
     for (n, (interrupt, _)) in domain.given().interrupts.iter().enumerate() {
@@ -37,8 +39,9 @@ pub fn engage(domain: &Domain) {
     domain.given().interrupts.iter().for_each(|(interrupt, _)| gic::enable(interrupt.intid));
 }
 
-/// Stops the devices of a guest that has stopped: they access no memory any more, their interrupts are disabled, and none is active. The caller holds
-/// the lock of what the guest's vCPUs share, and none of them is loaded.
+/// Stops the devices of a guest that has stopped: they access no memory any more, their interrupts
+/// are disabled, and none is active. The caller holds the lock of what the guest's vCPUs share, and
+/// none of them is loaded.
 pub fn release(domain: &Domain, guest: &mut Guest) {
     if domain.given().devices.is_empty() {
         return;
@@ -56,10 +59,13 @@ pub fn release(domain: &Domain, guest: &mut Guest) {
     }
 }
 
-/// Resets a device that accesses memory by itself, so that it stops: the memory may be another guest's next.
+/// Resets a device that accesses memory by itself, so that it stops: the memory may be another
+/// guest's next.
 fn stop(device: &Device) {
     for frame in &device.grant.frames {
-        // SAFETY: 1. Such a device is a virtio-mmio slot, which is mapped one to one as device memory for ever, by condition 2 of `Domain::new`. 2. The driver resets the device, which changes no memory, and ends the device's own accesses.
+        // SAFETY: 1. Such a device is a virtio-mmio slot, which is mapped one to one as device
+        // memory for ever, by condition 2 of `Domain::new`. 2. The driver resets the device, which
+        // changes no memory, and ends the device's own accesses.
         let frame = unsafe { Frame::new(frame.start as usize) };
         if !VirtioMmio::new(frame).reset() {
             log::error!("device \"{}\" can't be stopped", device.grant.path);
@@ -67,8 +73,8 @@ fn stop(device: &Device) {
     }
 }
 
-/// Notes a physical interrupt in its guest's domain, if a guest was given its device. Returns whether one was. The interrupt stays active until the
-/// guest has handled it.
+/// Notes a physical interrupt in its guest's domain, if a guest was given its device. Returns
+/// whether one was. The interrupt stays active until the guest has handled it.
 pub fn take(intid: u32) -> bool {
     let owner = OWNERS.lock().iter().find(|(owned, _, _)| *owned == intid).cloned();
     match owner {

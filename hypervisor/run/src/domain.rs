@@ -1,9 +1,10 @@
 //! A guest on the machine: its state, its RAM and its stage 2, and the cores of its vCPUs.
 //!
-//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Domain::run`] to its unloading, and the lock of what the vCPUs share
-//! ([`Resident`]) only to answer an exit and to prepare an entry. Anybody else who wants the whole guest [parks](Domain::park) it: then all of its
-//! state is in its records, and the caller has all of its locks. Locks are taken in this order: vCPUs by index, then what they share; then, as
-//! everywhere, a core's [`Roster`].
+//! A core that runs a vCPU ([`run`]) holds the lock of that vCPU from [`Domain::run`] to its
+//! unloading, and the lock of what the vCPUs share ([`Resident`]) only to answer an exit and to
+//! prepare an entry. Anybody else who wants the whole guest [parks](Domain::park) it: then all of
+//! its state is in its records, and the caller has all of its locks. Locks are taken in this order:
+//! vCPUs by index, then what they share; then, as everywhere, a core's [`Roster`].
 
 mod again;
 mod at_once;
@@ -123,7 +124,8 @@ struct VcpuPlace {
     task: TaskId,
     vcpu: SpinMutex<Vcpu>,
     hold: Hold,
-    /// Notice to look at the devices' deadlines, left when another vCPU, which looked at them, has left.
+    /// Notice to look at the devices' deadlines, left when another vCPU, which looked at them, has
+    /// left.
     takes_over: Notice,
     /// SGIs that other vCPUs have sent to this one.
     sgis: Mailbox,
@@ -163,8 +165,9 @@ pub struct Domain {
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
     resident: ResidentLock,
-    /// Index of the guest's vCPU that each core has run last, and whose translations it may still have. Accessed by that core, and by the
-    /// core that has the guest parked; relaxed, for the vCPUs' locks order the two.
+    /// Index of the guest's vCPU that each core has run last, and whose translations it may still
+    /// have. Accessed by that core, and by the core that has the guest parked; relaxed, for the
+    /// vCPUs' locks order the two.
     last_on: [AtomicU8; MAX_CORES],
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
@@ -177,12 +180,14 @@ pub struct Domain {
     input: SpinMutex<VecDeque<Character>>,
     terminal: terminal::Terminal,
     missed: Missed,
-    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was rung for it, or an interrupt of its devices has come.
+    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
+    /// rung for it, or an interrupt of its devices has come.
     news: News,
 }
 
 impl Memory {
-    /// Maps the memory and the devices in stage 2 of its guest, whose RAM is at `ram_base` in its own address space.
+    /// Maps the memory and the devices in stage 2 of its guest, whose RAM is at `ram_base` in its
+    /// own address space.
     fn map(&mut self, ram_base: u64) -> Result<(), MapError> {
         let Self { ram, shared, given, gicv, stage2 } = self;
         let tables = &mut GuestTables::OfHeap;
@@ -199,38 +204,46 @@ impl Memory {
     }
 }
 
-/// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of it.
+/// Makes the translation of guest `number` map nothing, and makes all cores drop their copies of
+/// it.
 ///
 /// # Safety
 ///
 /// 1. No vCPU is loaded on this core, and none of the guest's on another one.
-/// 2. The translation is that of the guest, whose tables all came from [`GuestTables`], and stays with its number for ever.
+/// 2. The translation is that of the guest, whose tables all came from [`GuestTables`], and stays
+///    with its number for ever.
 unsafe fn forget(stage2: &mut Translation, number: usize) {
-    // SAFETY: 1. No vCPU is loaded on this core, by condition 1. 2. `clear` keeps the root, which stays with this number, and so with its VMID, for ever,
-    // by condition 2.
+    // SAFETY: 1. No vCPU is loaded on this core, by condition 1. 2. `clear` keeps the root, which
+    // stays with this number, and so with its VMID, for ever, by condition 2.
     let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
-    // SAFETY: 1. The tables came from `GuestTables`, by condition 2. 2. `forget_guest` makes all cores drop their copies, which were under this VMID, and
-    // waits for walks that are under way. 3. None of the guest's vCPUs is loaded, by condition 1.
+    // SAFETY: 1. The tables came from `GuestTables`, by condition 2. 2. `forget_guest` makes all
+    // cores drop their copies, which were under this VMID, and waits for walks that are under
+    // way. 3. None of the guest's vCPUs is loaded, by condition 1.
     unsafe { stage2.clear(&mut GuestTables::OfHeap, forget) };
 }
 
 impl Domain {
-    /// Returns the domain of a guest, whose vCPUs have tasks on their cores. They run once they are [assigned](crate::turns::assign).
+    /// Returns the domain of a guest, whose vCPUs have tasks on their cores. They run once they are
+    /// [assigned](crate::turns::assign).
     ///
     /// # Errors
     ///
-    /// A [`MapError`], if its translation has no room for all of it, and the translation, which maps nothing then and stays with the number.
+    /// A [`MapError`], if its translation has no room for all of it, and the translation, which
+    /// maps nothing then and stays with the number.
     ///
     /// # Panics
     ///
-    /// If what was written to the guest's RAM is [not finished](stasis_memory::GuestRam::finish_writing).
+    /// If what was written to the guest's RAM is [not
+    /// finished](stasis_memory::GuestRam::finish_writing).
     ///
     /// # Safety
     ///
-    /// 1. No other domain has this number. `memory.stage2` maps nothing, its tables all came from [`GuestTables`], and it was never used under another
-    ///    number, nor another translation under this one.
-    /// 2. `memory.gicv` is the frame of the machine's GICV. Nobody else uses the devices in `memory.given`; those that access memory by themselves are
-    ///    virtio-mmio slots, which EL2 has mapped one to one as device memory.
+    /// 1. No other domain has this number. `memory.stage2` maps nothing, its tables all came from
+    ///    [`GuestTables`], and it was never used under another number, nor another translation
+    ///    under this one.
+    /// 2. `memory.gicv` is the frame of the machine's GICV. Nobody else uses the devices in
+    ///    `memory.given`; those that access memory by themselves are virtio-mmio slots, which EL2
+    ///    has mapped one to one as device memory.
     /// 3. No vCPU is loaded on this core.
     pub unsafe fn new(
         number: usize,
@@ -242,9 +255,10 @@ impl Domain {
     ) -> Result<Arc<Self>, (MapError, Translation)> {
         assert!(memory.ram.is_finished(), "the guest would not see all of its RAM");
         if let Err(why) = memory.map(guest.ram_base()) {
-            // Do this before the RAM goes back: nothing may find it any more.
-            // SAFETY: 1. No vCPU is loaded on this core, by condition 3, and the guest has none yet, by condition 1. 2. The translation is the guest's and
-            // its tables came from `GuestTables`, by condition 1; the caller keeps it with the number.
+            // Do this before the RAM goes back: nothing may find it any more. SAFETY: 1. No vCPU is
+            // loaded on this core, by condition 3, and the guest has none yet, by condition 1. 2.
+            // The translation is the guest's and its tables came from `GuestTables`, by condition
+            // 1; the caller keeps it with the number.
             unsafe { forget(&mut memory.stage2, number) };
             return Err((why, memory.stage2));
         }
@@ -342,7 +356,8 @@ impl Domain {
         }
     }
 
-    /// Puts a byte or a break into the input of the guest's UART. If there is no room, it is lost, as on a wire.
+    /// Puts a byte or a break into the input of the guest's UART. If there is no room, it is lost,
+    /// as on a wire.
     pub fn type_in(&self, character: Character) {
         let mut input = self.input.lock();
         if input.len() < MAX_INPUT {
@@ -358,7 +373,8 @@ impl Domain {
         MAX_INPUT - self.input.lock().len()
     }
 
-    /// Makes one of the guest's vCPUs, whichever is on, take the bells and the interrupts of devices that have come.
+    /// Makes one of the guest's vCPUs, whichever is on, take the bells and the interrupts of
+    /// devices that have come.
     pub fn tell(&self) {
         self.news.announce();
         self.kick_all();

@@ -12,39 +12,42 @@ pub enum El2 {}
 /// Memory of a guest on this machine.
 pub type GuestRam = stasis_memory::GuestRam<El2>;
 
-// SAFETY: each method accesses the bytes that it is told of, and no others, by assembly of `arch`, and makes no reference to shared memory. On a CPU
-// without the CRC instruction, `crc32c` looks at copies that are made in this way.
+// SAFETY: each method accesses the bytes that it is told of, and no others, by assembly of `arch`,
+// and makes no reference to shared memory. On a CPU without the CRC instruction, `crc32c` looks at
+// copies that are made in this way.
 unsafe impl Machine for El2 {
     #[inline]
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
-        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by condition 3. 2. The bytes at `into` are the caller's,
-        // by condition 3.
+        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by
+        // condition 3. 2. The bytes at `into` are the caller's, by condition 3.
         unsafe { copy::copy(shared, into, len) };
     }
 
     #[inline]
     unsafe fn store(from: *const u8, shared: *mut u8, len: usize) {
-        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by condition 3. 2. Nobody has a reference to the shared
-        // bytes, by condition 2.
+        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by
+        // condition 3. 2. Nobody has a reference to the shared bytes, by condition 2.
         unsafe { copy::copy(from, shared, len) };
     }
 
     #[inline]
     unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by the caller. 2. Nobody has a reference to the shared
-        // bytes, by condition 2.
+        // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by the
+        // caller. 2. Nobody has a reference to the shared bytes, by condition 2.
         unsafe { copy::copy(from, to, len) };
     }
 
     #[inline]
     unsafe fn zero(shared: *mut u8, len: usize) {
-        // SAFETY: 1. The bytes are mapped as normal memory, by condition 1. 2. Nobody has a reference to them, by condition 2.
+        // SAFETY: 1. The bytes are mapped as normal memory, by condition 1. 2. Nobody has a
+        // reference to them, by condition 2.
         unsafe { copy::zero(shared, len) };
     }
 
     #[inline]
     unsafe fn fill(shared: *mut u8, word: u64, len: usize) {
-        // SAFETY: 1. The bytes are mapped as normal memory, by condition 1. 2. Nobody has a reference to them, by condition 2.
+        // SAFETY: 1. The bytes are mapped as normal memory, by condition 1. 2. Nobody has a
+        // reference to them, by condition 2.
         unsafe { copy::fill(shared, word, len) };
     }
 
@@ -58,8 +61,9 @@ unsafe impl Machine for El2 {
         let mut buffer = [0; PIECE];
         (0..len).step_by(PIECE).fold(crc, |crc, start| {
             let piece = &mut buffer[..PIECE.min(len - start)];
-            // SAFETY: 1. The piece lies in the `len` bytes, which are mapped as normal memory, by condition 1, and the buffer is this function's own,
-            // as long, and so apart. 2. The bytes that are written are the buffer's.
+            // SAFETY: 1. The piece lies in the `len` bytes, which are mapped as normal memory, by
+            // condition 1, and the buffer is this function's own, as long, and so apart. 2. The
+            // bytes that are written are the buffer's.
             unsafe { copy::copy(shared.add(start), piece.as_mut_ptr(), piece.len()) };
             routines::crc32c(crc, piece)
         })
@@ -77,7 +81,8 @@ unsafe impl Machine for El2 {
         unsafe { zero::is_repeated(shared) }
     }
 
-    // Inlined: `cargo xtask bench` finds out by the return address where a function was called from.
+    // Inlined: `cargo xtask bench` finds out by the return address where a function was called
+    // from.
     #[inline(always)]
     fn clean_and_invalidate(addresses: Range<usize>) {
         cache::clean_and_invalidate_to_poc(addresses.start, addresses.len());

@@ -1,4 +1,5 @@
-//! The machine's GIC: the drivers of its frames, and the calling core's GICH as the vGIC's [`VirtualInterface`].
+//! The machine's GIC: the drivers of its frames, and the calling core's GICH as the vGIC's
+//! [`VirtualInterface`].
 
 use core::sync::atomic::{AtomicU8, Ordering};
 use spin::Once;
@@ -28,8 +29,8 @@ struct Gic {
 }
 
 static GIC: Once<Gic> = Once::new();
-/// The GIC's own number of each core, as a mask of one bit. Each core stores its own (Release) before the others know of it; a core that sends to it
-/// loads it (Acquire).
+/// The GIC's own number of each core, as a mask of one bit. Each core stores its own (Release)
+/// before the others know of it; a core that sends to it loads it (Acquire).
 static CPU_MASKS: [AtomicU8; MAX_CORES] = [const { AtomicU8::new(0) }; MAX_CORES];
 
 fn gic() -> &'static Gic {
@@ -40,12 +41,14 @@ fn gic() -> &'static Gic {
 ///
 /// # Safety
 ///
-/// 1. The frames are those of the machine's GICv2, mapped one to one as device memory for ever, at multiples of 8.
+/// 1. The frames are those of the machine's GICv2, mapped one to one as device memory for ever, at
+///    multiples of 8.
 /// 2. Nothing else uses them.
 pub unsafe fn init(frames: &GicFrames) {
     let start = |frame: Range| frame.start as usize;
-    // SAFETY: 1. The frames are mapped one to one as device memory for ever, and aligned, by condition 1. 2. They are the GIC's, by condition 1, and what
-    // the drivers do to a GIC changes no memory.
+    // SAFETY: 1. The frames are mapped one to one as device memory for ever, and aligned, by
+    // condition 1. 2. They are the GIC's, by condition 1, and what the drivers do to a GIC changes
+    // no memory.
     let (distributor, cpu, virtual_interface) = unsafe {
         (
             Distributor::new(Frame::new(start(frames.gicd))),
@@ -82,7 +85,8 @@ pub fn route_here(intid: u32) {
     gic.distributor.enable(intid);
 }
 
-/// Routes SPI `intid`, which is disabled, to `core`, and makes it edge-triggered or level-sensitive.
+/// Routes SPI `intid`, which is disabled, to `core`, and makes it edge-triggered or
+/// level-sensitive.
 pub fn route_to(intid: u32, core: usize, edge: bool) {
     let gic = gic();
     gic.distributor.set_edge(intid, edge);
@@ -94,7 +98,8 @@ pub fn enable(intid: u32) {
     gic().distributor.enable(intid);
 }
 
-/// Makes `core` look at what it is asked to do. The barrier makes visible what the caller has written before.
+/// Makes `core` look at what it is asked to do. The barrier makes visible what the caller has
+/// written before.
 pub fn kick(core: usize) {
     cpu::dsb();
     let mask = CPU_MASKS[core].load(Ordering::Acquire);
@@ -121,7 +126,8 @@ impl ThisCore {
         Self(gic())
     }
 
-    /// Acknowledges the most urgent pending interrupt, drops its priority, and returns it. It is active. Returns `None` if none is pending.
+    /// Acknowledges the most urgent pending interrupt, drops its priority, and returns it. It is
+    /// active. Returns `None` if none is pending.
     #[inline(always)]
     pub fn take(&self) -> Option<Acknowledged> {
         let interrupt = self.0.cpu.acknowledge()?;

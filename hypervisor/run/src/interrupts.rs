@@ -8,30 +8,36 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use stasis_arch::{cpu, timer};
 use stasis_hw::gic::Acknowledged;
 
-/// INTID of the console's UART; `u32::MAX` before [`open_console`]. Core 0 writes it once; relaxed, for the interrupt comes only after that.
+/// INTID of the console's UART; `u32::MAX` before [`open_console`]. Core 0 writes it once; relaxed,
+/// for the interrupt comes only after that.
 static CONSOLE: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// INTID of the channel's UART; `u32::MAX` before [`open_channel`], and if the channel has none. Core 0 writes it once; relaxed, for the interrupt comes only after that.
+/// INTID of the channel's UART; `u32::MAX` before [`open_channel`], and if the channel has none.
+/// Core 0 writes it once; relaxed, for the interrupt comes only after that.
 static CHANNEL: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// INTID of the disk; `u32::MAX` before [`open_disk`], and if the disk has none. Core 0 writes it once; relaxed, for the interrupt comes only after that.
+/// INTID of the disk; `u32::MAX` before [`open_disk`], and if the disk has none. Core 0 writes it
+/// once; relaxed, for the interrupt comes only after that.
 static DISK: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Interrupt that [`take`] has found.
 pub enum Taken {
-    /// No interrupt, or the kick that makes this core look at what it is asked to do, as it does after every exit. The kick is ended.
+    /// No interrupt, or the kick that makes this core look at what it is asked to do, as it does
+    /// after every exit. The kick is ended.
     Own,
-    /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. The interrupt is ended.
+    /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. The
+    /// interrupt is ended.
     Timer,
-    /// EL2's timer has fired, and is off, and the turn is over: the core must decide. If a deadline of the guest's is over, too, the timer fires again as
-    /// soon as it is set. The interrupt is ended.
+    /// EL2's timer has fired, and is off, and the turn is over: the core must decide. If a deadline
+    /// of the guest's is over, too, the timer fires again as soon as it is set. The interrupt is
+    /// ended.
     TurnOver,
     /// Another interrupt, which is active, and whose priority was dropped.
     Other(Acknowledged),
 }
 
-/// Takes the most urgent interrupt that is pending on this core, if one is. Further ones end the guest's next stay, or the next WFI, at once. If EL2's
-/// timer has fired, the core must decide.
+/// Takes the most urgent interrupt that is pending on this core, if one is. Further ones end the
+/// guest's next stay, or the next WFI, at once. If EL2's timer has fired, the core must decide.
 #[inline]
 pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     let Some(interrupt) = this_core.take() else { return Taken::Own };
@@ -42,7 +48,8 @@ pub fn take(roster: &Roster, this_core: &ThisCore) -> Taken {
     taken
 }
 
-/// Ends an interrupt that was [taken](ThisCore::take), if it is EL2's own. The caller finds out why EL2's timer has fired.
+/// Ends an interrupt that was [taken](ThisCore::take), if it is EL2's own. The caller finds out why
+/// EL2's timer has fired.
 #[inline]
 pub fn sort(interrupt: Acknowledged, this_core: &ThisCore) -> Taken {
     match interrupt.intid() {
@@ -71,7 +78,8 @@ pub fn end_timer(interrupt: Acknowledged, this_core: &ThisCore) {
     this_core.end(interrupt);
 }
 
-/// Handles an interrupt that [`take`] has returned, and that is not for the guest that is loaded, if any is. The caller holds no lock but a vCPU's.
+/// Handles an interrupt that [`take`] has returned, and that is not for the guest that is loaded,
+/// if any is. The caller holds no lock but a vCPU's.
 pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
     match interrupt.intid() {
         // The guest that owns the device ends the interrupt.
@@ -79,7 +87,8 @@ pub fn pass(this_core: &ThisCore, interrupt: Acknowledged) {
         // The vCPU is not loaded any more, or the cause is gone: end the interrupt.
         gic::VIRTUAL_TIMER => {}
         _ if this_core.is_maintenance(interrupt) => {}
-        // The console's task takes what was received from a UART, or what the disk has ended. Until then the interrupt is disabled.
+        // The console's task takes what was received from a UART, or what the disk has ended. Until
+        // then the interrupt is disabled.
         intid
             if [&CONSOLE, &CHANNEL, &DISK]
                 .iter()
@@ -128,7 +137,8 @@ pub fn open_disk(intid: u32) {
     gic::route_here(intid);
 }
 
-/// Enables the interrupt of the disk, which wakes the console's task once. Returns whether the disk has one.
+/// Enables the interrupt of the disk, which wakes the console's task once. Returns whether the disk
+/// has one.
 pub fn listen_to_disk() -> bool {
     let intid = DISK.load(Ordering::Relaxed);
     let has_one = intid != u32::MAX;

@@ -1,9 +1,12 @@
-//! The networks of guests: frames go from the guest that sends them into the receive queues of others, by way of one [`Switch`].
+//! The networks of guests: frames go from the guest that sends them into the receive queues of
+//! others, by way of one [`Switch`].
 //!
-//! A frame is moved by the vCPU that has sent it, in its own guest's time, with one lock at a time: that of the sender while the frame is copied out, that
-//! of the switch while its ports are looked up, and that of each receiver while the frame is copied in. A receiver whose lock somebody keeps, such as a
-//! checkpoint, loses the frame: nobody waits for another guest. What leaves the machine is copied into a buffer of the machine's card, and what comes from
-//! there is moved by the console's task ([`uplink`]).
+//! A frame is moved by the vCPU that has sent it, in its own guest's time, with one lock at a time:
+//! that of the sender while the frame is copied out, that of the switch while its ports are looked
+//! up, and that of each receiver while the frame is copied in. A receiver whose lock somebody
+//! keeps, such as a checkpoint, loses the frame: nobody waits for another guest. What leaves the
+//! machine is copied into a buffer of the machine's card, and what comes from there is moved by the
+//! console's task ([`uplink`]).
 
 pub mod uplink;
 
@@ -24,7 +27,8 @@ type Receivers = ArrayVec<(Arc<Domain>, u8), MOST>;
 /// All networks. The lock is held for a look-up, and no other is taken under it.
 static SWITCH: SpinMutex<Switch<Arc<Domain>>> = SpinMutex::new(Switch::new());
 
-/// Plugs in the network cards of `guest`, which is or will be that of `domain`, in place of those that the domain had.
+/// Plugs in the network cards of `guest`, which is or will be that of `domain`, in place of those
+/// that the domain had.
 pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
     let mut switch = SWITCH.lock();
     switch.unplug(|other| other.number == domain.number);
@@ -38,7 +42,8 @@ pub fn unplug(domain: &Domain) {
     SWITCH.lock().unplug(|other| other.number == domain.number);
 }
 
-/// Moves a frame that the card in `slot` of the guest in `from` sends. The caller has no lock of a guest but its vCPU's.
+/// Moves a frame that the card in `slot` of the guest in `from` sends. The caller has no lock of a
+/// guest but its vCPU's.
 pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
     let mut receivers = Receivers::new();
     let mut card = None;
@@ -57,7 +62,8 @@ pub(crate) fn forward(from: &Domain, slot: u8, frame: &[u8]) {
     }
 }
 
-/// Moves a frame that has come to the machine's card of this number. The caller has no lock of a guest that runs.
+/// Moves a frame that has come to the machine's card of this number. The caller has no lock of a
+/// guest that runs.
 fn admit(card: usize, frame: &[u8]) {
     let mut receivers = Receivers::new();
     if let Ok(ports) = SWITCH.lock().admit(card, frame, clock::uptime()) {

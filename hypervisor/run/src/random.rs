@@ -1,6 +1,8 @@
-//! Random bytes for guests: ChaCha20, with a key from the machine's firmware (`/chosen/rng-seed`), from the machine's own generator, or from both.
+//! Random bytes for guests: ChaCha20, with a key from the machine's firmware (`/chosen/rng-seed`),
+//! from the machine's own generator, or from both.
 //!
-//! The generator is EL2's, and in no checkpoint. So what it gives is not given again, whatever guests are resumed.
+//! The generator is EL2's, and in no checkpoint. So what it gives is not given again, whatever
+//! guests are resumed.
 
 use core::fmt;
 
@@ -11,7 +13,8 @@ use spin::mutex::SpinMutex;
 /// Bytes of a key, which a source must have at least.
 const KEY: usize = 32;
 
-/// The generator; `None` if the machine has no source. Its lock is held for a few hundred bytes at a time, and no other is taken under it.
+/// The generator; `None` if the machine has no source. Its lock is held for a few hundred bytes at
+/// a time, and no other is taken under it.
 static GENERATOR: SpinMutex<Option<ChaCha20Rng>> = SpinMutex::new(None);
 
 /// The machine has no source of random bytes.
@@ -26,8 +29,8 @@ impl fmt::Display for NoSource {
     }
 }
 
-/// Takes what the `sources` say is random: the firmware, and the machine's generator. One that has fewer bytes than a key counts as none; whoever knows one
-/// of two does not know the key.
+/// Takes what the `sources` say is random: the firmware, and the machine's generator. One that has
+/// fewer bytes than a key counts as none; whoever knows one of two does not know the key.
 pub fn init(sources: [&[u8]; 2]) {
     let mut key = [0; KEY];
     for source in sources {
@@ -43,7 +46,8 @@ pub fn bytes<const N: usize>() -> Option<[u8; N]> {
     fill(&mut bytes).then_some(bytes)
 }
 
-/// Fills `into` with random bytes. Returns `false`, and writes nothing, if the machine has no source.
+/// Fills `into` with random bytes. Returns `false`, and writes nothing, if the machine has no
+/// source.
 pub fn fill(into: &mut [u8]) -> bool {
     let mut generator = GENERATOR.lock();
     let Some(generator) = &mut *generator else { return false };

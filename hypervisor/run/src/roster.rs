@@ -1,7 +1,9 @@
-//! Roster of a core, which says who has it, and for how long: the decisions of [`stasis_host::sched`], with the vCPUs behind its tasks.
+//! Roster of a core, which says who has it, and for how long: the decisions of
+//! [`stasis_host::sched`], with the vCPUs behind its tasks.
 //!
-//! Each core has a [`Roster`] with a lock of its own, which is taken after all other locks. Whoever wakes a vCPU ([`Roster::kick`]) interrupts its
-//! core, if that changes anything there. The core itself [decides](Roster::decide).
+//! Each core has a [`Roster`] with a lock of its own, which is taken after all other locks. Whoever
+//! wakes a vCPU ([`Roster::kick`]) interrupts its core, if that changes anything there. The core
+//! itself [decides](Roster::decide).
 
 use crate::domain::Domain;
 use crate::gic;
@@ -59,8 +61,9 @@ impl Turn {
 pub struct Stay {
     /// End at the latest, as the counter's value.
     pub until: u64,
-    /// Whether the task gives the core away when it waits: another task wants the core, or another vCPU may want it. Otherwise the vCPU waits in its guest. The
-    /// console's task alone does not count while it sleeps: it is woken by an interrupt, which ends the wait.
+    /// Whether the task gives the core away when it waits: another task wants the core, or another
+    /// vCPU may want it. Otherwise the vCPU waits in its guest. The console's task alone does not
+    /// count while it sleeps: it is woken by an interrupt, which ends the wait.
     pub gives_way: bool,
 }
 
@@ -124,7 +127,8 @@ impl Roster {
         self.core == CONSOLE_CORE
     }
 
-    /// Divides the core's time by the frame and the windows of `plan`. Called before the core has a vCPU.
+    /// Divides the core's time by the frame and the windows of `plan`. Called before the core has a
+    /// vCPU.
     pub fn divide(&self, plan: &CoreConfig) {
         let windows = plan.windows.iter();
         let windows = windows.map(|window| (window.guest.as_str(), window.at_us, window.length_us));
@@ -174,7 +178,8 @@ impl Roster {
         self.kick(task);
     }
 
-    /// Removes a task of a guest that is parked and does not run. Returns `false` if the task has the core, which it gives up soon.
+    /// Removes a task of a guest that is parked and does not run. Returns `false` if the task has
+    /// the core, which it gives up soon.
     pub fn retire(&self, task: TaskId) -> bool {
         let mut tasks = self.agenda.lock();
         if tasks.scheduler.remove(task) {
@@ -197,7 +202,8 @@ impl Roster {
         self.agenda.kick(task, timer::counter, || self.interrupt());
     }
 
-    /// Makes a task's core look at what the task is asked to do, if the task has the core or may still be loaded there.
+    /// Makes a task's core look at what the task is asked to do, if the task has the core or may
+    /// still be loaded there.
     pub fn call(&self, task: TaskId) {
         self.agenda.call(task, || self.interrupt());
     }
@@ -207,7 +213,8 @@ impl Roster {
         self.interrupt();
     }
 
-    /// Interrupts the core, if it is not the calling one. That one is at EL2, and looks before it enters a guest.
+    /// Interrupts the core, if it is not the calling one. That one is at EL2, and looks before it
+    /// enters a guest.
     fn interrupt(&self) {
         if self.core != cpu::number() {
             gic::kick(self.core);
@@ -236,9 +243,10 @@ impl Roster {
         tasks.write(turn, now, next);
     }
 
-    /// Decides. Returns the terms on which the task goes on that has the core, or has slept there; `None` if another task has the core, or nobody: then
-    /// `next` says who.
-    // The turn is written where it is wanted: it is large, and would be moved from function to function.
+    /// Decides. Returns the terms on which the task goes on that has the core, or has slept there;
+    /// `None` if another task has the core, or nobody: then `next` says who.
+    // The turn is written where it is wanted: it is large, and would be moved from function to
+    // function.
     #[inline(never)]
     pub fn keep(&self, task: TaskId, next: &mut Turn) -> Option<Stay> {
         let (tasks, turn, now) = self.begin_turn();
@@ -257,17 +265,18 @@ impl Roster {
         (tasks, turn, now)
     }
 
-    /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns the terms on which it does; `None` if the core must
-    /// [decide](Self::decide).
+    /// Lets a sleeping task go on if it was woken, and nobody else, since the core is idle. Returns
+    /// the terms on which it does; `None` if the core must [decide](Self::decide).
     pub fn resume(&self, task: TaskId) -> Option<Stay> {
-        // Somebody may announce only now a wake-up that this look has seen already. Then the core decides once more, which changes nothing.
+        // Somebody may announce only now a wake-up that this look has seen already. Then the core
+        // decides once more, which changes nothing.
         let mut tasks = self.agenda.begin();
         tasks.scheduler.resume(task, timer::counter())?;
         Some(tasks.stay(tasks.scheduler.turn()))
     }
 
-    /// Makes the current task sleep until it is kicked, or the counter reads `until`. Returns `false`, and it does not sleep, if it was kicked since
-    /// it got the core.
+    /// Makes the current task sleep until it is kicked, or the counter reads `until`. Returns
+    /// `false`, and it does not sleep, if it was kicked since it got the core.
     pub fn sleep(&self, task: TaskId, until: u64) -> bool {
         self.agenda.lock().scheduler.sleep(task, until, timer::counter())
     }

@@ -1,8 +1,9 @@
 //! Memory that guests share, and their doorbells.
 //!
-//! A region has its memory for as long as the machine is on. A checkpoint reads it as it was at an instant, while the guests that share it run
-//! ([`FrozenRegions`]). A bell that one guest rings for another waits in the region
-//! until a core of the other's takes it ([`Connected::take_rung`]). So nobody takes the lock of another guest.
+//! A region has its memory for as long as the machine is on. A checkpoint reads it as it was at an
+//! instant, while the guests that share it run ([`FrozenRegions`]). A bell that one guest rings for
+//! another waits in the region until a core of the other's takes it ([`Connected::take_rung`]). So
+//! nobody takes the lock of another guest.
 
 mod frozen;
 
@@ -25,7 +26,8 @@ pub struct Region {
     config: &'static SharedRegion,
     /// Physical addresses of the memory.
     range: Range,
-    /// Memory of the region; `None` while somebody [overwrites](Connected::overwrite) it. Guests write it at any moment. Locked for the first write of a page while it is stored.
+    /// Memory of the region; `None` while somebody [overwrites](Connected::overwrite) it. Guests
+    /// write it at any moment. Locked for the first write of a page while it is stored.
     memory: SpinMutex<Option<Ram>>,
     /// For each guest, the peers that have rung it since it was told last.
     rung: [Bits; MAX_PEERS],
@@ -35,8 +37,8 @@ pub struct Region {
 
 static REGIONS: Once<Vec<Region>> = Once::new();
 
-/// Makes the regions, once. If there is no memory for one, a line of the log says so, and the others are made. Calls `pause` between pieces of the
-/// clearing.
+/// Makes the regions, once. If there is no memory for one, a line of the log says so, and the
+/// others are made. Calls `pause` between pieces of the clearing.
 pub fn init(configs: &'static [SharedRegion], pause: &mut dyn FnMut()) {
     REGIONS.call_once(|| {
         let made = configs.iter().filter_map(|config| {
@@ -105,7 +107,8 @@ impl Connected {
         self.region.range
     }
 
-    /// Returns the region's memory, for overwriting. A guest that shares it waits with what stage 2 forbids it to write, until the result is dropped.
+    /// Returns the region's memory, for overwriting. A guest that shares it waits with what stage 2
+    /// forbids it to write, until the result is dropped.
     ///
     /// # Panics
     ///
@@ -127,7 +130,8 @@ impl Connected {
         self.silence();
     }
 
-    /// Rings the guest with the number `peer`: its vCPUs are kicked. The caller holds no lock of a guest's but its own vCPU's.
+    /// Rings the guest with the number `peer`: its vCPUs are kicked. The caller holds no lock of a
+    /// guest's but its own vCPU's.
     pub fn ring(&self, peer: u8) {
         let peer = usize::from(peer);
         self.region.rung[peer].set(self.index);
@@ -148,7 +152,8 @@ impl Connected {
         self.take_rung();
     }
 
-    /// Returns the guest because of which the region's content is not put back when the guests named in `resumed` are; `None` if it is put back.
+    /// Returns the guest because of which the region's content is not put back when the guests
+    /// named in `resumed` are; `None` if it is put back.
     pub fn keeper(&self, resumed: &[&str]) -> Option<&'static str> {
         let guests = self.region.guests();
         let alive = |name: &str| {
@@ -168,7 +173,8 @@ impl Connected {
     }
 }
 
-/// Memory of a region, into which a checkpoint's content is loaded. The region has it again when this is dropped.
+/// Memory of a region, into which a checkpoint's content is loaded. The region has it again when
+/// this is dropped.
 pub struct Overwritten {
     region: &'static Region,
     memory: Ram,
@@ -180,7 +186,8 @@ impl Overwritten {
         &mut *self.memory
     }
 
-    /// Makes guests see what was written, and drops the bells that were rung before. Calls `pause` between pieces of the cache maintenance.
+    /// Makes guests see what was written, and drops the bells that were rung before. Calls `pause`
+    /// between pieces of the cache maintenance.
     pub fn finish(mut self, pause: &mut dyn FnMut()) {
         self.memory.finish_writing(pause);
         for rung in &self.region.rung {

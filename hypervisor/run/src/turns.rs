@@ -1,7 +1,8 @@
 //! The cores' loops: each runs the vCPUs whose turn it is by its core's [roster](crate::roster).
 //!
-//! Core 0 also has the console's task, which [`serve_console`] gives its turns. Work that takes long is done in pieces: its function is given the
-//! [`Task`], and lets the core's vCPUs run between two pieces ([`Task::yield_now`]).
+//! Core 0 also has the console's task, which [`serve_console`] gives its turns. Work that takes
+//! long is done in pieces: its function is given the [`Task`], and lets the core's vCPUs run
+//! between two pieces ([`Task::yield_now`]).
 
 use crate::above;
 use crate::domain::{After, Domain, note_limits};
@@ -18,10 +19,12 @@ use stasis_guest::clock::NEVER;
 use stasis_host::task::Yield;
 use stasis_hw::time::Wait;
 
-/// The console's task on core 0: the only code that runs at EL2 for longer than an exit takes, and the capability to let others run.
+/// The console's task on core 0: the only code that runs at EL2 for longer than an exit takes, and
+/// the capability to let others run.
 ///
-/// There is one task, which is handed down by `&mut` to all that takes long. A function that is not given it lets nobody run. What others could want
-/// is behind a [`TaskLock`](stasis_host::task::TaskLock), which is not held while the task lets others run.
+/// There is one task, which is handed down by `&mut` to all that takes long. A function that is not
+/// given it lets nobody run. What others could want is behind a
+/// [`TaskLock`](stasis_host::task::TaskLock), which is not held while the task lets others run.
 #[derive(Debug)]
 pub struct Task {
     /// End of the task's turn, as the counter's value.
@@ -49,8 +52,10 @@ impl Task {
         Self { until: u64::MAX, away: 0, serves: false, _not_send: PhantomData }
     }
 
-    /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the locks of their own guests. Of these the task
-    /// holds none: those of a guest that it has [parked](Domain::park) are not wanted by a running vCPU, and all others that it could hold borrow it.
+    /// Lets the vCPUs of this core run whose turn it is. They run on the task's stack, and take the
+    /// locks of their own guests. Of these the task holds none: those of a guest that it has
+    /// [parked](Domain::park) are not wanted by a running vCPU, and all others that it could hold
+    /// borrow it.
     // Not inlined: `cargo xtask bench` finds the function in the image.
     #[inline(never)]
     pub fn yield_now(&mut self) {
@@ -68,7 +73,8 @@ impl Task {
         roster::of_console().must_decide() || timer::counter() >= self.until
     }
 
-    /// Makes the task sleep until the counter reads `counter`, or until something happens for the console. Others run meanwhile.
+    /// Makes the task sleep until the counter reads `counter`, or until something happens for the
+    /// console. Others run meanwhile.
     pub fn rest_until(&mut self, counter: u64) {
         let roster = roster::of_console();
         roster.sleep(CONSOLE, counter);
@@ -78,9 +84,10 @@ impl Task {
     /// Runs this core's vCPUs until it is the task's turn.
     fn run_others(&mut self) {
         assert!(self.serves, "the core may not be ready yet");
-        // SAFETY: 1. `serve_console` has set `serves`, as is asserted, and was given proof that this core is `Ready`. The task is not `Send`, so it
-        // has stayed on this core. 2. No vCPU is loaded: the caller has the only task by `&mut`, and no code that runs while a vCPU is loaded is
-        // given it.
+        // SAFETY: 1. `serve_console` has set `serves`, as is asserted, and was given proof that
+        // this core is `Ready`. The task is not `Send`, so it has stayed on this core. 2. No vCPU
+        // is loaded: the caller has the only task by `&mut`, and no code that runs while a vCPU is
+        // loaded is given it.
         self.until = unsafe { run_vcpus(roster::of_console()) };
         uplink::serve(|| self.turn_is_over());
     }
@@ -92,7 +99,8 @@ impl Yield for Task {
     }
 }
 
-/// A driver waits for its device as part of the task: its time goes on only while the task has the core.
+/// A driver waits for its device as part of the task: its time goes on only while the task has the
+/// core.
 impl Wait for Task {
     fn now(&self) -> u64 {
         timer::counter() - self.away
@@ -106,7 +114,8 @@ impl Wait for Task {
         self.yield_now();
     }
 
-    /// Sleeps until the disk interrupts, and lets others run meanwhile. That time is the disk's, too, so it is not deducted.
+    /// Sleeps until the disk interrupts, and lets others run meanwhile. That time is the disk's,
+    /// too, so it is not deducted.
     fn sleep(&mut self, until: u64) {
         if self.serves && interrupts::listen_to_disk() {
             self.rest_until(until.saturating_add(self.away));
@@ -123,7 +132,8 @@ pub fn assign(domain: &Arc<Domain>) {
     }
 }
 
-/// Removes the tasks of a guest that is parked and does not run. Yields until each core has given up a vCPU of the guest that has it.
+/// Removes the tasks of a guest that is parked and does not run. Yields until each core has given
+/// up a vCPU of the guest that has it.
 pub fn retire(task: &mut Task, domain: &Domain) {
     for (roster, vcpu) in domain.tasks() {
         while !roster.retire(vcpu) {
@@ -132,20 +142,23 @@ pub fn retire(task: &mut Task, domain: &Domain) {
     }
 }
 
-/// Runs the vCPUs of this core, which is not the console's, for ever. [`Ready`] proves that the core is set up for guests.
+/// Runs the vCPUs of this core, which is not the console's, for ever. [`Ready`] proves that the
+/// core is set up for guests.
 pub fn serve(_: Ready) -> ! {
     note_limits();
     loop {
-        // SAFETY: 1. The core is `Ready`: that type can't be sent to another core. 2. No vCPU is loaded: this loop is the first code that loads one.
-        // A `serve` within another one would never return, so what that has loaded would never be entered again.
+        // SAFETY: 1. The core is `Ready`: that type can't be sent to another core. 2. No vCPU is
+        // loaded: this loop is the first code that loads one. A `serve` within another one would
+        // never return, so what that has loaded would never be entered again.
         //
         // The function returns for the console's task alone, which this core does not have.
         unsafe { run_vcpus(roster::here()) };
     }
 }
 
-/// Runs the vCPUs of this core, which is the console's, for ever, and calls `work` in the turns of its task. `work` returns the counter's value at
-/// which something is due again, if anything is. [`Ready`] proves that the core is set up for guests.
+/// Runs the vCPUs of this core, which is the console's, for ever, and calls `work` in the turns of
+/// its task. `work` returns the counter's value at which something is due again, if anything is.
+/// [`Ready`] proves that the core is set up for guests.
 pub fn serve_console(
     _: Ready,
     mut task: Task,
@@ -161,8 +174,8 @@ pub fn serve_console(
     }
 }
 
-/// Runs this core's vCPUs until it is the turn of the console's task, and returns the counter's value at which that turn is over. On other cores than
-/// the console's, it never returns.
+/// Runs this core's vCPUs until it is the turn of the console's task, and returns the counter's
+/// value at which that turn is over. On other cores than the console's, it never returns.
 ///
 /// # Safety
 ///
@@ -183,8 +196,8 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
         let (stay, from) = (next.stay, next.from);
         match core::mem::replace(&mut next.who, Who::Nobody) {
             Who::Vcpu { domain, index } => {
-                // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition 2, and each `run` unloads the vCPU that it has
-                // loaded.
+                // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition
+                // 2, and each `run` unloads the vCPU that it has loaded.
                 match unsafe { domain.run(index, (stay, from), &this_core, &mut next) } {
                     After::Decided => is_decided = true,
                     After::Anything => {}
@@ -201,7 +214,8 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
             Who::Vacant(task) => {
                 roster.sleep(task, NEVER);
             }
-            // A vCPU that left may have woken a task of this core after the decision, which interrupts nobody.
+            // A vCPU that left may have woken a task of this core after the decision, which
+            // interrupts nobody.
             Who::Nobody if roster.must_decide() => {}
             Who::Nobody => {
                 timer::set_deadline(stay.until);

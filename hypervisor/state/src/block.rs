@@ -1,9 +1,11 @@
 //! The metadata of a RAM block: [`Block`] says of each page what its content is.
 //!
-//! A guest's memory is cut in blocks: the parts of its RAM, and of each region that it shares, that lie in one naturally aligned range of
-//! [`BLOCK_SIZE`] bytes of guest-physical addresses. A block with any content is one *piece* of the file: a record RAM_BLOCK, which is the
-//! metadata, and a record RAM_PAGES with the pages that are stored as they are. A piece begins and ends at a multiple of 4096, and holds no offset
-//! in the file. So a page, or a whole piece, can be found, checked and shared alone.
+//! A guest's memory is cut in blocks: the parts of its RAM, and of each region that it shares, that
+//! lie in one naturally aligned range of [`BLOCK_SIZE`] bytes of guest-physical addresses. A block
+//! with any content is one *piece* of the file: a record RAM_BLOCK, which is the metadata, and a
+//! record RAM_PAGES with the pages that are stored as they are. A piece begins and ends at a
+//! multiple of 4096, and holds no offset in the file. So a page, or a whole piece, can be found,
+//! checked and shared alone.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -16,8 +18,8 @@ use crate::{
     written::BLOCK_SIZE,
 };
 
-/// The beginning of the body of a RAM_BLOCK record. The kinds of [`BLOCK_PAGES`] pages follow, one byte each, then the CRCs of the raw pages, then
-/// the words of the word pages.
+/// The beginning of the body of a RAM_BLOCK record. The kinds of [`BLOCK_PAGES`] pages follow, one
+/// byte each, then the CRCs of the raw pages, then the words of the word pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct BlockHead {
@@ -63,7 +65,8 @@ pub(crate) const fn meta_len(raw: usize, words: usize) -> usize {
     (HEADERS + CRCS_AT + (4 * raw).next_multiple_of(8) + 8 * words).next_multiple_of(PAGE_SIZE)
 }
 
-/// Returns the addresses of the block in which `address` lies, in memory that consists of these ranges; `None` if there is no memory.
+/// Returns the addresses of the block in which `address` lies, in memory that consists of these
+/// ranges; `None` if there is no memory.
 pub fn block_of(memory: &[Range<u64>], address: u64) -> Option<Range<u64>> {
     let range = memory.iter().find(|range| range.contains(&address))?;
     let start = address - address % BLOCK_SIZE as u64;
@@ -119,18 +122,21 @@ impl Block {
         meta_len(raw, words)
     }
 
-    /// Returns the offset in the piece of the raw page with this index in the block, if the page is raw.
+    /// Returns the offset in the piece of the raw page with this index in the block, if the page is
+    /// raw.
     pub fn offset_of(&self, page: usize) -> Option<u64> {
         let Content::Raw(_) = self.contents.get(page)? else { return None };
         let before = self.contents[..page].iter().filter(|content| content.kind() == 1).count();
         Some((self.meta_len() + before * PAGE_SIZE) as u64)
     }
 
-    /// Replaces `meta` with the piece up to its first raw page: the record RAM_BLOCK, and the header of RAM_PAGES.
+    /// Replaces `meta` with the piece up to its first raw page: the record RAM_BLOCK, and the
+    /// header of RAM_PAGES.
     pub fn encode(&self, crc32c: fn(u32, &[u8]) -> u32, meta: &mut Vec<u8>) {
         let (raw, words) = self.counts();
         let len = meta_len(raw, words);
-        // A vector grows byte by byte where the compiler saves space, and a new one is cleared at once.
+        // A vector grows byte by byte where the compiler saves space, and a new one is cleared at
+        // once.
         if meta.len() < len {
             *meta = vec![0; len];
         } else {
@@ -171,7 +177,8 @@ impl Block {
         len >= meta_len(0, 0) && len <= meta_len(0, BLOCK_PAGES) && len.is_multiple_of(PAGE_SIZE)
     }
 
-    /// Returns the block that the body of a RAM_BLOCK record says, whose length [can be](Self::can_be_body) that of one. `memory` is the guest's.
+    /// Returns the block that the body of a RAM_BLOCK record says, whose length [can
+    /// be](Self::can_be_body) that of one. `memory` is the guest's.
     ///
     /// # Errors
     ///
@@ -232,8 +239,8 @@ impl Block {
         Ok(block)
     }
 
-    /// Returns the runs of pages whose content is of the same kind, and of word pages those with the same word: the first page, the number of
-    /// pages, and the content of the first.
+    /// Returns the runs of pages whose content is of the same kind, and of word pages those with
+    /// the same word: the first page, the number of pages, and the content of the first.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (usize, usize, Content)> {
         let mut page = 0;
         core::iter::from_fn(move || {

@@ -1,10 +1,13 @@
 //! Writes a checkpoint in one pass: [`Capture`].
 //!
-//! Block by block, the writer looks at the guest's pages, writes what they are and those that must be stored as they are, and releases them. So the
-//! length of the file and the place of its directory are known at the end only: the header is written last, over the zeros that were in its place.
+//! Block by block, the writer looks at the guest's pages, writes what they are and those that must
+//! be stored as they are, and releases them. So the length of the file and the place of its
+//! directory are known at the end only: the header is written last, over the zeros that were in its
+//! place.
 //!
-//! Of a memory that knows what has [changed](crate::change) since a checkpoint, nothing else is looked at: pieces, and pages in them, that did not change are
-//! [shared](Sink::share) with that checkpoint.
+//! Of a memory that knows what has [changed](crate::change) since a checkpoint, nothing else is
+//! looked at: pieces, and pages in them, that did not change are [shared](Sink::share) with that
+//! checkpoint.
 
 mod base;
 mod output;
@@ -30,8 +33,9 @@ use crate::{
 use output::Output;
 use pages::Pages;
 
-/// What a checkpoint is made of. Neither the records nor the memory may change while this lives: the guest stands still, or the memory is a snapshot.
-/// What was written is [released](ReadRam::release).
+/// What a checkpoint is made of. Neither the records nor the memory may change while this lives:
+/// the guest stands still, or the memory is a snapshot. What was written is
+/// [released](ReadRam::release).
 #[derive(Debug)]
 pub struct Capture<'a> {
     records: Records<'a>,
@@ -56,12 +60,13 @@ struct Part<'a> {
 }
 
 impl<'a> Capture<'a> {
-    /// Returns the capture of a guest with these records. Checks their invariants. `ram` is the guest's whole RAM; `shared` has the regions that the
-    /// guest shares, in ascending order.
+    /// Returns the capture of a guest with these records. Checks their invariants. `ram` is the
+    /// guest's whole RAM; `shared` has the regions that the guest shares, in ascending order.
     ///
     /// # Errors
     ///
-    /// [`Error::Invariant`] if the records break an invariant, [`Error::RamSize`] if memory is not as large as the records say.
+    /// [`Error::Invariant`] if the records break an invariant, [`Error::RamSize`] if memory is not
+    /// as large as the records say.
     // This is not inlined: `cargo xtask bench` finds it in the image by its name.
     #[inline(never)]
     pub fn new(
@@ -88,19 +93,22 @@ impl<'a> Capture<'a> {
         Ok(Self { records, memory, base: None, routines })
     }
 
-    /// Makes the capture share with the checkpoint `baseline` what did not change since, as far as the memory says so. `index` is the checkpoint's.
+    /// Makes the capture share with the checkpoint `baseline` what did not change since, as far as
+    /// the memory says so. `index` is the checkpoint's.
     #[must_use]
     pub fn since(mut self, baseline: Baseline, index: &'a Index) -> Self {
         self.base = Some(Base { baseline, index });
         self
     }
 
-    /// Writes the checkpoint to `sink`, and returns its size. Calls `progress` with the bytes of memory that were done, and the bytes of all.
+    /// Writes the checkpoint to `sink`, and returns its size. Calls `progress` with the bytes of
+    /// memory that were done, and the bytes of all.
     ///
     /// # Errors
     ///
-    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller; [`SaveError::Base`] if the checkpoint to share with is
-    /// damaged, or the memory counts its changes from another one.
+    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller;
+    /// [`SaveError::Base`] if the checkpoint to share with is damaged, or the memory counts its
+    /// changes from another one.
     // This is not inlined: `cargo xtask bench` finds it in the image by its name.
     #[inline(never)]
     pub fn write<S: Sink>(
@@ -161,7 +169,8 @@ impl<'a> Capture<'a> {
         Ok(directory)
     }
 
-    /// Returns the index of the checkpoint that a part's changes count from; `None` if all of it counts as changed.
+    /// Returns the index of the checkpoint that a part's changes count from; `None` if all of it
+    /// counts as changed.
     ///
     /// # Errors
     ///
@@ -209,7 +218,8 @@ struct BlockOfRam<'a> {
     addresses: Range<u64>,
 }
 
-/// Shares the piece of a block that did not change, and returns its entry; `None` if it has no content.
+/// Shares the piece of a block that did not change, and returns its entry; `None` if it has no
+/// content.
 fn share<S: Sink>(
     out: &mut Output<'_, S>,
     base: Option<&Index>,

@@ -1,7 +1,9 @@
-//! What of a memory has changed since an earlier checkpoint of it: [`BlockChange`] by block, [`PageBits`] by page.
+//! What of a memory has changed since an earlier checkpoint of it: [`BlockChange`] by block,
+//! [`PageBits`] by page.
 //!
-//! The owner of the memory knows it ([`ReadRam::block_change`](crate::ReadRam::block_change)), and a checkpoint's writer asks: what has not changed is in the
-//! [`Baseline`] already, and is neither looked at nor written again.
+//! The owner of the memory knows it ([`ReadRam::block_change`](crate::ReadRam::block_change)), and
+//! a checkpoint's writer asks: what has not changed is in the [`Baseline`] already, and is neither
+//! looked at nor written again.
 
 use core::ops::Range;
 
@@ -29,7 +31,8 @@ pub enum BlockChange {
     Empty,
     /// The block is what the baseline has. It must not be read: a snapshot does not keep it.
     Unchanged,
-    /// These pages may differ from the baseline. All others are what the baseline has, and must not be read.
+    /// These pages may differ from the baseline. All others are what the baseline has, and must not
+    /// be read.
     Pages(PageBits),
 }
 
@@ -43,7 +46,8 @@ impl PageBits {
     /// All pages of a block.
     pub const ALL: Self = Self([u64::MAX; BLOCK_PAGES / WORD]);
 
-    /// Returns the pages with these numbers, counted from the block's start. A block has no more than [`BLOCK_PAGES`].
+    /// Returns the pages with these numbers, counted from the block's start. A block has no more
+    /// than [`BLOCK_PAGES`].
     pub fn of(pages: Range<usize>) -> Self {
         let mut bits = Self::NONE;
         for (n, word) in bits.0.iter_mut().enumerate() {
@@ -73,7 +77,8 @@ impl PageBits {
         }
     }
 
-    /// Returns whether they are all pages of a block. Looks first at the neighbours of the page with this number, below [`BLOCK_PAGES`], so that it takes a few instructions mostly.
+    /// Returns whether they are all pages of a block. Looks first at the neighbours of the page
+    /// with this number, below [`BLOCK_PAGES`], so that it takes a few instructions mostly.
     #[inline]
     pub fn is_all(&self, page: usize) -> bool {
         self.0.get(page / WORD) == Some(&u64::MAX) && *self == Self::ALL

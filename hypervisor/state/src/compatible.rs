@@ -1,5 +1,5 @@
-//! Whether a host has what a guest needs to be resumed. Which CPUs and which counters a guest can move between is the host's policy, and not
-//! decided here.
+//! Whether a host has what a guest needs to be resumed. Which CPUs and which counters a guest can
+//! move between is the host's policy, and not decided here.
 
 use core::ops::Range;
 
@@ -16,8 +16,9 @@ pub struct HostFacts {
     pub prio_bits: u8,
     /// Guest-physical addresses at which the guest's RAM may be.
     pub ram: Range<u64>,
-    /// Bytes of which the address and the size of the guest's RAM must be multiples. The host gives RAM in such units, so a guest whose RAM ends
-    /// within one would also get memory of somebody else.
+    /// Bytes of which the address and the size of the guest's RAM must be multiples. The host gives
+    /// RAM in such units, so a guest whose RAM ends within one would also get memory of somebody
+    /// else.
     pub ram_unit: u64,
     /// Guest-physical address of GICD.
     pub dist_base: u64,
@@ -26,7 +27,8 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// Checks that the guest would find the same machine on this host as on the one where it was stored.
+    /// Checks that the guest would find the same machine on this host as on the one where it was
+    /// stored.
     ///
     /// # Errors
     ///

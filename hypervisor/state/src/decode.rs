@@ -10,8 +10,8 @@ use crate::{
     register::{Descriptor, Record, RegHeader, VALUE_OFFSET, padding},
 };
 
-/// Sets the registers of `record` that `body` contains; the others keep their value. Returns how many registers were skipped: those that are
-/// unknown, not 0, and marked as optional.
+/// Sets the registers of `record` that `body` contains; the others keep their value. Returns how
+/// many registers were skipped: those that are unknown, not 0, and marked as optional.
 ///
 /// # Errors
 ///
@@ -24,7 +24,8 @@ pub(crate) fn decode<R: Record>(
     decode_into(record.as_mut_bytes(), R::REGISTERS, place, body)
 }
 
-/// Does the work of [`decode`] for every kind of record. `record` is the bytes of one, and `registers` the table of its kind.
+/// Does the work of [`decode`] for every kind of record. `record` is the bytes of one, and
+/// `registers` the table of its kind.
 pub(crate) fn decode_into(
     record: &mut [u8],
     registers: &'static [Descriptor],
@@ -35,7 +36,8 @@ pub(crate) fn decode_into(
     let mut skipped = 0;
     let mut unknown = Vec::new();
     let mut rest = body;
-    // Nearly all files hold the registers in the order of the table, so the next one is tried first.
+    // Nearly all files hold the registers in the order of the table, so the next one is tried
+    // first.
     let mut expected = 0;
     while !rest.is_empty() {
         let at = body.len() - rest.len();

@@ -1,5 +1,6 @@
-//! The records of the emulated devices, each with the rules for its values. The levels of their interrupt lines are not saved, but computed
-//! from the records. The rules of [`SharedMemory`] are more, and have a file of their own.
+//! The records of the emulated devices, each with the rules for its values. The levels of their
+//! interrupt lines are not saved, but computed from the records. The rules of [`SharedMemory`] are
+//! more, and have a file of their own.
 
 use core::ops::Range;
 
@@ -135,7 +136,8 @@ impl DeviceRecord for Pl061 {
 }
 
 record! {
-    /// The regions of memory that a guest shares with others, each with a doorbell. MEMORY records hold their content.
+    /// The regions of memory that a guest shares with others, each with a doorbell. MEMORY records
+    /// hold their content.
     pub struct SharedMemory in shared_memory: DeviceSharedMemory, home (record "EL2 emulates the device") {
         /// The regions' names, 32 bytes each. The rule is that of a guest's name.
         name: [u8; MAX_SHARED * NAME_LEN] = 0x01;
@@ -158,7 +160,8 @@ impl SharedMemory {
         self.size.get(n).is_some_and(|size| *size != 0)
     }
 
-    /// Returns the name of region `n` without the padding, or `?` if the register holds no name. Only files before version 1.3 have such names.
+    /// Returns the name of region `n` without the padding, or `?` if the register holds no name.
+    /// Only files before version 1.3 have such names.
     ///
     /// # Panics
     ///
@@ -180,7 +183,8 @@ impl SharedMemory {
         name::stored(self.name_bytes(n))
     }
 
-    /// Returns the content of the register of region `n`'s name in a form that can be printed, whatever it is.
+    /// Returns the content of the register of region `n`'s name in a form that can be printed,
+    /// whatever it is.
     ///
     /// # Panics
     ///

@@ -1,8 +1,10 @@
 //! The emulated devices of a guest that have a record, in one table: [`devices!`].
 //!
-//! Each line of the table is the source of the record's type ([`crate::RecordType`]) with its number and name, of the fields of [`Devices`]
-//! and [`DeviceRecords`], of what the reader fills and the writer writes, and in which order, and of the file's version.
-//! [`crate::device`] and [`crate::virtio`] declare the registers of the records, and implement [`DeviceRecord`] for each: what must be true of it.
+//! Each line of the table is the source of the record's type ([`crate::RecordType`]) with its
+//! number and name, of the fields of [`Devices`] and [`DeviceRecords`], of what the reader fills
+//! and the writer writes, and in which order, and of the file's version. [`crate::device`] and
+//! [`crate::virtio`] declare the registers of the records, and implement [`DeviceRecord`] for each:
+//! what must be true of it.
 
 use zerocopy::IntoBytes;
 
@@ -15,11 +17,14 @@ use crate::{
     virtio::{GenerationId, Virtio},
 };
 
-/// Passes the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name", scope, since minor`.
+/// Passes the table to `$macro`, behind `$before`. A line is `field: Record = TYPE number, "name",
+/// scope, since minor`.
 ///
-/// The order of the lines is that of the records in a file. A released line never changes. A new line takes the next number and the next minor.
-/// The scope is `Guest` if every guest has the device, and `AtMostOne` if only some have it. A record of `Guest` that came with a later minor
-/// than 0 is [absent at reset](RecordType::is_absent_at_reset): every guest that was stored before has it in that state.
+/// The order of the lines is that of the records in a file. A released line never changes. A new
+/// line takes the next number and the next minor. The scope is `Guest` if every guest has the
+/// device, and `AtMostOne` if only some have it. A record of `Guest` that came with a later minor
+/// than 0 is [absent at reset](RecordType::is_absent_at_reset): every guest that was stored before
+/// has it in that state.
 macro_rules! devices {
     ($macro:ident! { $($before:tt)* }) => {
         $macro! { $($before)*
@@ -42,14 +47,17 @@ macro_rules! devices {
 }
 pub(crate) use devices;
 
-/// The record of a device: its registers, and the rules for every state that a guest can bring about.
+/// The record of a device: its registers, and the rules for every state that a guest can bring
+/// about.
 pub trait DeviceRecord: Record {
-    /// Returns the first minor version of the format that can express the record, with the values that it has.
+    /// Returns the first minor version of the format that can express the record, with the values
+    /// that it has.
     fn since(&self) -> u16 {
         Self::TYPE.since()
     }
 
-    /// Checks the record of a device of `guest`, except for names: the rule for them is younger than the format.
+    /// Checks the record of a device of `guest`, except for names: the rule for them is younger
+    /// than the format.
     ///
     /// # Errors
     ///
@@ -79,7 +87,8 @@ pub trait Visitor<'a> {
     fn record<R: DeviceRecord>(&mut self, record: &'a R) -> Result<(), Self::Error>;
 }
 
-/// A field of [`Devices`]: a record that every guest has, or an `Option` of one that only some guests have.
+/// A field of [`Devices`]: a record that every guest has, or an `Option` of one that only some
+/// guests have.
 trait Field {
     type Record: DeviceRecord;
 
@@ -114,7 +123,8 @@ macro_rules! structs {
             $( $(#[$doc])* pub $field: owned!($Scope $Record), )*
         }
 
-        /// References to the records of a guest's devices, for the writer: the state that the devices themselves work on.
+        /// References to the records of a guest's devices, for the writer: the state that the
+        /// devices themselves work on.
         #[derive(Clone, Copy, Debug)]
         pub struct DeviceRecords<'a> {
             $( $(#[$doc])* pub $field: borrowed!('a $Scope $Record), )*
@@ -133,7 +143,8 @@ macro_rules! structs {
                 DeviceRecords { $( $field: borrow!(self.$field, $Scope), )* }
             }
 
-            /// Returns the bytes of the record of this type, into which the reader reads, and its table; `None` if the type is no device's.
+            /// Returns the bytes of the record of this type, into which the reader reads, and its
+            /// table; `None` if the type is no device's.
             pub(crate) fn body(
                 &mut self,
                 kind: RecordType,
@@ -149,7 +160,8 @@ macro_rules! structs {
         }
 
         impl<'a> DeviceRecords<'a> {
-            /// Passes each record that the guest has to `visitor`, in the order of the file, until the visitor returns an error.
+            /// Passes each record that the guest has to `visitor`, in the order of the file, until
+            /// the visitor returns an error.
             ///
             /// # Errors
             ///

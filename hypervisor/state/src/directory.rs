@@ -1,4 +1,5 @@
-//! The record RAM_DIRECTORY: where in the file each RAM block is, and in which order pages were touched.
+//! The record RAM_DIRECTORY: where in the file each RAM block is, and in which order pages were
+//! touched.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -12,7 +13,8 @@ use crate::{
     routines::PAGE_SIZE,
 };
 
-/// The beginning of the body of a RAM_DIRECTORY record. The [`Entry`]s follow, then the [`Touched`] runs.
+/// The beginning of the body of a RAM_DIRECTORY record. The [`Entry`]s follow, then the [`Touched`]
+/// runs.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable,
 )]
@@ -75,7 +77,8 @@ impl Entry {
     }
 }
 
-/// A run of pages that the guest touched one after the other: the address of the first, with the number of pages less one in bits \[11:0\].
+/// A run of pages that the guest touched one after the other: the address of the first, with the
+/// number of pages less one in bits \[11:0\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(transparent)]
 pub struct Touched(pub u64);
@@ -141,8 +144,8 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Checks that the blocks are blocks of `memory`, and ascend; that their pieces ascend and lie in the bytes `pieces` of the file; and that the touched
-    /// pages are pages of `memory`.
+    /// Checks that the blocks are blocks of `memory`, and ascend; that their pieces ascend and lie
+    /// in the bytes `pieces` of the file; and that the touched pages are pages of `memory`.
     ///
     /// # Errors
     ///
@@ -178,7 +181,8 @@ impl Directory {
         }
     }
 
-    /// Checks that the pieces are all of the bytes `pieces` of the file, so that nothing lies between them that a reader of the directory does not see.
+    /// Checks that the pieces are all of the bytes `pieces` of the file, so that nothing lies
+    /// between them that a reader of the directory does not see.
     ///
     /// # Errors
     ///

@@ -104,14 +104,16 @@ crate::devices::devices!(record_types! { [
     RamPages = 0x42, "RAM_PAGES", Any, since 5;
     /// [`crate::directory::DirectoryHead`]: where the blocks are.
     RamDirectory = 0x43, "RAM_DIRECTORY", AtMostOne, since 5;
-    /// Zeros, so that what follows begins at a multiple of 4096. It is written with [`RecordHeader::OPTIONAL`].
+    /// Zeros, so that what follows begins at a multiple of 4096. It is written with
+    /// [`RecordHeader::OPTIONAL`].
     Pad = 0x44, "PAD", Any, since 5;
     /// The last record of the file, without a body.
     End = 0x7fff, "END", Guest, since 0;
 ] });
 
 impl RecordType {
-    /// Returns the newest minor version of the format: that of a kind, or of what the values of one may be.
+    /// Returns the newest minor version of the format: that of a kind, or of what the values of one
+    /// may be.
     pub(crate) const fn newest_minor() -> u16 {
         let (mut newest, mut n) = (crate::virtio::TERMINALS_SINCE, 0);
         while n < Self::ALL.len() {
@@ -136,8 +138,9 @@ impl RecordType {
         )
     }
 
-    /// Returns whether a record of this kind that a file lacks is at reset: the guest has it, and older files do not. A file has such a record
-    /// only if its state is another one, so that the file is of the lowest minor that can express it.
+    /// Returns whether a record of this kind that a file lacks is at reset: the guest has it, and
+    /// older files do not. A file has such a record only if its state is another one, so that the
+    /// file is of the lowest minor that can express it.
     pub const fn is_absent_at_reset(self) -> bool {
         matches!(self.scope(), Scope::Guest) && self.since() > 0
     }
@@ -146,8 +149,8 @@ impl RecordType {
 /// The thing that has one record of a kind. It says what the record's instance means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The guest, which has the record. The instance is 0. A file must have the record, unless [it is absent at
-    /// reset](RecordType::is_absent_at_reset).
+    /// The guest, which has the record. The instance is 0. A file must have the record, unless [it
+    /// is absent at reset](RecordType::is_absent_at_reset).
     Guest,
     /// The guest, which may have the record. The instance is 0.
     AtMostOne,
@@ -161,7 +164,8 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RecordHeader {
-    /// The number of a [`RecordType`], with the bit [`RecordHeader::OPTIONAL`] if a reader may skip the record.
+    /// The number of a [`RecordType`], with the bit [`RecordHeader::OPTIONAL`] if a reader may skip
+    /// the record.
     pub kind: u16,
     /// The index of the vCPU to which the record belongs, or 0, as the [`Scope`] of its type says.
     pub instance: u16,

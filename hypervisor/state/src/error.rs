@@ -11,7 +11,8 @@ use crate::{
     name::{BadName, Shown},
 };
 
-/// The rule of the format that a file or a state breaks, or what a host lacks for its guest. The messages explain the variants.
+/// The rule of the format that a file or a state breaks, or what a host lacks for its guest. The
+/// messages explain the variants.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs)]
 pub enum Error {
@@ -171,7 +172,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns whether the file may still be whole and sound: it uses something that this version does not know, as newer versions do.
+    /// Returns whether the file may still be whole and sound: it uses something that this version
+    /// does not know, as newer versions do.
     pub const fn is_of_newer(&self) -> bool {
         matches!(
             self,

@@ -1,4 +1,5 @@
-//! The records of the guest as a whole: its configuration, the power state of its machine, and its clock.
+//! The records of the guest as a whole: its configuration, the power state of its machine, and its
+//! clock.
 
 use crate::{
     name::{self, BadName, Shown},
@@ -10,7 +11,8 @@ pub use crate::name::NAME_LEN;
 record! {
     /// The guest's configuration: what a host must have to resume it.
     pub struct Guest in guest_regs: Guest, home (record "EL2 made the guest by it") {
-        /// The guest's name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not `all`.
+        /// The guest's name, padded with 0: a letter, then letters, digits, `-`, `_`, `.`; not
+        /// `all`.
         name: [u8; NAME_LEN] = 0x01;
         /// Guest-physical address of the RAM.
         ram_base: u64 = 0x02;
@@ -22,7 +24,8 @@ record! {
 }
 
 impl Guest {
-    /// Returns the guest's name without the padding, or `?` if the register holds no name. Only files before version 1.3 have such guests.
+    /// Returns the guest's name without the padding, or `?` if the register holds no name. Only
+    /// files before version 1.3 have such guests.
     pub fn name_text(&self) -> &str {
         self.checked_name().unwrap_or("?")
     }
@@ -50,7 +53,8 @@ impl Guest {
 }
 
 record! {
-    /// The power state of a machine that may not be on: after SYSTEM_OFF or SYSTEM_RESET of PSCI (DEN 0022).
+    /// The power state of a machine that may not be on: after SYSTEM_OFF or SYSTEM_RESET of PSCI
+    /// (DEN 0022).
     pub struct GuestPower in guest_power: GuestPower, home (record "EL2 answers PSCI") {
         /// The machine's [`GuestPowerState`].
         state: u8 = 0x01;
@@ -65,12 +69,14 @@ pub enum GuestPowerState {
     On = 0,
     /// The guest has switched its machine off. No vCPU goes on at its saved registers.
     Off = 1,
-    /// The guest has reset its machine, and was not started again since. No vCPU goes on at its saved registers.
+    /// The guest has reset its machine, and was not started again since. No vCPU goes on at its
+    /// saved registers.
     Reset = 2,
 }
 
 impl GuestPower {
-    /// Returns the record of a guest in this state; `None` for a guest that is on, so that older readers understand the file.
+    /// Returns the record of a guest in this state; `None` for a guest that is on, so that older
+    /// readers understand the file.
     pub fn of(state: GuestPowerState) -> Option<Self> {
         let mut power = Self::default();
         *power.state = state as u8;
@@ -79,11 +85,13 @@ impl GuestPower {
 }
 
 record! {
-    /// What a checkpoint is called by for ever, whatever its number and its name, and which it was made after.
+    /// What a checkpoint is called by for ever, whatever its number and its name, and which it was
+    /// made after.
     pub struct Lineage in lineage: Checkpoint, home (record "it is of the checkpoint") {
         /// The identity of the checkpoint: 128 bits that no other one has.
         identity: [u8; 16] = 0x01;
-        /// The identity of the checkpoint that the guest was resumed from, or that was made of it last; 0 if there is none.
+        /// The identity of the checkpoint that the guest was resumed from, or that was made of it
+        /// last; 0 if there is none.
         parent: [u8; 16] = 0x02;
         /// What the members of a set have in common, and no other checkpoint; 0 outside of a set.
         set: [u8; 16] = 0x03;
@@ -107,7 +115,8 @@ impl Lineage {
 }
 
 record! {
-    /// The guest's time at the instant of the checkpoint. CNTVOFF is not here, because it belongs to the host.
+    /// The guest's time at the instant of the checkpoint. CNTVOFF is not here, because it belongs
+    /// to the host.
     pub struct Clock in clock: Clock {
         /// CNTVCT_EL0, in ticks of `cntfrq`.
         cntvct: u64 = 0x01, home el2("CNTVOFF_EL2");

@@ -1,4 +1,5 @@
-//! The header of the file. Its layout is fixed, new fields are only appended, and it can be read without a codec.
+//! The header of the file. Its layout is fixed, new fields are only appended, and it can be read
+//! without a codec.
 
 use core::fmt;
 
@@ -76,14 +77,16 @@ impl HeaderTail {
 }
 
 impl Header {
-    /// Bytes of the header of version 1.0. The header of a later version may be longer, never shorter.
+    /// Bytes of the header of version 1.0. The header of a later version may be longer, never
+    /// shorter.
     pub const LEN: usize = 48;
     /// Bytes of the longest header that is read.
     pub const MAX_LEN: usize = 4096;
     /// Offset of the field `crc` in bytes.
     pub const CRC_OFFSET: usize = 44;
 
-    /// Returns the bytes of the header of a file of this version and of `total_len` bytes, with this tail.
+    /// Returns the bytes of the header of a file of this version and of `total_len` bytes, with
+    /// this tail.
     pub fn encode(
         version: Version,
         total_len: u64,
@@ -118,7 +121,8 @@ impl Header {
         Version { major: self.major, minor: self.minor }
     }
 
-    /// Checks the first `present` bytes of a header that the end of the file cuts short: they must be those of [`MAGIC`].
+    /// Checks the first `present` bytes of a header that the end of the file cuts short: they must
+    /// be those of [`MAGIC`].
     pub(crate) fn check_beginning(&self, present: usize) -> Result<(), Error> {
         let present = present.min(MAGIC.len());
         if self.magic[..present] != MAGIC[..present] {
@@ -127,7 +131,8 @@ impl Header {
         Ok(())
     }
 
-    /// Checks the fields that say whether this is a header at all and how long it is, before its CRC can be computed.
+    /// Checks the fields that say whether this is a header at all and how long it is, before its
+    /// CRC can be computed.
     pub(crate) fn check_shape(&self) -> Result<(), Error> {
         if self.magic != MAGIC {
             return Err(Error::NotACheckpoint);
@@ -139,7 +144,8 @@ impl Header {
         Ok(())
     }
 
-    /// Checks that this version can read the file, and that the file has as many bytes as its header says.
+    /// Checks that this version can read the file, and that the file has as many bytes as its
+    /// header says.
     pub(crate) fn check_content(&self, file_len: u64) -> Result<(), Error> {
         if self.major != VERSION.major {
             return Err(Error::Version { found: self.version() });

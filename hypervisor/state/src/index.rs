@@ -1,7 +1,7 @@
 //! Random access to the memory of a checkpoint: [`Index`].
 //!
-//! [`Index::open`] reads and checks the header, the registers and the directory, and none of the memory. From then on any page can be found by the
-//! metadata of its block, and checked alone.
+//! [`Index::open`] reads and checks the header, the registers and the directory, and none of the
+//! memory. From then on any page can be found by the metadata of its block, and checked alone.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -62,13 +62,14 @@ pub enum PageContent {
 }
 
 impl Index {
-    /// Reads the header, the registers and the directory of a file, and checks them. The [`Stats`](crate::Stats) of the checkpoint are what the
-    /// directory says.
+    /// Reads the header, the registers and the directory of a file, and checks them. The
+    /// [`Stats`](crate::Stats) of the checkpoint are what the directory says.
     ///
     /// # Errors
     ///
-    /// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file breaks a rule of the format, or with [`Error::NoDirectory`] if it is
-    /// of an older minor and has no directory.
+    /// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file breaks a rule
+    /// of the format, or with [`Error::NoDirectory`] if it is of an older minor and has no
+    /// directory.
     pub fn open<S: Source>(source: &mut S, routines: Routines) -> Result<(Checkpoint, Self), S> {
         let mut walk = Walk::new(source, routines.crc32c, BUFFER)?;
         let header = walk.header();
@@ -101,22 +102,26 @@ impl Index {
         self.len
     }
 
-    /// Returns the entries of the directory, in ascending order of addresses: the blocks with any content.
+    /// Returns the entries of the directory, in ascending order of addresses: the blocks with any
+    /// content.
     pub fn entries(&self) -> &[Entry] {
         &self.directory.entries
     }
 
-    /// Returns the runs of pages that the guest touched first after its last resume, in that order; none if that is not known.
+    /// Returns the runs of pages that the guest touched first after its last resume, in that order;
+    /// none if that is not known.
     pub fn touched(&self) -> &[Touched] {
         &self.directory.touched
     }
 
-    /// Returns the addresses of the block in which `address` lies; `None` if that is no memory of the guest's.
+    /// Returns the addresses of the block in which `address` lies; `None` if that is no memory of
+    /// the guest's.
     pub fn block_at(&self, address: u64) -> Option<Range<u64>> {
         block_of(&self.memory, address)
     }
 
-    /// Returns the entry of the block in which `address` lies; `None` if all of that block is zero, or there is no memory.
+    /// Returns the entry of the block in which `address` lies; `None` if all of that block is zero,
+    /// or there is no memory.
     pub fn entry(&self, address: u64) -> Option<Entry> {
         let start = self.block_at(address)?.start;
         let entries = self.entries();
@@ -124,8 +129,8 @@ impl Index {
         entries.get(found).copied()
     }
 
-    /// Reads the metadata of the block in which `address` lies, 4096 or 8192 bytes, and checks it; `None` if all of that block is zero, or there is no
-    /// memory.
+    /// Reads the metadata of the block in which `address` lies, 4096 or 8192 bytes, and checks it;
+    /// `None` if all of that block is zero, or there is no memory.
     ///
     /// # Errors
     ///
@@ -181,7 +186,8 @@ impl Index {
         Ok(block)
     }
 
-    /// Checks the CRC of a record, of whose body the first `len` bytes are covered, and its reserved field. Returns these bytes.
+    /// Checks the CRC of a record, of whose body the first `len` bytes are covered, and its
+    /// reserved field. Returns these bytes.
     fn check<'r>(&self, record: &'r [u8], len: usize) -> core::result::Result<&'r [u8], Error> {
         let header = header_of(record);
         let place = RecordPlace { index: 0, kind: header.kind, instance: header.instance };

@@ -1,4 +1,5 @@
-//! The bytes that a reader reads: [`Source`], and a position in one. Small reads go through a buffer, large ones past it.
+//! The bytes that a reader reads: [`Source`], and a position in one. Small reads go through a
+//! buffer, large ones past it.
 
 use alloc::{vec, vec::Vec};
 use core::convert::Infallible;
@@ -13,17 +14,20 @@ pub trait Source {
     /// Returns the length of the file in bytes.
     fn len(&self) -> u64;
 
-    /// Fills `buf` with the bytes from `offset` on. The caller asks only for bytes below [`Source::len`].
+    /// Fills `buf` with the bytes from `offset` on. The caller asks only for bytes below
+    /// [`Source::len`].
     ///
     /// # Errors
     ///
     /// Whatever the source fails with.
     fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
-    /// Passes the `len` bytes from `offset` on to `take` in pieces, in their order. The caller asks only for bytes below [`Source::len`].
+    /// Passes the `len` bytes from `offset` on to `take` in pieces, in their order. The caller asks
+    /// only for bytes below [`Source::len`].
     ///
-    /// The reader fills a guest's memory through this function, because nobody can have a slice of that memory. A source with a buffer of its own
-    /// passes on pieces of that buffer, so that the bytes are copied once. The default goes through a buffer of one page.
+    /// The reader fills a guest's memory through this function, because nobody can have a slice of
+    /// that memory. A source with a buffer of its own passes on pieces of that buffer, so that the
+    /// bytes are copied once. The default goes through a buffer of one page.
     ///
     /// # Errors
     ///
@@ -43,7 +47,8 @@ pub trait Source {
         Ok(())
     }
 
-    /// Lets others have the core. The reader calls this between two pieces of long work, at least once for each record.
+    /// Lets others have the core. The reader calls this between two pieces of long work, at least
+    /// once for each record.
     fn pause(&mut self) {}
 
     /// Returns whether the file has no bytes at all.
@@ -105,7 +110,8 @@ impl<'s, S: Source> Input<'s, S> {
         self.at
     }
 
-    /// Returns at most `most` of the next bytes, and at least one if there are any, and moves the position behind them.
+    /// Returns at most `most` of the next bytes, and at least one if there are any, and moves the
+    /// position behind them.
     pub(crate) fn chunk(&mut self, most: u64) -> Result<&[u8], S::Error> {
         if self.consumed == self.filled {
             let len = self.left().min(self.buffer.len() as u64) as usize;
@@ -137,7 +143,8 @@ impl<'s, S: Source> Input<'s, S> {
         Ok(())
     }
 
-    /// Passes the next `len` bytes to `take` in pieces. The caller has checked that as many are left.
+    /// Passes the next `len` bytes to `take` in pieces. The caller has checked that as many are
+    /// left.
     pub(crate) fn read_with(
         &mut self,
         len: usize,
@@ -154,7 +161,8 @@ impl<'s, S: Source> Input<'s, S> {
         Ok(())
     }
 
-    /// Moves the position `len` bytes on without reading them. The caller has checked that as many are left.
+    /// Moves the position `len` bytes on without reading them. The caller has checked that as many
+    /// are left.
     pub(crate) fn skip(&mut self, len: u64) {
         let buffered = len.min((self.filled - self.consumed) as u64);
         self.consumed += buffered as usize;

@@ -1,7 +1,8 @@
-//! The invariants: what is true of every state that a guest can bring about. They are checked when a guest is saved and when it is loaded.
+//! The invariants: what is true of every state that a guest can bring about. They are checked when
+//! a guest is saved and when it is loaded.
 //!
-//! The hypervisor relies on the invariants, so a file that breaks one is refused. [`crate::warnings`] has what is true of most states, but
-//! not of all.
+//! The hypervisor relies on the invariants, so a file that breaks one is refused.
+//! [`crate::warnings`] has what is true of most states, but not of all.
 
 mod device;
 mod guest;
@@ -64,8 +65,8 @@ pub enum Violation {
     Damaged,
 }
 
-/// Checks all invariants of a file of this version, in the order of the file. Before version 1.3, a name was any text in UTF-8,
-/// so names in such files are not checked.
+/// Checks all invariants of a file of this version, in the order of the file. Before version 1.3, a
+/// name was any text in UTF-8, so names in such files are not checked.
 ///
 /// # Errors
 ///
@@ -150,7 +151,8 @@ pub(crate) fn rule(
     Err(Violation::Value { register, found: found.into(), why })
 }
 
-/// Returns `Ok` if the rule holds for each element, else the violation of the first that breaks it. `holds` gets an index and its element.
+/// Returns `Ok` if the rule holds for each element, else the violation of the first that breaks it.
+/// `holds` gets an index and its element.
 pub(crate) fn each<T: Copy + Into<u64>>(
     register: &'static str,
     elements: &[T],

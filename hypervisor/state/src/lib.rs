@@ -1,18 +1,21 @@
 //! The format of a guest's saved state. `docs/format.md` specifies it.
 //!
 //! - [`register`]: a register in memory and in the file, and [`record!`], which declares a record.
-//! - [`vgic`], [`vcpu`], [`guest`], [`device`], [`virtio`]: the records; [`devices`]: which devices there are; [`records`]: a guest's together.
+//! - [`vgic`], [`vcpu`], [`guest`], [`device`], [`virtio`]: the records; [`devices`]: which devices
+//!   there are; [`records`]: a guest's together.
 //! - [`machine`]: where the guest has which devices.
 //! - [`name`]: what guests and what they share can be called.
 //! - [`header`], [`envelope`], [`memory`]: what is around them in the file.
-//! - [`block`], [`directory`], [`index`]: a guest's memory in the file, by blocks, and how one page is found.
+//! - [`block`], [`directory`], [`index`]: a guest's memory in the file, by blocks, and how one page
+//!   is found.
 //! - [`capture`]: [`Capture`] writes a checkpoint in one pass.
 //! - [`writer`]: [`Sink`], what it is written to.
 //! - [`reader`]: [`read`], [`read_if`] and [`read_memory`] read one from a [`Source`].
 //! - [`pages`]: [`Extents`] goes over a checkpoint's memory without the room for all of it.
 //! - [`peek`]: [`read_name`] tells whose a checkpoint is.
 //! - [`invariants`], [`warnings`], [`compatible`]: what a state, and a host, must be.
-//! - [`written`]: where RAM may hold anything but zeros; [`change`]: what of it has changed since an earlier checkpoint.
+//! - [`written`]: where RAM may hold anything but zeros; [`change`]: what of it has changed since
+//!   an earlier checkpoint.
 //! - [`ram`]: a guest's memory, as the reader and the writer need it.
 //! - [`timer`]: what follows from the registers of the guest's timers and its counter.
 //! - [`routines`]: CRC-32C, replaceable by a faster one, and the search for zero pages.

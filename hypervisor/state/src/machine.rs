@@ -1,7 +1,9 @@
 //! The guest's machine: which devices it has, where they are, and which interrupts they have.
 //!
-//! What a guest has found when it started, it relies on for ever. So a checkpoint says it, in the record [`Machine`], and a host that would make another machine of
-//! the other records refuses the guest. The record is a list of [`Entry`]s in ascending order of kind and address, so that two machines are the same if their records are.
+//! What a guest has found when it started, it relies on for ever. So a checkpoint says it, in the
+//! record [`Machine`], and a host that would make another machine of the other records refuses the
+//! guest. The record is a list of [`Entry`]s in ascending order of kind and address, so that two
+//! machines are the same if their records are.
 //!
 //! Files before version 1.6 do not say it. Their guests' machine is [`Machine::before`].
 
@@ -14,7 +16,8 @@ use crate::{devices::DeviceRecords, record, timer};
 pub const MAX_ENTRIES: usize = 64;
 
 record! {
-    /// The devices of the guest's machine. Entry `n` consists of element `n` of each register; those behind the last one are 0.
+    /// The devices of the guest's machine. Entry `n` consists of element `n` of each register;
+    /// those behind the last one are 0.
     pub struct Machine in machine_regs: Machine, home (record "it says which devices there are") {
         /// What the device is: a [`DeviceKind`]; 0 behind the last entry.
         kind: [u16; MAX_ENTRIES] = 0x01;
@@ -24,7 +27,8 @@ record! {
         size: [u64; MAX_ENTRIES] = 0x03;
         /// Number of windows, one behind the other: at least 1.
         count: [u8; MAX_ENTRIES] = 0x04;
-        /// INTID of the first window's interrupt; those behind it have the INTIDs that follow. 0 if there is none.
+        /// INTID of the first window's interrupt; those behind it have the INTIDs that follow. 0 if
+        /// there is none.
         intid: [u16; MAX_ENTRIES] = 0x05;
     }
 }
@@ -109,7 +113,8 @@ impl fmt::Display for DeviceKind {
     }
 }
 
-/// A device of a machine: `count` windows of `size` bytes from `base` on, each with an interrupt from `intid` on. 0 says that there is none.
+/// A device of a machine: `count` windows of `size` bytes from `base` on, each with an interrupt
+/// from `intid` on. 0 says that there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// What the device is.
@@ -188,7 +193,8 @@ impl Machine {
         machine
     }
 
-    /// Returns the machine of a guest with these devices whose file does not say it: that of all guests before version 1.6. It never changes.
+    /// Returns the machine of a guest with these devices whose file does not say it: that of all
+    /// guests before version 1.6. It never changes.
     pub fn before(devices: &DeviceRecords<'_>) -> Self {
         let mut entries = Vec::from(BEFORE);
         if devices.watchdog.is_some() {

@@ -14,8 +14,8 @@ use crate::{
     routines::{PAGE_SIZE, PIECE},
 };
 
-/// Returns the CRC-32C of a sequence that continues with `bytes` of `ram`, from the CRC of the bytes before them. Calls `pause` after each
-/// piece of [`PIECE`] bytes.
+/// Returns the CRC-32C of a sequence that continues with `bytes` of `ram`, from the CRC of the
+/// bytes before them. Calls `pause` after each piece of [`PIECE`] bytes.
 pub(crate) fn crc32c(
     ram: &dyn ReadRam,
     crc: u32,
@@ -68,7 +68,8 @@ impl Extent {
         self.pages as u64 * PAGE_SIZE as u64
     }
 
-    /// Checks the extent against the rules of the format and the length of its record's body, and returns the kind of its pages.
+    /// Checks the extent against the rules of the format and the length of its record's body, and
+    /// returns the kind of its pages.
     pub(crate) fn check(&self, place: RecordPlace, body_len: u32) -> Result<Kind, Error> {
         let kind = match self.kind {
             0 => Kind::Zero,
@@ -91,10 +92,12 @@ impl Extent {
     }
 }
 
-/// The greatest number of pieces that a guest's memory has: its RAM, and the regions that it shares.
+/// The greatest number of pieces that a guest's memory has: its RAM, and the regions that it
+/// shares.
 const MAX_PIECES: usize = 1 + MAX_SHARED;
 
-/// The ranges of addresses that the extents of a file cover, in ascending order. Ranges without a gap between them are one.
+/// The ranges of addresses that the extents of a file cover, in ascending order. Ranges without a
+/// gap between them are one.
 #[derive(Debug, Default)]
 pub(crate) struct Coverage {
     ranges: Vec<Range<u64>>,
@@ -124,7 +127,8 @@ impl Coverage {
         Ok(())
     }
 
-    /// Checks that the file covers exactly the guest's memory: these ranges, which ascend with gaps between them.
+    /// Checks that the file covers exactly the guest's memory: these ranges, which ascend with gaps
+    /// between them.
     pub(crate) fn check(&self, memory: &[Range<u64>]) -> Result<(), Error> {
         const NONE: &Range<u64> = &(u64::MAX..u64::MAX);
         for n in 0..self.ranges.len().max(memory.len()) {

@@ -1,7 +1,9 @@
-//! The rule for names of guests, and of memory regions that guests share. Files, configurations and commands all use this rule.
+//! The rule for names of guests, and of memory regions that guests share. Files, configurations and
+//! commands all use this rule.
 //!
-//! A name is typed at the console, printed in lines that programs read, and stored in [`NAME_LEN`] bytes. So it has no character that
-//! controls a terminal or ends a line, and it is no number, no list and no word of the console's.
+//! A name is typed at the console, printed in lines that programs read, and stored in [`NAME_LEN`]
+//! bytes. So it has no character that controls a terminal or ends a line, and it is no number, no
+//! list and no word of the console's.
 
 use core::fmt;
 
@@ -78,8 +80,9 @@ pub fn stored(register: &[u8]) -> Result<&str, BadName> {
     }
 }
 
-/// The content of a register that should hold a name, in a form that can be printed: without the zeros at its end, and with escapes, as in a
-/// string of Rust's, for every byte that is no printable ASCII character.
+/// The content of a register that should hold a name, in a form that can be printed: without the
+/// zeros at its end, and with escapes, as in a string of Rust's, for every byte that is no
+/// printable ASCII character.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Shown([u8; NAME_LEN]);
 

@@ -1,4 +1,5 @@
-//! The memory of a checkpoint, for tools: [`Extents`] reads one extent after the other, and holds only one at a time.
+//! The memory of a checkpoint, for tools: [`Extents`] reads one extent after the other, and holds
+//! only one at a time.
 
 use alloc::{vec, vec::Vec};
 use core::ops::Range;
@@ -24,8 +25,9 @@ const BUFFER: usize = 64 * 1024;
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
-/// The extents of a checkpoint that [`crate::read`] has checked, in ascending order of their addresses. Of memory that is in blocks, each run of
-/// pages that are not zero is an extent, and so is each of pages that are; blocks without content are left out.
+/// The extents of a checkpoint that [`crate::read`] has checked, in ascending order of their
+/// addresses. Of memory that is in blocks, each run of pages that are not zero is an extent, and so
+/// is each of pages that are; blocks without content are left out.
 pub struct Extents<'s, S> {
     walk: Walk<'s, S>,
     memory: Vec<Range<u64>>,
@@ -40,7 +42,8 @@ impl<'s, S: Source> Extents<'s, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Changed`] if the file in `source` has another header than the checkpoint; the error of the source if reading fails.
+    /// [`Error::Changed`] if the file in `source` has another header than the checkpoint; the error
+    /// of the source if reading fails.
     pub fn new(source: &'s mut S, checkpoint: &Checkpoint, routines: Routines) -> Result<Self, S> {
         let walk = Walk::new(source, routines.crc32c, BUFFER)?;
         if walk.header() != checkpoint.header {
@@ -50,7 +53,8 @@ impl<'s, S: Source> Extents<'s, S> {
         Ok(Self { walk, memory, record_at: 0, pages: vec![], block: None })
     }
 
-    /// Reads the next extent and returns it; `None` after the last one. The CRC of its record is checked again.
+    /// Reads the next extent and returns it; `None` after the last one. The CRC of its record is
+    /// checked again.
     ///
     /// # Errors
     ///
@@ -140,7 +144,8 @@ impl<'s, S: Source> Extents<'s, S> {
         self.pages.as_chunks().0
     }
 
-    /// Returns the offset in the file at which the MEMORY record of the extent that was read last begins.
+    /// Returns the offset in the file at which the MEMORY record of the extent that was read last
+    /// begins.
     pub fn record_at(&self) -> u64 {
         self.record_at
     }

@@ -18,11 +18,13 @@ use crate::{
 /// Bytes that are read at once. The record with the name is mostly the first.
 const BUFFER: usize = 512;
 
-/// Returns the name of a checkpoint's guest, or `?` if its record holds no name. Checks only the file's header and the record with the name.
+/// Returns the name of a checkpoint's guest, or `?` if its record holds no name. Checks only the
+/// file's header and the record with the name.
 ///
 /// # Errors
 ///
-/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is no checkpoint or has no such record.
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is no checkpoint or
+/// has no such record.
 pub fn read_name<S: Source>(
     source: &mut S,
     routines: Routines,

@@ -1,9 +1,10 @@
 //! A guest's memory as the reader and the writer need it: [`ReadRam`] and [`WriteRam`].
 //!
-//! Nobody has a reference into a guest's memory: the guest's vCPUs write it, and a reference promises that nobody else does. So a caller
-//! that wants bytes of it passes a buffer to copy to or from, and a caller that wants all of it examined, for its CRC or for pages of zeros,
-//! asks the owner of the memory. In the hypervisor that owner is `stasis_memory`'s `GuestRam`. For tests and tools, a [`Vec<u8>`] is such
-//! memory, too: the borrow checker knows that nobody else writes it.
+//! Nobody has a reference into a guest's memory: the guest's vCPUs write it, and a reference
+//! promises that nobody else does. So a caller that wants bytes of it passes a buffer to copy to or
+//! from, and a caller that wants all of it examined, for its CRC or for pages of zeros, asks the
+//! owner of the memory. In the hypervisor that owner is `stasis_memory`'s `GuestRam`. For tests and
+//! tools, a [`Vec<u8>`] is such memory, too: the borrow checker knows that nobody else writes it.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Debug};
@@ -55,7 +56,8 @@ impl OutOfRange {
     }
 }
 
-/// What is written of memory for a programmer: nothing of its content. Were it a duty of each [`ReadRam`], the image would have code for all that a memory consists of.
+/// What is written of memory for a programmer: nothing of its content. Were it a duty of each
+/// [`ReadRam`], the image would have code for all that a memory consists of.
 impl Debug for dyn ReadRam + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.len())
@@ -70,7 +72,8 @@ impl Debug for dyn WriteRam + '_ {
 
 /// Memory that can be read. Positions are offsets from the start of the memory, in bytes.
 ///
-/// Bytes that are read while others write them are not those of one instant. A checkpoint reads memory that nobody writes, or a snapshot of it.
+/// Bytes that are read while others write them are not those of one instant. A checkpoint reads
+/// memory that nobody writes, or a snapshot of it.
 pub trait ReadRam {
     /// Returns the size of the memory in bytes.
     fn len(&self) -> usize;
@@ -80,7 +83,8 @@ pub trait ReadRam {
         self.len() == 0
     }
 
-    /// Returns the offset of the first byte from `offset` on that may be anything but zero; `None` if there is none. Reads no byte.
+    /// Returns the offset of the first byte from `offset` on that may be anything but zero; `None`
+    /// if there is none. Reads no byte.
     fn next_content(&self, offset: usize) -> Option<usize>;
 
     /// Fills `into` with the bytes at `offset`.
@@ -90,22 +94,24 @@ pub trait ReadRam {
     /// [`OutOfRange`] if the memory does not have them all; nothing is read then.
     fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), OutOfRange>;
 
-    /// Returns the CRC-32C of a sequence that continues with `bytes`, from the CRC of the bytes before them, which is 0 at first.
+    /// Returns the CRC-32C of a sequence that continues with `bytes`, from the CRC of the bytes
+    /// before them, which is 0 at first.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`] if the memory does not have them all.
     fn crc32c(&self, crc: u32, bytes: Range<usize>) -> Result<u32, OutOfRange>;
 
-    /// Returns which of the `count` pages from the one at `offset` on have a byte that is not 0: one bit for each, the lowest for the first.
-    /// `count` is at most 64.
+    /// Returns which of the `count` pages from the one at `offset` on have a byte that is not 0:
+    /// one bit for each, the lowest for the first. `count` is at most 64.
     ///
     /// # Errors
     ///
     /// [`OutOfRange`] if the memory does not have them all.
     fn pages_with_content(&self, offset: usize, count: usize) -> Result<u64, OutOfRange>;
 
-    /// Returns the word of 8 bytes that the page at `offset` is over and over, little-endian; `None` if it is anything else.
+    /// Returns the word of 8 bytes that the page at `offset` is over and over, little-endian;
+    /// `None` if it is anything else.
     ///
     /// # Errors
     ///
@@ -123,7 +129,8 @@ pub trait ReadRam {
         Ok(first.map(u64::from_le_bytes))
     }
 
-    /// Finds out what the pages from the one at `offset` on are: as many as there are `contents`, at most 64.
+    /// Finds out what the pages from the one at `offset` on are: as many as there are `contents`,
+    /// at most 64.
     ///
     /// # Errors
     ///
@@ -143,17 +150,20 @@ pub trait ReadRam {
         Ok(())
     }
 
-    /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if there is none, and all content counts as changed.
+    /// Returns the checkpoint that [`block_change`](Self::block_change) counts from; `None` if
+    /// there is none, and all content counts as changed.
     fn baseline(&self) -> Option<Baseline> {
         None
     }
 
-    /// Returns the pages that the guest touched first after it was resumed last, in that order, by their offsets in the memory; none if that is not known.
+    /// Returns the pages that the guest touched first after it was resumed last, in that order, by
+    /// their offsets in the memory; none if that is not known.
     fn touched(&self) -> &[Touched] {
         &[]
     }
 
-    /// Returns what became of the block of [`BLOCK_SIZE`] bytes in which `offset` lies since the [`baseline`](Self::baseline). Reads no byte.
+    /// Returns what became of the block of [`BLOCK_SIZE`] bytes in which `offset` lies since the
+    /// [`baseline`](Self::baseline). Reads no byte.
     fn block_change(&self, offset: usize) -> BlockChange {
         let start = offset - offset % BLOCK_SIZE;
         let end = self.len().min(start + BLOCK_SIZE);
@@ -165,7 +175,8 @@ pub trait ReadRam {
         }
     }
 
-    /// Says that these bytes, and all before them, were read for the last time. A snapshot then keeps them no longer. May call `pause` between pieces.
+    /// Says that these bytes, and all before them, were read for the last time. A snapshot then
+    /// keeps them no longer. May call `pause` between pieces.
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
         let _ = (bytes, pause);
     }
@@ -180,14 +191,16 @@ pub trait WriteRam: ReadRam {
     /// [`OutOfRange`] if the memory ends before they do; nothing is written then.
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
 
-    /// Sets each of `bytes` to 0. An implementation may leave out what [can have no content](ReadRam::next_content).
+    /// Sets each of `bytes` to 0. An implementation may leave out what [can have no
+    /// content](ReadRam::next_content).
     ///
     /// # Errors
     ///
     /// [`OutOfRange`] if the memory does not have them all; nothing is written then.
     fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange>;
 
-    /// Makes each word of 8 bytes in `bytes` this one, little-endian. They are whole words, and begin at a multiple of 8.
+    /// Makes each word of 8 bytes in `bytes` this one, little-endian. They are whole words, and
+    /// begin at a multiple of 8.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
-//! Reads a checkpoint in two passes: [`read`] checks all of it, [`read_memory`] then copies the guest's memory to its place.
+//! Reads a checkpoint in two passes: [`read`] checks all of it, [`read_memory`] then copies the
+//! guest's memory to its place.
 //!
-//! Neither pass needs more memory than a buffer and the registers. Nothing of the guest needs to exist before [`read`] has returned, so a
-//! file that is refused has changed nothing.
+//! Neither pass needs more memory than a buffer and the registers. Nothing of the guest needs to
+//! exist before [`read`] has returned, so a file that is refused has changed nothing.
 
 mod load;
 pub(crate) mod pieces;
@@ -34,30 +35,35 @@ type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
 /// Bytes read at once in the first pass.
 const BUFFER: usize = 128 * 1024;
-/// Bytes of the longest body of a PAD record: one that has no room before the next multiple of 4096 reaches up to the one behind it.
+/// Bytes of the longest body of a PAD record: one that has no room before the next multiple of 4096
+/// reaches up to the one behind it.
 const MAX_PAD: usize = PAGE_SIZE;
 /// Bytes of the longest body that a record of registers may have.
 pub(crate) const MAX_REGISTERS_LEN: u32 = 64 * 1024;
 
-/// A checkpoint that [`read`] has found whole and sound. The content of the guest's memory stays in the file.
+/// A checkpoint that [`read`] has found whole and sound. The content of the guest's memory stays in
+/// the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The file's header.
     pub header: Header,
     /// The guest's registers.
     pub state: GuestState,
-    /// The number of pages that are stored in the file, the number of those that are zero, and the file's length.
+    /// The number of pages that are stored in the file, the number of those that are zero, and the
+    /// file's length.
     pub stats: crate::Stats,
     /// What this version of the reader did not know, and skipped because the file allows that.
     pub skipped: Skipped,
 }
 
-/// What the reader did not know, and skipped because the file allows that. A guest that is resumed from the file continues without it.
+/// What the reader did not know, and skipped because the file allows that. A guest that is resumed
+/// from the file continues without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Number of unknown records.
     pub records: u32,
-    /// Number of unknown registers in known records. A register whose value is 0 does not count: nothing is lost with it.
+    /// Number of unknown registers in known records. A register whose value is 0 does not count:
+    /// nothing is lost with it.
     pub registers: u32,
 }
 
@@ -86,11 +92,13 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Reads and checks the whole file, and returns what is in it. Calls `progress` with the bytes read so far, and the length of the file.
+/// Reads and checks the whole file, and returns what is in it. Calls `progress` with the bytes read
+/// so far, and the length of the file.
 ///
 /// # Errors
 ///
-/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file breaks a rule of the format or an invariant.
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file breaks a rule of
+/// the format or an invariant.
 pub fn read<S: Source>(
     source: &mut S,
     routines: Routines,
@@ -99,11 +107,13 @@ pub fn read<S: Source>(
     read_if(source, routines, &mut |_| Ok(()), progress)
 }
 
-/// Reads and checks the whole file, unless `admits` refuses its guest. Calls `progress` with the bytes read so far, and the length of the file.
+/// Reads and checks the whole file, unless `admits` refuses its guest. Calls `progress` with the
+/// bytes read so far, and the length of the file.
 ///
-/// `admits` is called once, before the first record of memory that comes behind every record that each guest must have. If there is no such
-/// record of memory, it is not called. The invariants of the state that it gets are not checked yet, except for the number of vCPUs, and the
-/// state may still lack the records that not every guest has.
+/// `admits` is called once, before the first record of memory that comes behind every record that
+/// each guest must have. If there is no such record of memory, it is not called. The invariants of
+/// the state that it gets are not checked yet, except for the number of vCPUs, and the state may
+/// still lack the records that not every guest has.
 ///
 /// # Errors
 ///
@@ -295,7 +305,8 @@ impl Draft {
         Ok(())
     }
 
-    /// Returns the first record of registers that every guest must have and that was not read yet, or `None` if there is no such record.
+    /// Returns the first record of registers that every guest must have and that was not read yet,
+    /// or `None` if there is no such record.
     fn missing(&self) -> Option<Name> {
         let seen = |kind, instance| self.seen.contains(&(kind, instance));
         if !seen(RecordType::Guest, 0) {
@@ -313,7 +324,8 @@ impl Draft {
         needed.find(|name| !seen(name.0, name.1))
     }
 
-    /// Returns the pieces of the file, of which the record at `place` is one, or the directory. All records of registers must have been read.
+    /// Returns the pieces of the file, of which the record at `place` is one, or the directory. All
+    /// records of registers must have been read.
     pub(crate) fn pieces<S: Source>(
         &mut self,
         walk: &Walk<'_, S>,
@@ -352,7 +364,8 @@ impl Draft {
         self.pieces.as_ref().is_some_and(Pieces::has_directory)
     }
 
-    /// Returns the checkpoint, and its directory if it has one. `directory_at` is where the header says that the directory is.
+    /// Returns the checkpoint, and its directory if it has one. `directory_at` is where the header
+    /// says that the directory is.
     pub(crate) fn finish(
         self,
         header: Header,

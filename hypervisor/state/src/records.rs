@@ -1,4 +1,5 @@
-//! All records of a guest together: [`Records`] borrows them for the writer, [`GuestState`] owns those that the reader has read.
+//! All records of a guest together: [`Records`] borrows them for the writer, [`GuestState`] owns
+//! those that the reader has read.
 
 use alloc::{boxed::Box, vec, vec::Vec};
 use core::{convert::Infallible, ops::Range};
@@ -16,7 +17,8 @@ use crate::{
 };
 use zerocopy::IntoBytes;
 
-/// References to all records of a guest, for the writer: the state that the hypervisor itself works on.
+/// References to all records of a guest, for the writer: the state that the hypervisor itself works
+/// on.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Records<'a> {
@@ -84,7 +86,8 @@ impl GuestState {
         state
     }
 
-    /// Returns the power state of the guest's machine. A machine whose vCPUs are all off is off: no vCPU could switch another one on.
+    /// Returns the power state of the guest's machine. A machine whose vCPUs are all off is off: no
+    /// vCPU could switch another one on.
     pub fn power_state(&self) -> GuestPowerState {
         let is_off = |vcpu: &VcpuState| *vcpu.power.state == PowerState::Off as u8;
         match self.power.as_ref().map(|power| *power.state) {
@@ -95,7 +98,8 @@ impl GuestState {
         }
     }
 
-    /// Returns the guest's machine: what its file says, or what all guests had whose files do not say it.
+    /// Returns the guest's machine: what its file says, or what all guests had whose files do not
+    /// say it.
     pub fn machine(&self) -> Machine {
         match &self.machine {
             Some(machine) => (**machine).clone(),
@@ -210,24 +214,28 @@ impl<'a> Records<'a> {
         Version { minor, ..VERSION }
     }
 
-    /// Returns the ranges of guest-physical addresses that MEMORY records cover, in ascending order: the RAM and the shared regions.
+    /// Returns the ranges of guest-physical addresses that MEMORY records cover, in ascending
+    /// order: the RAM and the shared regions.
     pub(crate) fn memory(&self) -> Vec<Range<u64>> {
         let (base, size) = (*self.guest.ram_base, *self.guest.ram_size);
         let mut ranges: Vec<_> =
             self.devices.shared.into_iter().flat_map(SharedMemory::ranges).collect();
-        // The shared regions ascend, by the invariants, so only the place of the RAM among them must be found.
+        // The shared regions ascend, by the invariants, so only the place of the RAM among them
+        // must be found.
         let place = ranges.iter().take_while(|range| range.start < base).count();
         ranges.insert(place, base..base.saturating_add(size));
         ranges
     }
 
-    /// Returns the record of the guest's machine. A reader that does not know it may skip it if it says what such a reader takes for granted.
+    /// Returns the record of the guest's machine. A reader that does not know it may skip it if it
+    /// says what such a reader takes for granted.
     fn body_of(&self, machine: &'a Machine) -> Body<'a> {
         let is_optional = *machine == Machine::before(&self.devices);
         Body { is_optional, ..Body::of(0, machine) }
     }
 
-    /// Returns every record that a file has, except those of memory, in the order in which they are written.
+    /// Returns every record that a file has, except those of memory, in the order in which they are
+    /// written.
     pub(crate) fn bodies(&self) -> Vec<Body<'a>> {
         let mut bodies = vec![Body::of(0, self.guest), Body::of(0, self.clock)];
         bodies.extend(self.power.map(|power| Body::of(0, power)));

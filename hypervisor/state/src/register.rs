@@ -1,9 +1,10 @@
 //! A register of the saved state. Its form in memory is byte for byte its form in the file.
 //!
-//! A record's body is a sequence of registers. Each is a [`RegHeader`] and its value, padded to eight bytes.
-//! [`record!`](crate::record) declares such a body as a `#[repr(C)]` struct that contains the headers. So the struct that the
-//! hypervisor works on *is* the body of the record: a checkpoint writes [`zerocopy::IntoBytes::as_bytes`] of it, and there is no
-//! second representation that could lack a field. `docs/format.md` specifies the encoding.
+//! A record's body is a sequence of registers. Each is a [`RegHeader`] and its value, padded to
+//! eight bytes. [`record!`](crate::record) declares such a body as a `#[repr(C)]` struct that
+//! contains the headers. So the struct that the hypervisor works on *is* the body of the record: a
+//! checkpoint writes [`zerocopy::IntoBytes::as_bytes`] of it, and there is no second representation
+//! that could lack a field. `docs/format.md` specifies the encoding.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -11,7 +12,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
 #[repr(C)]
 pub struct RegHeader {
-    /// The register's id, unique among the records of one kind. An id that was released never changes its meaning.
+    /// The register's id, unique among the records of one kind. An id that was released never
+    /// changes its meaning.
     pub id: u16,
     /// Bytes of one element: 1, 2, 4, 8 or 16.
     pub width: u8,
@@ -24,7 +26,8 @@ pub struct RegHeader {
 }
 
 impl RegHeader {
-    /// Flag in [`RegHeader::flags`]: a reader that does not know the id may skip the register, whatever its value is.
+    /// Flag in [`RegHeader::flags`]: a reader that does not know the id may skip the register,
+    /// whatever its value is.
     pub const OPTIONAL: u8 = 1;
 
     /// Returns the header of a register that is stored whole.
@@ -87,28 +90,34 @@ pub struct Descriptor {
     pub home: Home,
 }
 
-/// The place of a guest's register while its vCPU is loaded on a core. While the vCPU is not loaded, the register is in its record.
+/// The place of a guest's register while its vCPU is loaded on a core. While the vCPU is not
+/// loaded, the register is in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Home {
     /// The register is in its record, for this reason: no CPU has it.
     Record(&'static str),
     /// The register is in its record for this reason, although the CPU has a register of that name.
     Kept(&'static str),
-    /// The register is in a general register, SPSR_EL2 or ELR_EL2 while the guest runs. Each exit saves it, and each entry loads it.
+    /// The register is in a general register, SPSR_EL2 or ELR_EL2 while the guest runs. Each exit
+    /// saves it, and each entry loads it.
     Entry,
     /// The register is in the system register of its name. The world switch saves and loads it.
     Switch,
-    /// The register is in the system register of its name, which says how EL1's stage 1 translates. The world switch loads it after all others.
+    /// The register is in the system register of its name, which says how EL1's stage 1 translates.
+    /// The world switch loads it after all others.
     Regime,
     /// The register is in the generic timer, which stops when the register is saved.
     Timer,
     /// The register is in the FP and SIMD registers.
     Fp,
-    /// The register is in the debug registers while these are lent to the guest, otherwise in its record.
+    /// The register is in the debug registers while these are lent to the guest, otherwise in its
+    /// record.
     Lent,
-    /// The register is in this register of EL2's own, or in a bit of one, which acts on the loaded guest. Loading the vCPU writes it.
+    /// The register is in this register of EL2's own, or in a bit of one, which acts on the loaded
+    /// guest. Loading the vCPU writes it.
     El2(&'static str),
-    /// The register is in its record, on which the virtual GIC works. What list registers, GICH_VMCR and GICH_APR have of it is there, until the vGIC folds it into the record.
+    /// The register is in its record, on which the virtual GIC works. What list registers,
+    /// GICH_VMCR and GICH_APR have of it is there, until the vGIC folds it into the record.
     Gic,
 }
 
@@ -129,13 +138,15 @@ pub trait Record: FromBytes + IntoBytes + KnownLayout + Immutable + Clone {
     /// Returns the body at reset. A register that is absent from a file has this value.
     fn reset() -> Self;
 
-    /// Returns whether a file lacks the record, because it is [absent at reset](crate::RecordType::is_absent_at_reset), and at reset.
+    /// Returns whether a file lacks the record, because it is [absent at
+    /// reset](crate::RecordType::is_absent_at_reset), and at reset.
     fn is_absent(&self) -> bool {
         Self::TYPE.is_absent_at_reset() && self.as_bytes() == Self::reset().as_bytes()
     }
 }
 
-/// Writes the header of each register of a record, from its table. That is less code than a function for each kind of record.
+/// Writes the header of each register of a record, from its table. That is less code than a
+/// function for each kind of record.
 pub(crate) fn write_headers(record: &mut (impl IntoBytes + FromBytes), registers: &[Descriptor]) {
     let bytes = record.as_mut_bytes();
     for register in registers {
@@ -150,8 +161,10 @@ pub const fn padding(len: usize) -> usize {
 
 /// Declares a record: a `#[repr(C)]` struct of its registers, and the table of them.
 ///
-/// Each line is `name: type = id` with an optional `, reset value` and a `, home where`, a [`Home`](crate::register::Home) in
-/// lower case. Where all registers of a record are in one place, the record's first line says so instead: `, home (where)`. Code reads and writes the registers of a `Foo` as `*foo.name` (or `foo.name[i]`). Assembly finds the value
+/// Each line is `name: type = id` with an optional `, reset value` and a `, home where`, a
+/// [`Home`](crate::register::Home) in lower case. Where all registers of a record are in one place,
+/// the record's first line says so instead: `, home (where)`. Code reads and writes the registers
+/// of a `Foo` as `*foo.name` (or `foo.name[i]`). Assembly finds the value
 /// [`VALUE_OFFSET`](crate::register::VALUE_OFFSET) bytes behind the field's own offset.
 #[macro_export]
 macro_rules! record {

@@ -1,14 +1,17 @@
 //! The inner loops: CRC-32C, as a function that can be replaced, and the search for zero pages.
 //!
-//! This crate has portable versions of both. A caller that can use a CRC instruction passes its own [`Routines`] for the headers and the
-//! registers; for the guest's memory, the owner of that memory has its own ([`crate::ram`]). The bytes of the file are the same.
+//! This crate has portable versions of both. A caller that can use a CRC instruction passes its own
+//! [`Routines`] for the headers and the registers; for the guest's memory, the owner of that memory
+//! has its own ([`crate::ram`]). The bytes of the file are the same.
 //!
-//! To read a whole guest takes long. So its bytes are read in pieces, and the reader or the writer may pause between two.
+//! To read a whole guest takes long. So its bytes are read in pieces, and the reader or the writer
+//! may pause between two.
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use zerocopy::FromBytes;
 
-/// Bytes of a page: 4096. A checkpoint stores memory in pages of this size, whatever granule the guest itself uses.
+/// Bytes of a page: 4096. A checkpoint stores memory in pages of this size, whatever granule the
+/// guest itself uses.
 pub const PAGE_SIZE: usize = 4096;
 
 /// A page of guest memory.
@@ -17,7 +20,8 @@ pub type Page = [u8; PAGE_SIZE];
 /// The functions that are applied to every byte of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Routines {
-    /// Returns the CRC-32C of a sequence that continues with these bytes, from the CRC of the bytes before them.
+    /// Returns the CRC-32C of a sequence that continues with these bytes, from the CRC of the bytes
+    /// before them.
     ///
     /// The CRC of nothing is 0: `crc32c(crc32c(0, a), b)` is the CRC of `a` followed by `b`.
     pub crc32c: fn(u32, &[u8]) -> u32,
@@ -34,8 +38,9 @@ pub(crate) const PIECE: usize = 32 << 10;
 
 static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 
-/// Returns the CRC-32C (Castagnoli) of a sequence that continues with `bytes`, from the CRC of the bytes before them, which is 0 at first.
-/// Looks it up in a table of 1 KiB: tables that are faster take 16 KiB of the image, and most CPUs have an instruction.
+/// Returns the CRC-32C (Castagnoli) of a sequence that continues with `bytes`, from the CRC of the
+/// bytes before them, which is 0 at first. Looks it up in a table of 1 KiB: tables that are faster
+/// take 16 KiB of the image, and most CPUs have an instruction.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     // The crate wants the register's start value unreflected, before the final inversion.
     let mut digest = CRC32C.digest_with_initial((!crc).reverse_bits());
@@ -43,15 +48,16 @@ pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
     digest.finalize()
 }
 
-/// Returns which of these pages, 64 at most, have a byte that is not 0: one bit for each, the lowest for the first. Uses no vector registers.
+/// Returns which of these pages, 64 at most, have a byte that is not 0: one bit for each, the
+/// lowest for the first. Uses no vector registers.
 pub fn with_content(pages: &[Page]) -> u64 {
     pages.iter().zip(0..).fold(0, |map, (page, bit)| map | u64::from(!is_zero(page)) << bit)
 }
 
 /// Returns whether every byte of the page is 0.
 ///
-/// An aligned page, which guest memory always is, is read through a reference to words. For a target that may not load unaligned words, the
-/// compiler would otherwise read single bytes.
+/// An aligned page, which guest memory always is, is read through a reference to words. For a
+/// target that may not load unaligned words, the compiler would otherwise read single bytes.
 fn is_zero(page: &Page) -> bool {
     /// Words between two tests. A page that is not zero mostly shows it in the first block.
     const BLOCK: usize = 32;

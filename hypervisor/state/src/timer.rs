@@ -1,8 +1,11 @@
-//! The generic timer's two timers of EL1 (DDI 0487, D11.2): what follows from their registers and the counter.
+//! The generic timer's two timers of EL1 (DDI 0487, D11.2): what follows from their registers and
+//! the counter.
 //!
-//! The lines of the timers' PPIs are in the record [`CpuInterface`], but they follow from other records: CTL, CVAL, and the counter. A timer may come
-//! due between the last look at its line and the instant of a checkpoint, and no other system says what the lines are. So whoever takes a state from a file, or converts
-//! one, computes them anew with [`settle_lines`]: there is no second rule for them.
+//! The lines of the timers' PPIs are in the record [`CpuInterface`], but they follow from other
+//! records: CTL, CVAL, and the counter. A timer may come due between the last look at its line and
+//! the instant of a checkpoint, and no other system says what the lines are. So whoever takes a
+//! state from a file, or converts one, computes them anew with [`settle_lines`]: there is no second
+//! rule for them.
 
 use crate::vcpu::SystemRegisters;
 use crate::vgic::CpuInterface;
@@ -41,8 +44,9 @@ impl Timer {
         Self { ctl: *system.cntp_ctl_el0, cval: *system.cntp_cval_el0 }
     }
 
-    /// Returns whether the timer's condition is met when the guest's counter reads `now`. The condition of a disabled timer is never met: the
-    /// architecture leaves this open, and QEMU does the same.
+    /// Returns whether the timer's condition is met when the guest's counter reads `now`. The
+    /// condition of a disabled timer is never met: the architecture leaves this open, and QEMU does
+    /// the same.
     #[inline]
     pub fn status(&self, now: u64) -> bool {
         self.ctl & ENABLE != 0 && now >= self.cval
@@ -67,7 +71,8 @@ impl Timer {
         u64::from(self.cval.wrapping_sub(now) as u32)
     }
 
-    /// Returns the guest's time, in ticks, at which the timer's line will rise. None if the line is high, or won't rise by itself.
+    /// Returns the guest's time, in ticks, at which the timer's line will rise. None if the line is
+    /// high, or won't rise by itself.
     #[inline]
     pub fn deadline(&self, now: u64) -> Option<u64> {
         let armed = self.ctl & (ENABLE | IMASK) == ENABLE;
@@ -75,13 +80,15 @@ impl Timer {
     }
 }
 
-/// Updates ISTATUS of both timers in the record, before it is stored. The guest's counter stands at `now`.
+/// Updates ISTATUS of both timers in the record, before it is stored. The guest's counter stands at
+/// `now`.
 pub fn settle(system: &mut SystemRegisters, now: u64) {
     *system.cntv_ctl_el0 = Timer::virtual_timer(system).control_value(now);
     *system.cntp_ctl_el0 = Timer::physical_timer(system).control_value(now);
 }
 
-/// Makes the lines of a vCPU's timers what follows from its timers' registers when the guest's counter reads `now`.
+/// Makes the lines of a vCPU's timers what follows from its timers' registers when the guest's
+/// counter reads `now`.
 pub fn settle_lines(interface: &mut CpuInterface, system: &SystemRegisters, now: u64) {
     let timers = [
         (VIRTUAL_TIMER, Timer::virtual_timer(system)),

@@ -1,12 +1,15 @@
 //! The registers of a vCPU, except for those of its GIC.
 //!
-//! The world switch's assembly loads and stores these very structs and relies on the offsets of their fields. The id of a system register is
-//! the encoding of its MSR and MRS instructions.
+//! The world switch's assembly loads and stores these very structs and relies on the offsets of
+//! their fields. The id of a system register is the encoding of its MSR and MRS instructions.
 //!
-//! The four records that a world switch moves ([`Core`], [`FpSimd`], [`SystemRegisters`], [`Debug`]) are tables that exist once, as macros:
-//! `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and `vcpu_debug!` each pass their lines to the macro that they are given. In this module that
-//! macro is [`record!`](crate::record); in `stasis-arch` it generates the world switch; in the tests' guests it generates what tries the
-//! switch. So each register has a [`Home`](crate::register::Home), or nothing builds. Of [`Power`] and [`Identity`] the CPU has some, too, in registers of EL2's.
+//! The four records that a world switch moves ([`Core`], [`FpSimd`], [`SystemRegisters`],
+//! [`Debug`]) are tables that exist once, as macros: `vcpu_core!`, `vcpu_fp!`, `vcpu_system!` and
+//! `vcpu_debug!` each pass their lines to the macro that they are given. In this module that macro
+//! is [`record!`](crate::record); in `stasis-arch` it generates the world switch; in the tests'
+//! guests it generates what tries the switch. So each register has a
+//! [`Home`](crate::register::Home), or nothing builds. Of [`Power`] and [`Identity`] the CPU has
+//! some, too, in registers of EL2's.
 
 use crate::{record, register::Vector};
 
@@ -48,7 +51,8 @@ macro_rules! vcpu_fp {
 }
 vcpu_fp!(record);
 
-/// Returns the id of a system register: the encoding op0, op1, CRn, CRm, op2 of its MSR and MRS instructions.
+/// Returns the id of a system register: the encoding op0, op1, CRn, CRm, op2 of its MSR and MRS
+/// instructions.
 pub const fn sysreg(op0: u16, op1: u16, crn: u16, crm: u16, op2: u16) -> u16 {
     op0 << 14 | op1 << 11 | crn << 7 | crm << 3 | op2
 }
@@ -144,7 +148,8 @@ pub const DEBUG_PAIRS: usize = 16;
 macro_rules! vcpu_debug {
     ($with:ident) => {
         $with! {
-            /// The registers of self-hosted debug. Elements for breakpoints and watchpoints that the CPU does not implement are 0.
+            /// The registers of self-hosted debug. Elements for breakpoints and watchpoints that
+            /// the CPU does not implement are 0.
             pub struct Debug in debug: VcpuDebug {
                 /// MDSCR_EL1.
                 mdscr_el1: u64 = sysreg(2, 0, 0, 2, 2), home lent;
@@ -166,7 +171,8 @@ macro_rules! vcpu_debug {
 }
 vcpu_debug!(record);
 
-/// The bits of [`Core::pstate`] that mean something in AArch64 (DDI 0487, C5.2.19): NZCV, TCO to IL, ALLINT to DAIF, M.
+/// The bits of [`Core::pstate`] that mean something in AArch64 (DDI 0487, C5.2.19): NZCV, TCO to
+/// IL, ALLINT to DAIF, M.
 pub const PSTATE_AARCH64: u64 = 0xf3f0_3fdf;
 /// The bits of [`Core::pstate`] that mean something in AArch32.
 pub const PSTATE_AARCH32: u64 = 0xffff_ffff;
@@ -182,11 +188,13 @@ pub const fn defined_pstate(pstate: u64) -> u64 {
 }
 
 record! {
-    /// The power state of the vCPU in the words of PSCI (DEN 0022, AFFINITY_INFO), and its pending virtual SError.
+    /// The power state of the vCPU in the words of PSCI (DEN 0022, AFFINITY_INFO), and its pending
+    /// virtual SError.
     pub struct Power in power_regs: VcpuPower {
         /// The vCPU's [`PowerState`].
         state: u8 = 0x01, home record("EL2 answers PSCI");
-        /// Address at which the vCPU will be entered, in [`PowerState::OnPending`] and [`PowerState::Suspended`].
+        /// Address at which the vCPU will be entered, in [`PowerState::OnPending`] and
+        /// [`PowerState::Suspended`].
         entry: u64 = 0x02, home record("EL2 answers PSCI");
         /// Value of X0 at that entry.
         context_id: u64 = 0x03, home record("EL2 answers PSCI");
@@ -212,7 +220,8 @@ pub enum PowerState {
 }
 
 record! {
-    /// The ID registers as the guest sees them. A host that cannot show the guest the same values refuses the checkpoint.
+    /// The ID registers as the guest sees them. A host that cannot show the guest the same values
+    /// refuses the checkpoint.
     pub struct Identity in identity: VcpuIdentity {
         /// MIDR_EL1.
         midr_el1: u64 = sysreg(3, 0, 0, 0, 0), home el2("VPIDR_EL2");

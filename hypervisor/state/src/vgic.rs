@@ -1,8 +1,10 @@
-//! The state of a virtual GICv2 (IHI 0048B.b), as registers that only store. Numbers of sections in this module are those of that manual.
+//! The state of a virtual GICv2 (IHI 0048B.b), as registers that only store. Numbers of sections in
+//! this module are those of that manual.
 //!
-//! The records hold what the architecture defines for the guest: which interrupts are pending, why, and which vCPU holds each
-//! active one. Nothing in this crate knows of list registers: the virtual GIC folds them into these records. A register marked †
-//! has no counterpart in the manual. It holds state that the hardware has but does not show.
+//! The records hold what the architecture defines for the guest: which interrupts are pending, why,
+//! and which vCPU holds each active one. Nothing in this crate knows of list registers: the virtual
+//! GIC folds them into these records. A register marked † has no counterpart in the manual. It
+//! holds state that the hardware has but does not show.
 
 use crate::record;
 
@@ -40,7 +42,8 @@ record! {
         spi_group: [u32; SPI_WORDS] = 0x11;
         /// GICD_ISENABLER, 4.3.5.
         spi_enable: [u32; SPI_WORDS] = 0x12;
-        /// † The pending latch: set by an edge or by a write to GICD_ISPENDR. Does not include the level of the line.
+        /// † The pending latch: set by an edge or by a write to GICD_ISPENDR. Does not include the
+        /// level of the line.
         spi_latch: [u32; SPI_WORDS] = 0x13;
         /// † The last level of the input line.
         spi_level: [u32; SPI_WORDS] = 0x14;
@@ -74,7 +77,8 @@ record! {
         priv_edge: u32 = 0x06, reset 0xffff;
         /// GICD_IPRIORITYR0 to 7, 4.3.11.
         priv_prio: [u8; PRIVATE_INTIDS] = 0x07;
-        /// GICD_SPENDSGIR, 4.3.17: for each SGI the mask of the vCPUs that sent it. The SGI is pending if the mask is not 0.
+        /// GICD_SPENDSGIR, 4.3.17: for each SGI the mask of the vCPUs that sent it. The SGI is
+        /// pending if the mask is not 0.
         sgi_src: [u8; 16] = 0x08;
         /// † For each active SGI the index of the vCPU that sent it; 0 while the SGI is inactive.
         sgi_active_src: [u8; 16] = 0x09;

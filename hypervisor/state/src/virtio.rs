@@ -1,7 +1,9 @@
-//! The record of a guest's virtio devices, [`Virtio`], with the rules for its values; and that of its generation ID.
+//! The record of a guest's virtio devices, [`Virtio`], with the rules for its values; and that of
+//! its generation ID.
 //!
-//! One record has all slots, as arrays: an element for each slot, or for each queue of each slot. A request that was not completed is in the
-//! available ring behind `queue_next_avail`, and is in no register.
+//! One record has all slots, as arrays: an element for each slot, or for each queue of each slot. A
+//! request that was not completed is in the available ring behind `queue_next_avail`, and is in no
+//! register.
 
 use crate::{
     devices::DeviceRecord,
@@ -27,7 +29,8 @@ pub const MAX_QUEUE: u16 = 1024;
 const SHORT_QUEUE: u16 = 256;
 /// The first minor version of the format in which a queue may have more than 256 descriptors.
 const LONG_QUEUES_SINCE: u16 = 7;
-/// The first minor version of the format in which a console has a name. A reader before it has no console, and refuses the name.
+/// The first minor version of the format in which a console has a name. A reader before it has no
+/// console, and refuses the name.
 pub(crate) const TERMINALS_SINCE: u16 = 8;
 
 /// The device IDs of the devices that there are. Virtual I/O Device (VIRTIO) Version 1.2, 5.
@@ -45,11 +48,13 @@ pub mod device_id {
 }
 
 record! {
-    /// The virtio devices of a guest, behind virtio-mmio transports of version 2. VIRTIO 1.2, 4.2.2.
+    /// The virtio devices of a guest, behind virtio-mmio transports of version 2. VIRTIO 1.2,
+    /// 4.2.2.
     pub struct Virtio in virtio: DeviceVirtio, home (record "EL2 emulates the device") {
         /// DeviceID of each slot; 0 if the slot is empty.
         device_id: [u32; MAX_VIRTIO] = 0x01;
-        /// Name of what is behind each device, 32 bytes each: the volume of a disk, the network of a card, the terminal of a console.
+        /// Name of what is behind each device, 32 bytes each: the volume of a disk, the network of
+        /// a card, the terminal of a console.
         name: [u8; MAX_VIRTIO * NAME_LEN] = 0x02;
         /// The features that each device offers.
         features: [u64; MAX_VIRTIO] = 0x03;
@@ -91,7 +96,8 @@ record! {
 }
 
 impl Virtio {
-    /// Returns the name of what is behind the device of slot `n`, without the padding; empty if it has none.
+    /// Returns the name of what is behind the device of slot `n`, without the padding; empty if it
+    /// has none.
     ///
     /// # Panics
     ///
@@ -115,7 +121,8 @@ impl Virtio {
         &self.name[n * NAME_LEN..][..NAME_LEN]
     }
 
-    /// Sets the name of what is behind the device of slot `n` to the first [`NAME_LEN`] bytes of `name`.
+    /// Sets the name of what is behind the device of slot `n` to the first [`NAME_LEN`] bytes of
+    /// `name`.
     ///
     /// # Panics
     ///
@@ -186,11 +193,13 @@ impl Virtio {
 }
 
 record! {
-    /// A generation ID (binding `microsoft,vmgenid`): 128 bits that no two guests that were resumed from one checkpoint have in common.
+    /// A generation ID (binding `microsoft,vmgenid`): 128 bits that no two guests that were resumed
+    /// from one checkpoint have in common.
     pub struct GenerationId in generation_id: DeviceGenerationId, home (record "EL2 emulates the device") {
         /// The ID.
         id: [u8; 16] = 0x01;
-        /// 1 from the moment when the ID is new to the moment when the guest reads it; then the interrupt's line is high.
+        /// 1 from the moment when the ID is new to the moment when the guest reads it; then the
+        /// interrupt's line is high.
         is_new: u8 = 0x02;
     }
 }

@@ -166,8 +166,8 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(())
     }
 
-    /// Copies the next bytes of the body to `bytes` of a guest's memory. The caller has checked that as many are left. The CRC is that of what is
-    /// in the memory then.
+    /// Copies the next bytes of the body to `bytes` of a guest's memory. The caller has checked
+    /// that as many are left. The CRC is that of what is in the memory then.
     pub(crate) fn read_memory(
         &mut self,
         open: &mut Open,
@@ -180,7 +180,8 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(())
     }
 
-    /// Copies the next bytes of the body to `bytes` of a guest's memory, without their CRC. The caller has checked that as many are left.
+    /// Copies the next bytes of the body to `bytes` of a guest's memory, without their CRC. The
+    /// caller has checked that as many are left.
     pub(crate) fn copy_to(
         &mut self,
         open: &mut Open,
@@ -212,7 +213,8 @@ impl<'s, S: Source> Walk<'s, S> {
         Ok(crc)
     }
 
-    /// Fills `page` with the next page of the body, and returns its CRC alone. The caller has checked that it is left.
+    /// Fills `page` with the next page of the body, and returns its CRC alone. The caller has
+    /// checked that it is left.
     pub(crate) fn read_page(&mut self, open: &mut Open, page: &mut [u8]) -> Result<u32, S> {
         debug_assert!(page.len() as u64 <= open.left);
         self.input.read(page).map_err(LoadError::Source)?;
@@ -242,7 +244,8 @@ impl<'s, S: Source> Walk<'s, S> {
         self.check_head(open)
     }
 
-    /// Checks the CRC of what was read of a record, and its reserved field. Before the body is read, that is the header's.
+    /// Checks the CRC of what was read of a record, and its reserved field. Before the body is
+    /// read, that is the header's.
     pub(crate) fn check_head(&self, open: &Open) -> Result<(), S> {
         let Open { place, crc, .. } = *open;
         if crc != open.stored_crc {

@@ -1,9 +1,10 @@
 //! Warnings: what is odd about a state and worth a line, although a guest may bring it about.
 //!
-//! With GICC_CTLR.EOImode 0, an interrupt is active exactly while its priority is (IHI 0048B.b 3.2.1). That is no longer true
-//! after the guest has written GICD_ISACTIVER or ICACTIVER, has changed the priority, the group, the binary point or EOImode
-//! while an interrupt was active, or has ended interrupts out of order. A guest may do all of these, so such a state is saved
-//! and resumed as it is.
+//! With GICC_CTLR.EOImode 0, an interrupt is active exactly while its priority is (IHI 0048B.b
+//! 3.2.1). That is no longer true after the guest has written GICD_ISACTIVER or ICACTIVER, has
+//! changed the priority, the group, the binary point or EOImode while an interrupt was active, or
+//! has ended interrupts out of order. A guest may do all of these, so such a state is saved and
+//! resumed as it is.
 
 use alloc::vec::Vec;
 
@@ -17,7 +18,8 @@ use crate::{
 /// One oddity of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Warning {
-    /// A priority is active without an interrupt. The CPU interface takes nothing of this priority or below until an EOI that may never come.
+    /// A priority is active without an interrupt. The CPU interface takes nothing of this priority
+    /// or below until an EOI that may never come.
     #[error("vCPU {vcpu}: priority {priority:#04x} is active, but no interrupt of it is")]
     PriorityWithoutInterrupt {
         /// Index of the vCPU.
@@ -25,7 +27,8 @@ pub enum Warning {
         /// The priority of the bit in GICC_APR.
         priority: u8,
     },
-    /// An interrupt is active without its priority. The interrupt does not hold back others, and no EOI is due for it.
+    /// An interrupt is active without its priority. The interrupt does not hold back others, and no
+    /// EOI is due for it.
     #[error("vCPU {vcpu}: interrupt {intid} is active, but its priority {priority:#04x} is not")]
     InterruptWithoutPriority {
         /// Index of the vCPU.
@@ -75,7 +78,8 @@ fn active_priorities(found: &mut Vec<Warning>, vcpu: u16, cpu: &CpuInterface, di
     }
 }
 
-/// Returns the interrupts that this vCPU holds active: the INTID, the priority, and whether the interrupt is in group 1.
+/// Returns the interrupts that this vCPU holds active: the INTID, the priority, and whether the
+/// interrupt is in group 1.
 fn active(
     vcpu: u16,
     cpu: &CpuInterface,

@@ -1,4 +1,5 @@
-//! Where a checkpoint is written to: [`Sink`] and [`Sharing`]; and its size: [`Stats`]. [`crate::capture`] writes it.
+//! Where a checkpoint is written to: [`Sink`] and [`Sharing`]; and its size: [`Stats`].
+//! [`crate::capture`] writes it.
 
 use alloc::vec::Vec;
 use core::convert::Infallible;
@@ -18,26 +19,30 @@ pub trait Sink {
     /// Whatever the sink fails with.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Replaces the first bytes of all that was written, which were as many zeros. The writer calls this once, at the end.
+    /// Replaces the first bytes of all that was written, which were as many zeros. The writer calls
+    /// this once, at the end.
     ///
     /// # Errors
     ///
     /// Whatever the sink fails with.
     fn rewrite(&mut self, bytes: &[u8]) -> Result<(), Self::Error>;
 
-    /// Returns the sink's way to share blocks with another checkpoint; `None` if it has none, as most have not. What is written
-    /// [since](crate::Capture::since) a checkpoint needs it.
+    /// Returns the sink's way to share blocks with another checkpoint; `None` if it has none, as
+    /// most have not. What is written [since](crate::Capture::since) a checkpoint needs it.
     fn sharing(&mut self) -> Option<&mut dyn Sharing<Error = Self::Error>> {
         None
     }
 
-    /// Lets others have the core. The writer calls this between two pieces of long work, at least once for each record.
+    /// Lets others have the core. The writer calls this between two pieces of long work, at least
+    /// once for each record.
     fn pause(&mut self) {}
 
-    /// Takes the next `len` bytes, which `fill` copies into the pieces that it gets, in their order.
+    /// Takes the next `len` bytes, which `fill` copies into the pieces that it gets, in their
+    /// order.
     ///
-    /// The writer writes a guest's memory through this function, because nobody can have a slice of that memory. A sink with a buffer of its own
-    /// passes pieces of that buffer to `fill`, so that the bytes are copied once. The default goes through a buffer of one page.
+    /// The writer writes a guest's memory through this function, because nobody can have a slice of
+    /// that memory. A sink with a buffer of its own passes pieces of that buffer to `fill`, so that
+    /// the bytes are copied once. The default goes through a buffer of one page.
     ///
     /// # Errors
     ///
@@ -57,12 +62,14 @@ pub trait Sink {
     }
 }
 
-/// A sink that has another checkpoint, too: the one that the writer's is written [since](crate::Capture::since).
+/// A sink that has another checkpoint, too: the one that the writer's is written
+/// [since](crate::Capture::since).
 pub trait Sharing {
     /// Why the sink could not do it.
     type Error;
 
-    /// Appends blocks of 4096 bytes of that checkpoint, without a copy of them: what was written is whole blocks so far.
+    /// Appends blocks of 4096 bytes of that checkpoint, without a copy of them: what was written is
+    /// whole blocks so far.
     ///
     /// # Errors
     ///
@@ -99,11 +106,13 @@ pub struct Stats {
     pub pages_stored: u64,
     /// Number of pages that are zero.
     pub pages_zero: u64,
-    /// Number of pages that are one 64-bit word over and over, of which the file has the word alone.
+    /// Number of pages that are one 64-bit word over and over, of which the file has the word
+    /// alone.
     pub pages_word: u64,
     /// Bytes of the file.
     pub bytes: u64,
-    /// Bytes of the file that another checkpoint has, too, and that were not written; 0 of a file that was read.
+    /// Bytes of the file that another checkpoint has, too, and that were not written; 0 of a file
+    /// that was read.
     pub bytes_shared: u64,
 }
 

@@ -1,22 +1,25 @@
 //! [`Written`]: which parts of a guest's RAM may hold anything but zeros.
 //!
-//! A guest's RAM is all zeros at first. Whoever records what is written from then on knows most of the zero pages without
-//! reading them.
+//! A guest's RAM is all zeros at first. Whoever records what is written from then on knows most of
+//! the zero pages without reading them.
 
 use alloc::{collections::TryReserveError, vec::Vec};
 use core::ops::Range;
 
-/// Bytes of a block: what one entry of a level 2 translation table maps. A block counts as written as soon as one of its bytes is.
+/// Bytes of a block: what one entry of a level 2 translation table maps. A block counts as written
+/// as soon as one of its bytes is.
 pub const BLOCK_SIZE: usize = 2 << 20;
 
-/// The blocks of a guest's RAM that may hold anything but zeros. Addresses are offsets from the start of RAM, in bytes.
+/// The blocks of a guest's RAM that may hold anything but zeros. Addresses are offsets from the
+/// start of RAM, in bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     blocks: Vec<bool>,
 }
 
 impl Written {
-    /// Returns the record of `len` bytes of RAM, none of which was written. The record takes a byte of the heap for each block.
+    /// Returns the record of `len` bytes of RAM, none of which was written. The record takes a byte
+    /// of the heap for each block.
     ///
     /// # Errors
     ///
@@ -64,7 +67,8 @@ impl Written {
         self.blocks.get(offset / BLOCK_SIZE).is_some_and(|block| *block)
     }
 
-    /// Returns the offset of the first byte from `offset` on that may have been written; `None` if there is none.
+    /// Returns the offset of the first byte from `offset` on that may have been written; `None` if
+    /// there is none.
     pub fn next(&self, offset: usize) -> Option<usize> {
         let first = offset / BLOCK_SIZE;
         let skipped = self.blocks.get(first..)?.iter().position(|block| *block)?;

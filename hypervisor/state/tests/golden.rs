@@ -22,7 +22,8 @@ fn folder(version: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(version)
 }
 
-/// Returns the RAM of the guests of the golden files of a minor. Since there are blocks, they have two of them, and pages of all kinds.
+/// Returns the RAM of the guests of the golden files of a minor. Since there are blocks, they have
+/// two of them, and pages of all kinds.
 fn golden_ram(minor: u16) -> Vec<u8> {
     match minor {
         ..5 => ram("g..o"),
@@ -156,7 +157,8 @@ fn a_file_of_1_6_says_which_devices_the_guest_has() {
     }
 }
 
-/// Returns the machine of a guest that has, besides what all guests before 1.6 had, a virtio device behind its last slot.
+/// Returns the machine of a guest that has, besides what all guests before 1.6 had, a virtio device
+/// behind its last slot.
 fn machine(state: &GuestState) -> Machine {
     let before = Machine::before(&state.devices.records());
     let mut entries: Vec<Entry> = before.entries().collect();

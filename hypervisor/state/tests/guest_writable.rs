@@ -1,8 +1,8 @@
 //! What a guest can write is saved, or is here with the reason why not.
 //!
-//! The list is that of DDI 0487 for the CPU that guests are shown: Armv8.0-A with EL1 and EL0, without any optional
-//! feature that has state of its own (`stasis_guest::sysreg::identity` hides those, and they trap or are
-//! UNDEFINED); then that of the devices on its bus.
+//! The list is that of DDI 0487 for the CPU that guests are shown: Armv8.0-A with EL1 and EL0,
+//! without any optional feature that has state of its own (`stasis_guest::sysreg::identity` hides
+//! those, and they trap or are UNDEFINED); then that of the devices on its bus.
 
 use stasis_state::{
     Record, RecordType,
@@ -184,7 +184,8 @@ const MORE: &[(RecordType, &str)] = &[
     (DevicePl011, "rx_fifo"), (DevicePl011, "rx_count"),
     // Whether somebody presses the power key.
     (DevicePl061, "key_until"),
-    // What virtio devices there are, what they offer, and what has happened to their configuration; a generation ID.
+    // What virtio devices there are, what they offer, and what has happened to their configuration;
+    // a generation ID.
     (DeviceVirtio, "device_id"), (DeviceVirtio, "name"), (DeviceVirtio, "features"), (DeviceVirtio, "config_generation"),
     (DeviceVirtio, "capacity"), (DeviceVirtio, "mac"), (DeviceVirtio, "net_status"), (DeviceGenerationId, "id"),
     // Of AArch32 at EL0; MSR and MRS reach them from EL2 alone.

@@ -61,7 +61,8 @@ fn page(file: &[u8], index: &Index, address: u64) -> Result<Vec<u8>, Error> {
 
 static GUEST: LazyLock<(Vec<u8>, Vec<u8>)> = LazyLock::new(guest);
 
-/// Returns RAM of three blocks and a half, the second of them without content, and the file of a guest that shares memory besides.
+/// Returns RAM of three blocks and a half, the second of them without content, and the file of a
+/// guest that shares memory besides.
 fn guest() -> (Vec<u8>, Vec<u8>) {
     let blocks = [
         "A.bC".to_owned() + &".".repeat(508),
@@ -133,7 +134,8 @@ fn a_bit_flipped_in_the_metadata_of_a_block_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// A damaged file is refused when it is opened, or the page is, or it is not where the damage was.
+    /// A damaged file is refused when it is opened, or the page is, or it is not where the damage
+    /// was.
     #[test]
     fn random_damage_is_never_taken_for_memory(
         changes in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),

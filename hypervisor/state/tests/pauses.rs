@@ -1,4 +1,5 @@
-//! Whoever writes or reads a checkpoint can let others run: between two pauses only so many bytes are gone over.
+//! Whoever writes or reads a checkpoint can let others run: between two pauses only so many bytes
+//! are gone over.
 
 mod common;
 

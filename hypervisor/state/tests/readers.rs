@@ -1,4 +1,5 @@
-//! The reader of the whole file and [`Index`] take the same files, and find the same memory in them. What is read again is checked again.
+//! The reader of the whole file and [`Index`] take the same files, and find the same memory in
+//! them. What is read again is checked again.
 
 mod common;
 
@@ -17,7 +18,8 @@ use stasis_state::{
 };
 use zerocopy::IntoBytes;
 
-/// Index of the record PAD, in front of two pieces, which are two records each. RAM_DIRECTORY and END follow them.
+/// Index of the record PAD, in front of two pieces, which are two records each. RAM_DIRECTORY and
+/// END follow them.
 const PAD: usize = 12;
 const DIRECTORY: usize = PAD + 5;
 

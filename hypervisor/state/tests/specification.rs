@@ -146,7 +146,8 @@ fn the_specification_has_every_kind_of_device() {
     assert_eq!(said.collect::<Vec<Vec<&str>>>(), kinds);
 }
 
-/// Returns the columns of the first table behind `text` in the specification, without the meanings and without rows that have no fixed place.
+/// Returns the columns of the first table behind `text` in the specification, without the meanings
+/// and without rows that have no fixed place.
 fn layout(text: &str) -> Vec<(usize, String, String)> {
     let specification = specification();
     let (_, after) = specification.split_once(text).unwrap();

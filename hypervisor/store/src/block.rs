@@ -7,13 +7,14 @@ use core::fmt::{Debug, Display};
 /// Bytes of a sector, the unit of every address and length here.
 pub const SECTOR: usize = 512;
 
-/// Bytes that [`BlockDevice::read_with`] and [`BlockDevice::begin_write_while`] move at once through a buffer of their own.
+/// Bytes that [`BlockDevice::read_with`] and [`BlockDevice::begin_write_while`] move at once
+/// through a buffer of their own.
 const PIECE: usize = 128 * 1024;
 
 /// A disk. Boot implements it over a driver, host tools over a file.
 ///
-/// A write may stay in a volatile cache until [`flush`](Self::flush) returns: until then power loss may
-/// keep any part of it, in any order. After a flush it is there for good.
+/// A write may stay in a volatile cache until [`flush`](Self::flush) returns: until then power loss
+/// may keep any part of it, in any order. After a flush it is there for good.
 pub trait BlockDevice {
     /// What can go wrong with it, in words.
     type Error: Display + Debug;
@@ -25,16 +26,19 @@ pub trait BlockDevice {
     ///
     /// # Errors
     ///
-    /// What this read fails with, and never what a write does that was [begun](Self::begin_write_while): that is not forgotten by a read.
+    /// What this read fails with, and never what a write does that was
+    /// [begun](Self::begin_write_while): that is not forgotten by a read.
     fn read(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 
     /// Writes sectors from `lba` on. `data` is a whole number of sectors.
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), Self::Error>;
 
-    /// Reads `len` bytes, a whole number of sectors, from `lba` on, and hands them to `take` in pieces, in their order.
+    /// Reads `len` bytes, a whole number of sectors, from `lba` on, and hands them to `take` in
+    /// pieces, in their order.
     ///
-    /// For whoever has no buffer that could be lent: a guest's memory is no slice. A device with a buffer of its own hands out that one, so
-    /// that the bytes are copied once; this one goes through a buffer on the heap.
+    /// For whoever has no buffer that could be lent: a guest's memory is no slice. A device with a
+    /// buffer of its own hands out that one, so that the bytes are copied once; this one goes
+    /// through a buffer on the heap.
     fn read_with(
         &mut self,
         lba: u64,
@@ -49,12 +53,16 @@ pub trait BlockDevice {
         Ok(())
     }
 
-    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Each piece but the
-    /// last is a multiple of 4096 bytes. Returns whether `fill` has made all: a piece that it has refused is not written, nor is any behind it.
+    /// Begins to write `len` bytes, a whole number of sectors, from `lba` on, which `fill` puts
+    /// into the pieces that it is given, in their order, for as long as it returns true. Each piece
+    /// but the last is a multiple of 4096 bytes. Returns whether `fill` has made all: a piece that
+    /// it has refused is not written, nor is any behind it.
     ///
-    /// For writing, this is what [`read_with`](Self::read_with) is for reading. Returns when `fill` has made the last piece, so that the device writes while the caller makes what comes next. The device has a
-    /// bounded number of such writes under way, in any order, and waits where it has too many. Until [`end_writes`](Self::end_writes), nobody may read or write
-    /// these sectors, and no flush covers them. A device that writes one thing at a time writes here.
+    /// For writing, this is what [`read_with`](Self::read_with) is for reading. Returns when `fill`
+    /// has made the last piece, so that the device writes while the caller makes what comes next.
+    /// The device has a bounded number of such writes under way, in any order, and waits where it
+    /// has too many. Until [`end_writes`](Self::end_writes), nobody may read or write these
+    /// sectors, and no flush covers them. A device that writes one thing at a time writes here.
     ///
     /// # Errors
     ///
@@ -79,7 +87,8 @@ pub trait BlockDevice {
     ///
     /// # Errors
     ///
-    /// What the first of them that failed has failed with. None of the others is under way then, either.
+    /// What the first of them that failed has failed with. None of the others is under way then,
+    /// either.
     fn end_writes(&mut self) -> Result<(), Self::Error> {
         Ok(())
     }
@@ -87,11 +96,13 @@ pub trait BlockDevice {
     /// Returns when everything written before survives a loss of power.
     fn flush(&mut self) -> Result<(), Self::Error>;
 
-    /// Lets others run between two pieces of work that takes long and is not the device's, such as compressing. Returns at once where nobody else waits for the core.
+    /// Lets others run between two pieces of work that takes long and is not the device's, such as
+    /// compressing. Returns at once where nobody else waits for the core.
     fn pause(&mut self) {}
 
-    /// Returns the request that has failed with this error, if the error says it. That may be one that was [begun](Self::begin_write_while) earlier, and not the one that was
-    /// asked for when the error was returned.
+    /// Returns the request that has failed with this error, if the error says it. That may be one
+    /// that was [begun](Self::begin_write_while) earlier, and not the one that was asked for when
+    /// the error was returned.
     fn request_of(&self, _error: &Self::Error) -> Option<Request> {
         None
     }
@@ -106,8 +117,8 @@ pub enum Request {
     Write(u64),
 }
 
-/// Returns the pieces of at most `most` bytes, a whole number of sectors, that `len` bytes from `lba` on consist of: where each begins, and
-/// its length.
+/// Returns the pieces of at most `most` bytes, a whole number of sectors, that `len` bytes from
+/// `lba` on consist of: where each begins, and its length.
 pub fn pieces(lba: u64, len: usize, most: usize) -> impl Iterator<Item = (u64, usize)> {
     let offsets = (0..len).step_by(most);
     offsets.map(move |offset| (lba + (offset / SECTOR) as u64, most.min(len - offset)))

@@ -1,8 +1,10 @@
 //! Which blocks of a store are taken: [`BlockSet`], a bitmap whose memory is bounded.
 //!
-//! The bitmap has a page of 4 KiB for each [`PAGE_BLOCKS`] blocks (128 MiB of the disk) of which some are taken and some are free. Where all or none are, it
-//! has none. If there is no memory for a page, or the set has [`MAX_PAGES`] already, all blocks that the page would be about count as taken: they
-//! are not given out, and nothing is lost. So that a block is taken does not tell by whom, nor that anybody has looked at it.
+//! The bitmap has a page of 4 KiB for each [`PAGE_BLOCKS`] blocks (128 MiB of the disk) of which
+//! some are taken and some are free. Where all or none are, it has none. If there is no memory for
+//! a page, or the set has [`MAX_PAGES`] already, all blocks that the page would be about count as
+//! taken: they are not given out, and nothing is lost. So that a block is taken does not tell by
+//! whom, nor that anybody has looked at it.
 
 use crate::space::Extent;
 use alloc::vec::Vec;
@@ -11,12 +13,14 @@ use core::ops::Range;
 /// Blocks that a page of the bitmap is about.
 pub const PAGE_BLOCKS: u32 = 1 << 15;
 
-/// Pages that a set has, at most: 1 MiB. They suffice for 32 GiB of the disk, however they are used.
+/// Pages that a set has, at most: 1 MiB. They suffice for 32 GiB of the disk, however they are
+/// used.
 pub const MAX_PAGES: usize = 256;
 
 const WORDS: usize = PAGE_BLOCKS as usize / 64;
 
-/// What a set knows of [`PAGE_BLOCKS`] blocks: nothing is taken, all is, or the index of their page, plus 2.
+/// What a set knows of [`PAGE_BLOCKS`] blocks: nothing is taken, all is, or the index of their
+/// page, plus 2.
 type Part = u16;
 const EMPTY: Part = 0;
 const FULL: Part = 1;
@@ -43,7 +47,8 @@ pub struct BlockSet {
 }
 
 impl BlockSet {
-    /// Returns an empty set, for the blocks of `range`. Where there is no memory for as much as the list of parts, no block is free.
+    /// Returns an empty set, for the blocks of `range`. Where there is no memory for as much as the
+    /// list of parts, no block is free.
     pub fn new(range: Range<u32>) -> Self {
         let wanted = range.end.div_ceil(PAGE_BLOCKS) as usize;
         let mut parts = Vec::new();
@@ -60,7 +65,8 @@ impl BlockSet {
         self.range.len() as u64 - self.count
     }
 
-    /// Returns the blocks from `first` on that follow each other and are not in the set, `most` at most; `None` if `first` is in it, or can't be.
+    /// Returns the blocks from `first` on that follow each other and are not in the set, `most` at
+    /// most; `None` if `first` is in it, or can't be.
     pub fn free_from(&self, first: u32, most: u32) -> Option<Extent> {
         let end = self.next(first, first.saturating_add(most).min(self.range.end), true);
         let is_free = self.range.contains(&first) && end > first;
@@ -91,7 +97,8 @@ impl BlockSet {
         self.count - before
     }
 
-    /// Takes the blocks of `extent` out of the set. Where there is no memory for a page, they stay in it.
+    /// Takes the blocks of `extent` out of the set. Where there is no memory for a page, they stay
+    /// in it.
     pub fn remove(&mut self, extent: Extent) {
         let end = extent.first.saturating_add(extent.blocks).min(self.range.end);
         let mut at = extent.first.max(self.range.start);
@@ -107,7 +114,8 @@ impl BlockSet {
         }
     }
 
-    /// Returns the first `least` to `most` blocks, all from `from` on and before `to`, that follow each other and are not in the set.
+    /// Returns the first `least` to `most` blocks, all from `from` on and before `to`, that follow
+    /// each other and are not in the set.
     pub fn gap(&self, from: u32, to: u32, least: u32, most: u32) -> Option<Extent> {
         let to = to.min(self.range.end);
         let mut at = from.max(self.range.start);
@@ -122,7 +130,8 @@ impl BlockSet {
         None
     }
 
-    /// Returns the first block from `at` on that is in the set, or, unless `taken`, is not; `to` if there is none before it.
+    /// Returns the first block from `at` on that is in the set, or, unless `taken`, is not; `to` if
+    /// there is none before it.
     fn next(&self, mut at: u32, to: u32, taken: bool) -> u32 {
         while at < to {
             let part = self.part(at);
@@ -199,7 +208,8 @@ impl BlockSet {
         self.count += self.whole(block).len() as u64 - u64::from(counted);
     }
 
-    /// Returns the part of a block, which has a page; a new one if it had none. `None` if there is no memory for it.
+    /// Returns the part of a block, which has a page; a new one if it had none. `None` if there is
+    /// no memory for it.
     fn page_for(&mut self, block: u32) -> Option<Part> {
         let part = self.part(block);
         if part > FULL {
@@ -234,7 +244,8 @@ impl BlockSet {
 }
 
 impl Page {
-    /// Sets or clears the bits of these blocks, which the page is about. Returns how many have changed.
+    /// Sets or clears the bits of these blocks, which the page is about. Returns how many have
+    /// changed.
     fn change(&mut self, blocks: &Range<u32>, set: bool) -> u32 {
         let mut changed = 0;
         let (mut bit, end) = (blocks.start % PAGE_BLOCKS, (blocks.end - 1) % PAGE_BLOCKS + 1);

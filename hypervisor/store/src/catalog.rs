@@ -114,7 +114,8 @@ impl Display for Which<'_> {
     }
 }
 
-/// Returns `text` as a name, if it may be one. A name can be typed at a console and printed to it, and is no number.
+/// Returns `text` as a name, if it may be one. A name can be typed at a console and printed to it,
+/// and is no number.
 pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace();
     if text.is_empty() || text.contains(forbidden) || text.bytes().all(|b| b.is_ascii_digit()) {
@@ -123,8 +124,9 @@ pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     ArrayString::from(text).ok()
 }
 
-/// Returns `text` as a name, if a new checkpoint may have it: a [valid one](valid_name) that does not collide with what the console's commands take besides, an option
-/// or a set, and in which nothing is that nobody sees. Older ones may have others.
+/// Returns `text` as a name, if a new checkpoint may have it: a [valid one](valid_name) that does
+/// not collide with what the console's commands take besides, an option or a set, and in which
+/// nothing is that nobody sees. Older ones may have others.
 pub fn valid_new_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     let unseen = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     if text.starts_with('-') || text.ends_with(SET_MARK) || text.contains(unseen) {
@@ -184,13 +186,15 @@ impl Catalog {
         found.ok_or_else(|| Error::NoSuchCheckpoint { which: format!("{which}") })
     }
 
-    /// Returns whether version 1 can say all of it: names, numbers and times must tell who is in which set.
+    /// Returns whether version 1 can say all of it: names, numbers and times must tell who is in
+    /// which set.
     pub fn fits_version_1(&self) -> bool {
         let by_name = members_by_name(&self.checkpoints);
         self.checkpoints.iter().zip(by_name).all(|(one, by_name)| one.member == by_name)
     }
 
-    /// Returns what to write to a slot that holds `before`: header and entries, to a whole number of sectors. What is in both keeps its place.
+    /// Returns what to write to a slot that holds `before`: header and entries, to a whole number
+    /// of sectors. What is in both keeps its place.
     pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
         let used = size_of::<CatalogHeader>() + self.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
@@ -224,7 +228,8 @@ impl Catalog {
         Image::new(bytes)
     }
 
-    /// What the entries are about, in their order: each where it stands in `before`, and others in the places that are left.
+    /// What the entries are about, in their order: each where it stands in `before`, and others in
+    /// the places that are left.
     fn placed(&self, before: &[Entry]) -> Vec<Item<'_>> {
         let checkpoints = self.checkpoints.iter().map(Item::Checkpoint);
         let items: Vec<Item> = checkpoints.chain(self.volumes.iter().map(Item::Volume)).collect();
@@ -241,7 +246,8 @@ impl Catalog {
         places.into_iter().filter_map(fill).collect()
     }
 
-    /// Returns the index of what an older entry was about, among the checkpoints, and then the volumes.
+    /// Returns the index of what an older entry was about, among the checkpoints, and then the
+    /// volumes.
     fn index_of(&self, entry: &Entry) -> Option<usize> {
         let number = entry.number.get();
         if number != 0 {
@@ -269,7 +275,8 @@ pub(crate) fn claimed_generation(bytes: &[u8]) -> Option<u64> {
 }
 
 impl<'a> IntactSlot<'a> {
-    /// Returns the catalog that stands in a slot, unchecked. None if the slot was never written, or not wholly.
+    /// Returns the catalog that stands in a slot, unchecked. None if the slot was never written, or
+    /// not wholly.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (header, rest) = CatalogHeader::read_from_prefix(bytes).ok()?;
         if header.magic != CatalogHeader::MAGIC {
@@ -293,7 +300,8 @@ impl<'a> IntactSlot<'a> {
         self.header.generation.get()
     }
 
-    /// Returns the catalog of a store of this version, if it keeps every rule. `data` are the blocks that checkpoints may stand in.
+    /// Returns the catalog of a store of this version, if it keeps every rule. `data` are the
+    /// blocks that checkpoints may stand in.
     pub fn check<E: Display + Debug>(
         &self,
         version: u32,
@@ -340,7 +348,8 @@ impl<'a> IntactSlot<'a> {
     }
 }
 
-/// The members of a set must agree about it, and two sets can't share a number. `checkpoints` are in the order of their numbers.
+/// The members of a set must agree about it, and two sets can't share a number. `checkpoints` are
+/// in the order of their numbers.
 fn check_sets<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), Error<E>> {
     // The last set so far, and the number behind it.
     let mut last: Option<(&str, u64)> = None;

@@ -57,8 +57,9 @@ pub(crate) fn set_root(entry: &mut MapEntry, root: Option<NodeRef>) {
     }
 }
 
-/// Returns the checkpoint that an entry of the kind `sets` is about, if it keeps every rule. `next` is the number that was not given out yet, `data` are the
-/// blocks that contents and maps may stand in.
+/// Returns the checkpoint that an entry of the kind `sets` is about, if it keeps every rule. `next`
+/// is the number that was not given out yet, `data` are the blocks that contents and maps may stand
+/// in.
 pub(crate) fn decode<E: Display + Debug>(
     entry: &Entry,
     sets: u32,

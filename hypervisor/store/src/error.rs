@@ -526,7 +526,8 @@ impl<E: Display + Debug> Error<E> {
         matches!(self, Self::MapDamaged { .. } | Self::UnitDamaged { .. })
     }
 
-    /// Returns whether something that is on the disk was not read, or is not what was written: nothing is wrong with what is being written.
+    /// Returns whether something that is on the disk was not read, or is not what was written:
+    /// nothing is wrong with what is being written.
     pub const fn is_of_reading(&self) -> bool {
         matches!(self, Self::Device { doing: Doing::Reading, .. }) || self.is_of_damage()
     }

@@ -1,9 +1,12 @@
-//! Which blocks of a store with block maps are free: derived from all maps, when somebody needs to know it.
+//! Which blocks of a store with block maps are free: derived from all maps, when somebody needs to
+//! know it.
 //!
-//! [`Space`] knows at any time which blocks nobody may be given: those that a catalog refers to, and those that were given out since. What becomes free, because a
-//! checkpoint was deleted or a writer dropped, it does not hear of; [`Store::sweep`] finds that by looking at all maps again. A sweep happens when there
-//! is no room otherwise, when a person asks how much is free, and when so much was given out since the last one that its cost does not matter. So nothing is
-//! counted on the disk, nothing is reserved, and no deletion has to find out who else has a block.
+//! [`Space`] knows at any time which blocks nobody may be given: those that a catalog refers to,
+//! and those that were given out since. What becomes free, because a checkpoint was deleted or a
+//! writer dropped, it does not hear of; [`Store::sweep`] finds that by looking at all maps again. A
+//! sweep happens when there is no room otherwise, when a person asks how much is free, and when so
+//! much was given out since the last one that its cost does not matter. So nothing is counted on
+//! the disk, nothing is reserved, and no deletion has to find out who else has a block.
 
 use crate::block::BlockDevice;
 use crate::blockset::BlockSet;
@@ -45,7 +48,8 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    /// Gives out `want` blocks that follow each other, or fewer: right behind the last ones if those are free.
+    /// Gives out `want` blocks that follow each other, or fewer: right behind the last ones if
+    /// those are free.
     fn take(&mut self, want: u32) -> Option<Extent> {
         let found = match self.taken.free_from(self.cursor, want) {
             Some(next) => next,
@@ -80,7 +84,8 @@ impl Space {
         gap
     }
 
-    /// Goes to a gap of this many blocks, so that what comes stands in one piece. Stays where it is if there is none.
+    /// Goes to a gap of this many blocks, so that what comes stands in one piece. Stays where it is
+    /// if there is none.
     fn seek(&mut self, blocks: u32) {
         let here = self.taken.free_from(self.cursor, blocks);
         if here.is_none_or(|here| here.blocks < blocks)
@@ -91,7 +96,8 @@ impl Space {
     }
 }
 
-/// Returns the most blocks of contents of a checkpoint for which `free` blocks suffice, with its map.
+/// Returns the most blocks of contents of a checkpoint for which `free` blocks suffice, with its
+/// map.
 pub(crate) fn largest_of(free: u64) -> u64 {
     let mut largest = free.saturating_sub(Builder::most_nodes(free));
     while largest < free && largest + 1 + Builder::most_nodes(largest + 1) <= free {
@@ -102,7 +108,8 @@ pub(crate) fn largest_of(free: u64) -> u64 {
 
 /// What is being written, and belongs to no catalog yet: its blocks are not free.
 pub(crate) trait UnderWay<D: BlockDevice> {
-    /// Shows a visitor all that was written or taken. Nothing of it may be on its way to the device.
+    /// Shows a visitor all that was written or taken. Nothing of it may be on its way to the
+    /// device.
     fn visit(&self, store: &mut Store<D>, visitor: &mut dyn Visitor) -> Result<(), D>;
 }
 
@@ -118,7 +125,8 @@ impl Visitor for Marking {
     fn node(&mut self, node: &Expected) -> bool {
         self.nodes += 1;
         self.taken.insert(Extent::one(node.node.block));
-        // What is below a node that was seen before was seen, too. Whether its block was taken says nothing: all are where memory does not suffice.
+        // What is below a node that was seen before was seen, too. Whether its block was taken says
+        // nothing: all are where memory does not suffice.
         !self.seen.has(node) && !self.seen.is_exhausted()
     }
 
@@ -195,11 +203,13 @@ fn unless_damaged<E: Display + Debug>(
 impl<D: BlockDevice> Store<D> {
     /// Finds out from all maps what is free. `under_way` is what is being written.
     ///
-    /// A checkpoint or a volume whose map is damaged keeps the blocks that what is left of the map refers to.
+    /// A checkpoint or a volume whose map is damaged keeps the blocks that what is left of the map
+    /// refers to.
     ///
     /// # Errors
     ///
-    /// What the device says where a map can't be read, and [`Error::MapsTooLarge`]: nothing is given out then, for the blocks may be somebody's.
+    /// What the device says where a map can't be read, and [`Error::MapsTooLarge`]: nothing is
+    /// given out then, for the blocks may be somebody's.
     pub(crate) fn sweep(&mut self, under_way: &[&dyn UnderWay<D>]) -> Result<(), D> {
         let mut marking = Marking::new(self.data.clone());
         self.space = None;
@@ -285,7 +295,8 @@ impl<D: BlockDevice> Store<D> {
         all.into_iter().filter(|one| !is_here(one)).collect()
     }
 
-    /// Returns whether the slot that does not hold refers to blocks that the current catalog may not have.
+    /// Returns whether the slot that does not hold refers to blocks that the current catalog may
+    /// not have.
     fn other_slot_has_more(&self) -> bool {
         !self.only_in_other_slot().is_empty()
             || self.contents[1 - self.slot].volumes() != self.catalog.volumes
@@ -310,7 +321,8 @@ impl<D: BlockDevice> Store<D> {
         self.space.as_ref().map_or(0, |space| space.free)
     }
 
-    /// Looks for room for a new checkpoint, before it is begun: for `blocks` blocks, if anybody knows it.
+    /// Looks for room for a new checkpoint, before it is begun: for `blocks` blocks, if anybody
+    /// knows it.
     pub(crate) fn prepare_space(&mut self, blocks: Option<u64>, length: u64) -> Result<(), D> {
         let is_due = |space: &Space| space.stale && space.given >= SWEEP_AFTER.max(space.nodes * 8);
         if self.space.as_ref().is_none_or(is_due) {
@@ -330,12 +342,14 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Returns how many blocks must stay free for the list of the volumes of the checkpoint that comes next.
+    /// Returns how many blocks must stay free for the list of the volumes of the checkpoint that
+    /// comes next.
     fn kept_for_list(&mut self) -> u64 {
         u64::from(self.has_taken())
     }
 
-    /// Finds room for this many blocks, if need be where the older catalog has some. Returns whether there is as much.
+    /// Finds room for this many blocks, if need be where the older catalog has some. Returns
+    /// whether there is as much.
     pub(crate) fn make_room(
         &mut self,
         blocks: u64,
@@ -360,7 +374,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(has_room(self))
     }
 
-    /// Gives out `want` blocks that follow each other, or fewer, for the map `builder` and what it is about.
+    /// Gives out `want` blocks that follow each other, or fewer, for the map `builder` and what it
+    /// is about.
     ///
     /// # Errors
     ///
@@ -370,7 +385,8 @@ impl<D: BlockDevice> Store<D> {
         found.ok_or(Error::NoRoom { written: builder.blocks() * BLOCK as u64 })
     }
 
-    /// Gives out `want` blocks that follow each other, for the map `builder` and what it is about; `None` if no gap has as many.
+    /// Gives out `want` blocks that follow each other, for the map `builder` and what it is about;
+    /// `None` if no gap has as many.
     ///
     /// # Errors
     ///
@@ -389,8 +405,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(None)
     }
 
-    /// Gives out `want` blocks that follow each other, or fewer, and leaves `kept` blocks free; `None` if there are not as many. `under_way` is what is
-    /// being written.
+    /// Gives out `want` blocks that follow each other, or fewer, and leaves `kept` blocks free;
+    /// `None` if there are not as many. `under_way` is what is being written.
     pub(crate) fn take_beside(
         &mut self,
         want: u32,
@@ -421,11 +437,13 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// Reads all of a checkpoint's map: whether its blocks can be [shared](crate::Writer::share), before a new checkpoint relies on it.
+    /// Reads all of a checkpoint's map: whether its blocks can be [shared](crate::Writer::share),
+    /// before a new checkpoint relies on it.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchCheckpoint`], [`Error::MapDamaged`], [`Error::MapsTooLarge`], and what the device says.
+    /// [`Error::NoSuchCheckpoint`], [`Error::MapDamaged`], [`Error::MapsTooLarge`], and what the
+    /// device says.
     pub fn check_map(&mut self, number: u64) -> Result<(), D> {
         let checkpoint = self.find(number)?.clone();
         let mut marking = Marking::new(self.data.clone());
@@ -433,8 +451,9 @@ impl<D: BlockDevice> Store<D> {
         marking.check()
     }
 
-    /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known: they were looked at when the store last looked for
-    /// what is free, as [`usage`](Self::usage) does.
+    /// Returns the numbers of the checkpoints whose block maps are damaged, as far as it is known:
+    /// they were looked at when the store last looked for what is free, as [`usage`](Self::usage)
+    /// does.
     pub fn damaged(&self) -> &[u64] {
         &self.damage.checkpoints
     }
@@ -444,7 +463,8 @@ impl<D: BlockDevice> Store<D> {
         &self.damage.volumes
     }
 
-    /// Returns the numbers of the checkpoints that have volumes of which something is damaged, as far as it is known. Their contents may be whole.
+    /// Returns the numbers of the checkpoints that have volumes of which something is damaged, as
+    /// far as it is known. Their contents may be whole.
     pub fn with_damaged_volumes(&self) -> &[u64] {
         &self.damage.instants
     }

@@ -120,7 +120,8 @@ const _: () = assert!(HEADER_LEN == 92 && ENTRY_LEN == 128);
 
 const SIGNATURE: [u8; 8] = *b"EFI PART";
 const REVISION: u32 = 0x1_0000;
-/// The largest array of entries that is read: 64 times the usual. What claims more is taken for damaged.
+/// The largest array of entries that is read: 64 times the usual. What claims more is taken for
+/// damaged.
 const MAX_ENTRIES_LEN: u64 = 1 << 20;
 
 static CRC32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
@@ -160,8 +161,8 @@ fn find_in<D: BlockDevice>(
     let mut left = entry_size * header.entry_count.get() as usize;
     let mut digest = CRC32.digest();
     let mut found = None;
-    // An entry may be longer than a sector, or shorter; only its first 128 bytes count, and as its size is 128
-    // times a power of two, they never lie across two sectors.
+    // An entry may be longer than a sector, or shorter; only its first 128 bytes count, and as its
+    // size is 128 times a power of two, they never lie across two sectors.
     let (first, mut position) = (header.entries_lba.get(), 0);
     for lba in first.. {
         if left == 0 {

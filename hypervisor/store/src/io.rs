@@ -1,4 +1,5 @@
-//! What a store reads and writes on its device: sectors and blocks of its partition, with errors that name the request which has failed.
+//! What a store reads and writes on its device: sectors and blocks of its partition, with errors
+//! that name the request which has failed.
 
 use crate::block::{BlockDevice, Request};
 use crate::error::{Doing, Error};
@@ -7,7 +8,8 @@ use crate::space::Extent;
 use crate::store::{Result, Store};
 
 impl<D: BlockDevice> Store<D> {
-    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece, for as long as it returns true. Returns whether that was so to the end.
+    /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece, for as long as it
+    /// returns true. Returns whether that was so to the end.
     pub(crate) fn begin_blocks_while(
         &mut self,
         block: u32,
@@ -80,7 +82,8 @@ impl<D: BlockDevice> Store<D> {
 
     pub(crate) fn flush(&mut self) -> Result<(), D> {
         let flushed = self.device.flush();
-        // A device may have forgotten what it could not flush, and say of the next flush that all is well.
+        // A device may have forgotten what it could not flush, and say of the next flush that all
+        // is well.
         self.flush_has_failed |= flushed.is_err();
         flushed.map_err(|error| self.failed(Doing::Flushing, self.lba(0), error))
     }
@@ -90,7 +93,8 @@ impl<D: BlockDevice> Store<D> {
         self.partition().first() + sector
     }
 
-    /// Returns the error of a device that was asked for something at `lba`, or has failed something that was begun earlier.
+    /// Returns the error of a device that was asked for something at `lba`, or has failed something
+    /// that was begun earlier.
     fn failed(&self, doing: Doing, lba: u64, error: D::Error) -> Error<D::Error> {
         let (doing, lba) = match self.device.request_of(&error) {
             Some(Request::Read(lba)) => (Doing::Reading, lba),

@@ -7,7 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// The newest version of the layout. Stores of all versions before it are read and written, too.
 pub const VERSION: u32 = 5;
-/// The version of a new store. It goes to [`VERSION_OF_VOLUMES`] with its first volume, and to [`VERSION_OF_UNITS`] when it is to compress.
+/// The version of a new store. It goes to [`VERSION_OF_VOLUMES`] with its first volume, and to
+/// [`VERSION_OF_UNITS`] when it is to compress.
 pub const NEW_VERSION: u32 = 3;
 /// The first version whose checkpoints have block maps, and share blocks.
 pub const VERSION_OF_MAPS: u32 = 3;
@@ -34,7 +35,8 @@ pub const NAME_LEN: usize = 32;
 /// Checkpoints of a store, at most: what fits into a slot.
 pub const MAX_CHECKPOINTS: usize = (SLOT_LEN - size_of::<CatalogHeader>()) / size_of::<Entry>();
 
-/// The first sector of the partition. Written when the store is formatted, and when it goes to another version.
+/// The first sector of the partition. Written when the store is formatted, and when it goes to
+/// another version.
 ///
 /// `magic`, `crc` and `version` stay where they are in every version to come.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -48,7 +50,8 @@ pub struct Superblock {
     pub version: U32,
     /// Size of the store in blocks.
     pub blocks: U64,
-    /// How new checkpoints are compressed: [`METHOD_NONE`] or [`METHOD_LZ4`]. Before version 5 zero, and ignored.
+    /// How new checkpoints are compressed: [`METHOD_NONE`] or [`METHOD_LZ4`]. Before version 5
+    /// zero, and ignored.
     pub compress: U32,
     /// Zero; ignored.
     pub reserved: [u8; 484],
@@ -78,13 +81,15 @@ pub struct CatalogHeader {
     pub generation: U64,
     /// The number that the next checkpoint will get.
     pub next_number: U64,
-    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`], [`MAPS_IN_ENTRIES`] or [`KINDS_IN_ENTRIES`]; in a store of version 1 zero.
+    /// [`SETS_BY_NAME`], [`SETS_IN_ENTRIES`], [`MAPS_IN_ENTRIES`] or [`KINDS_IN_ENTRIES`]; in a
+    /// store of version 1 zero.
     pub sets: U32,
     /// Zero; ignored.
     pub reserved: [u8; 92],
 }
 
-/// The entries do not say which checkpoints are a set: only names, numbers and times do, as in version 1.
+/// The entries do not say which checkpoints are a set: only names, numbers and times do, as in
+/// version 1.
 pub const SETS_BY_NAME: u32 = 0;
 /// Each entry says whether it is a member of a set, and which.
 pub const SETS_IN_ENTRIES: u32 = 1;
@@ -129,7 +134,8 @@ pub struct Entry {
     pub extents: [EntryExtent; MAX_EXTENTS],
 }
 
-/// A checkpoint in the catalog of a store whose checkpoints have block maps. Up to its name it is an [`Entry`].
+/// A checkpoint in the catalog of a store whose checkpoints have block maps. Up to its name it is
+/// an [`Entry`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct MapEntry {
@@ -161,7 +167,8 @@ pub struct MapEntry {
     pub root_crc: U32,
     /// Entries of the root.
     pub root_count: U32,
-    /// The block that lists the volumes of its guest as they were at its instant; 0 if there are none. Since version 4.
+    /// The block that lists the volumes of its guest as they were at its instant; 0 if there are
+    /// none. Since version 4.
     pub instants: U32,
     /// CRC-32C of that block.
     pub instants_crc: U32,
@@ -171,7 +178,8 @@ pub struct MapEntry {
     pub reserved_end: [u8; 8],
 }
 
-/// What a block begins with that lists volumes as they were at the instant of a checkpoint. Its [`InstantEntry`]s follow, and then zeros.
+/// What a block begins with that lists volumes as they were at the instant of a checkpoint. Its
+/// [`InstantEntry`]s follow, and then zeros.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 pub struct InstantsHeader {
@@ -210,8 +218,8 @@ pub struct InstantEntry {
 
 /// Volumes of a checkpoint, at most.
 pub const MAX_INSTANTS: usize = (BLOCK - size_of::<InstantsHeader>()) / size_of::<InstantEntry>();
-/// Blocks of a volume that a node of level 0 maps: they have room in it even if no two of them follow each other on the disk, and what is kept of it in
-/// memory is 2 KiB.
+/// Blocks of a volume that a node of level 0 maps: they have room in it even if no two of them
+/// follow each other on the disk, and what is kept of it in memory is 2 KiB.
 pub const LEAF_BLOCKS: u32 = 496;
 /// Blocks of a volume, at most: 1 TiB.
 pub const MAX_VOLUME_BLOCKS: u32 = 1 << 28;
@@ -222,7 +230,8 @@ pub const MAX_VOLUME_BLOCKS: u32 = 1 << 28;
 pub struct NodeHeader {
     /// [`NodeHeader::MAGIC`].
     pub magic: [u8; 4],
-    /// Levels of nodes below it; 0: its entries are [`RunEntry`] or [`PackedEntry`], as its kind says, else [`ChildEntry`].
+    /// Levels of nodes below it; 0: its entries are [`RunEntry`] or [`PackedEntry`], as its kind
+    /// says, else [`ChildEntry`].
     pub level: u8,
     /// [`RUNS`] or [`PACKED_RUNS`]; of a node of another level than 0 zero.
     pub kind: u8,
@@ -250,7 +259,8 @@ pub const PACKED_RUNS: u8 = 1;
 pub struct RunEntry {
     /// Blocks of contents in the node before it.
     pub at: U32,
-    /// Where its first block stands, counted from the start of the partition; 0 in a volume: nowhere, all of it is zeros.
+    /// Where its first block stands, counted from the start of the partition; 0 in a volume:
+    /// nowhere, all of it is zeros.
     pub block: U32,
 }
 
@@ -260,7 +270,8 @@ pub struct RunEntry {
 pub struct PackedEntry {
     /// Blocks of contents in the node before it.
     pub at: U32,
-    /// Where its first block stands, or the first block of the unit, counted from the start of the partition.
+    /// Where its first block stands, or the first block of the unit, counted from the start of the
+    /// partition.
     pub block: U32,
     /// Blocks that the unit takes on the disk, 1 to 15; 0: the run is in no unit.
     pub unit_blocks: u8,
@@ -291,7 +302,8 @@ pub const UNIT_BLOCKS: u32 = 16;
 pub struct ChildEntry {
     /// Blocks of contents in the parent before it.
     pub at: U32,
-    /// The block, counted from the start of the partition; 0 in a volume: there is none, and all below it is zeros.
+    /// The block, counted from the start of the partition; 0 in a volume: there is none, and all
+    /// below it is zeros.
     pub block: U32,
     /// CRC-32C of all 4096 bytes of the block.
     pub crc: U32,
@@ -330,7 +342,8 @@ const _: () = assert!(size_of::<InstantEntry>() == 64 && MAX_INSTANTS == 63);
 
 static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 
-/// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the same place.
+/// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the
+/// same place.
 pub fn checksum(bytes: &[u8]) -> u32 {
     const { assert!(core::mem::offset_of!(Superblock, crc) == 8) };
     const { assert!(core::mem::offset_of!(CatalogHeader, crc) == 8) };

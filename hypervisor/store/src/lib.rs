@@ -3,12 +3,15 @@
 //! - [`block`]: the seam to a disk, and a disk in memory for tests.
 //! - [`partition`]: finds the store's partition, in a [`gpt`] or an [`mbr`].
 //! - [`store`]: formats, opens, lists, deletes; [`Writer`] adds a checkpoint, [`Reader`] reads one.
-//! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the disk.
+//! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the
+//!   disk.
 //! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
-//! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over `blockset`: which blocks nobody has; `shares`: which one alone has.
+//! - `map`: which blocks a checkpoint has, some of them shared with others; `free`, over
+//!   `blockset`: which blocks nobody has; `shares`: which one alone has.
 //! - [`volume`]: disks of guests in the store; [`Volumes`] reads and writes them.
 //! - `unit`: compressed contents; `unpacked`: the ones that were read last.
-//! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one version to the next.
+//! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what
+//!   stands in the catalog's slots, and how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 

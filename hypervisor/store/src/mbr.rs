@@ -1,16 +1,18 @@
 //! The partition table in sector 0: four entries, addresses of 32 bits.
 //!
-//! An entry of an extended type has further, logical partitions behind it: a chain of sectors that look like this one. Each has a
-//! partition, whose address counts from that sector, and the next link, whose address counts from the chain's beginning.
+//! An entry of an extended type has further, logical partitions behind it: a chain of sectors that
+//! look like this one. Each has a partition, whose address counts from that sector, and the next
+//! link, whose address counts from the chain's beginning.
 
 use crate::block::SECTOR;
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The type byte of a Stasis partition. 0x7f is the one that is set aside for local and experimental use
-/// (Alternative OS Development Partition Standard), so nothing common claims it.
+/// The type byte of a Stasis partition. 0x7f is the one that is set aside for local and
+/// experimental use (Alternative OS Development Partition Standard), so nothing common claims it.
 pub const STASIS_TYPE: u8 = 0x7f;
-/// The type bytes of extended partitions: by cylinders, heads and sectors, by sectors, and Linux's own.
+/// The type bytes of extended partitions: by cylinders, heads and sectors, by sectors, and Linux's
+/// own.
 const EXTENDED_TYPES: [u8; 3] = [0x05, 0x0f, 0x85];
 /// The type byte that says: a GPT describes this disk.
 pub const PROTECTIVE_TYPE: u8 = 0xee;
@@ -41,8 +43,8 @@ const SIGNATURE: [u8; 2] = [0x55, 0xaa];
 
 /// Returns the MBR, if sector 0 is one.
 ///
-/// A boot sector of a FAT without any partition table carries the signature too. What stands where the entries
-/// would be is code or text there, and its status bytes give that away.
+/// A boot sector of a FAT without any partition table carries the signature too. What stands where
+/// the entries would be is code or text there, and its status bytes give that away.
 pub fn parse(sector: &[u8; SECTOR]) -> Option<&Mbr> {
     let mbr: &Mbr = zerocopy::transmute_ref!(sector);
     let plausible = |entry: &Entry| matches!(entry.status, 0 | 0x80);
@@ -63,7 +65,8 @@ impl Mbr {
         Some((first, first + u64::from(entry.sectors.get()) - 1))
     }
 
-    /// Returns where the next link of a chain of logical partitions is. In sector 0: where the chain begins.
+    /// Returns where the next link of a chain of logical partitions is. In sector 0: where the
+    /// chain begins.
     pub fn extended(&self) -> Option<u64> {
         let is_extended = |e: &&Entry| EXTENDED_TYPES.contains(&e.kind) && e.sectors.get() != 0;
         self.entries.iter().find(is_extended).map(|e| e.first.get().into())

@@ -1,8 +1,8 @@
 //! Finds the store's partition on a disk.
 //!
 //! Sector 0 decides, as in the UEFI specification (2.10, 5.2): a protective entry says that a GPT
-//! describes the disk, an MBR without one describes it itself. Where sector 0 is destroyed, a GPT is looked for too.
-//! Of several Stasis partitions the first in the table counts.
+//! describes the disk, an MBR without one describes it itself. Where sector 0 is destroyed, a GPT
+//! is looked for too. Of several Stasis partitions the first in the table counts.
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::{Doing, Error};
@@ -19,12 +19,14 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Returns everything that `device` has as a partition: for a device that is one, as `/dev/sdb2` is.
+    /// Returns everything that `device` has as a partition: for a device that is one, as
+    /// `/dev/sdb2` is.
     pub fn whole(device: &impl BlockDevice) -> Self {
         Self { first: 0, sectors: device.block_count() }
     }
 
-    /// Returns the partition of the sectors `first..=last`, if they lie on a disk of `disk` sectors.
+    /// Returns the partition of the sectors `first..=last`, if they lie on a disk of `disk`
+    /// sectors.
     pub fn checked<E: Display + Debug>(
         first: u64,
         last: u64,
@@ -46,8 +48,9 @@ impl Partition {
         self.sectors
     }
 
-    /// Returns whether the partition begins with a block of 4096 bytes, which is what many disks write at once. If not, a block of the disk can hold parts of
-    /// two checkpoints, or of both catalogs.
+    /// Returns whether the partition begins with a block of 4096 bytes, which is what many disks
+    /// write at once. If not, a block of the disk can hold parts of two checkpoints, or of both
+    /// catalogs.
     pub fn is_aligned(&self) -> bool {
         self.first.is_multiple_of(BLOCK_SECTORS)
     }
@@ -90,8 +93,8 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
     Partition::checked(first, last, disk)
 }
 
-/// The first and last sector of the first Stasis partition among the logical ones, whose chain begins at `chain`. A chain that is broken
-/// ends there.
+/// The first and last sector of the first Stasis partition among the logical ones, whose chain
+/// begins at `chain`. A chain that is broken ends there.
 fn logical<D: BlockDevice>(device: &mut D, chain: u64) -> Result<Option<(u64, u64)>, D> {
     /// More links than anybody makes: a chain may be a ring.
     const MAX_LINKS: usize = 128;

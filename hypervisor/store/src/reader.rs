@@ -10,14 +10,15 @@ use crate::volume::Volumes;
 use crate::writer::CHUNK;
 use alloc::vec::Vec;
 
-/// An open checkpoint. Small reads that follow each other cost one request per [`CHUNK`]; one that does not follow the last one costs no more than the blocks
-/// that it is about.
+/// An open checkpoint. Small reads that follow each other cost one request per [`CHUNK`]; one that
+/// does not follow the last one costs no more than the blocks that it is about.
 #[derive(Debug)]
 pub struct Reader<'s, D> {
     store: &'s mut Store<D>,
     checkpoint: Checkpoint,
     map: BlockMap,
-    /// What was read last: `kept` bytes, of which the first stands at `kept_from`, a multiple of [`BLOCK`].
+    /// What was read last: `kept` bytes, of which the first stands at `kept_from`, a multiple of
+    /// [`BLOCK`].
     chunk: Vec<u8>,
     kept_from: u64,
     kept: usize,
@@ -52,7 +53,8 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         self.store
     }
 
-    /// Reads bytes of any checkpoint, as [`Store::read_of`] does. What is read next of this one is not affected.
+    /// Reads bytes of any checkpoint, as [`Store::read_of`] does. What is read next of this one is
+    /// not affected.
     ///
     /// # Errors
     ///
@@ -81,7 +83,8 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         })
     }
 
-    /// Hands the `len` bytes that stand at `offset` to `take` in pieces, in their order: for a guest's memory, which is no slice.
+    /// Hands the `len` bytes that stand at `offset` to `take` in pieces, in their order: for a
+    /// guest's memory, which is no slice.
     pub fn read_with(
         &mut self,
         mut offset: u64,
@@ -110,7 +113,8 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
         Ok(())
     }
 
-    /// Returns what is kept of the `len` bytes at `offset`, at least one, and reads blocks if nothing is.
+    /// Returns what is kept of the `len` bytes at `offset`, at least one, and reads blocks if
+    /// nothing is.
     fn cached(&mut self, offset: u64, len: usize) -> Result<&[u8], D> {
         if !(self.kept_from..self.kept_from + self.kept as u64).contains(&offset) {
             let start = offset - offset % BLOCK as u64;
@@ -152,12 +156,14 @@ impl<'s, D: BlockDevice> Reader<'s, D> {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Hands the `len` bytes that stand at `offset` of a checkpoint to `take` in pieces, in their order, and reads no more than their sectors. For reads that do not
-    /// follow each other, of one checkpoint or of several: no buffer is needed, and the map that was used last is kept.
+    /// Hands the `len` bytes that stand at `offset` of a checkpoint to `take` in pieces, in their
+    /// order, and reads no more than their sectors. For reads that do not follow each other, of one
+    /// checkpoint or of several: no buffer is needed, and the map that was used last is kept.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchCheckpoint`], [`Error::ReadBeyondEnd`], [`Error::MapDamaged`], [`Error::UnitDamaged`], and what the device says.
+    /// [`Error::NoSuchCheckpoint`], [`Error::ReadBeyondEnd`], [`Error::MapDamaged`],
+    /// [`Error::UnitDamaged`], and what the device says.
     pub fn read_of(
         &mut self,
         number: u64,

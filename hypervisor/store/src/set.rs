@@ -1,8 +1,9 @@
-//! Sets: checkpoints of several guests at one instant, committed at once. [`Member`] is what the catalog says of each, [`Set`] what a
-//! person names by `set/`.
+//! Sets: checkpoints of several guests at one instant, committed at once. [`Member`] is what the
+//! catalog says of each, [`Set`] what a person names by `set/`.
 //!
-//! The numbers of a set's members follow each other, so the first one's number, which no other set ever has, is the set's identity. It
-//! takes its name from its members: `evening` of `evening/linux`. A checkpoint is no member because of its name.
+//! The numbers of a set's members follow each other, so the first one's number, which no other set
+//! ever has, is the set's identity. It takes its name from its members: `evening` of
+//! `evening/linux`. A checkpoint is no member because of its name.
 
 use crate::block::BlockDevice;
 use crate::catalog::{Checkpoint, Which};
@@ -47,7 +48,8 @@ impl Set<'_> {
 }
 
 impl Checkpoint {
-    /// Returns the set that the checkpoint is a member of: its name, and the number of its first member.
+    /// Returns the set that the checkpoint is a member of: its name, and the number of its first
+    /// member.
     pub fn set(&self) -> Option<(&str, u64)> {
         let member = self.member?;
         Some((set_name(&self.name)?, self.number.checked_sub(member.index.into())?))
@@ -60,8 +62,9 @@ pub(crate) fn set_name(name: &str) -> Option<&str> {
     (!set.is_empty() && !guest.is_empty()).then_some(set)
 }
 
-/// Says which checkpoints, in the order of their numbers, are members of which set where only names tell: as version 1 has it. Several
-/// checkpoints that were begun at one instant, with numbers that follow each other and one set's name, are a set, and all of it.
+/// Says which checkpoints, in the order of their numbers, are members of which set where only names
+/// tell: as version 1 has it. Several checkpoints that were begun at one instant, with numbers that
+/// follow each other and one set's name, are a set, and all of it.
 pub(crate) fn members_by_name(checkpoints: &[Checkpoint]) -> Vec<Option<Member>> {
     let same_set = |one: &Checkpoint, next: &Checkpoint| {
         let names = (set_name(&one.name), set_name(&next.name));
@@ -101,7 +104,8 @@ impl<D: BlockDevice> Store<D> {
         Some(Set { name, first, count, members: self.list().iter().filter(is_of).collect() })
     }
 
-    /// Returns the numbers of the checkpoints that a person means: one by its number or name, or, by `set/`, all that are left of a set.
+    /// Returns the numbers of the checkpoints that a person means: one by its number or name, or,
+    /// by `set/`, all that are left of a set.
     pub fn meant(&self, which: &str) -> Result<Vec<u64>, D> {
         match which.strip_suffix(SET_MARK) {
             Some(set) => Ok(self.find_set(set)?.members.iter().map(|one| one.number).collect()),
@@ -109,7 +113,8 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// Returns what [`Self::meant`] does, but a set must be complete: guests that were stored at one instant are not resumed in part without a word.
+    /// Returns what [`Self::meant`] does, but a set must be complete: guests that were stored at
+    /// one instant are not resumed in part without a word.
     pub fn meant_whole(&self, which: &str) -> Result<Vec<u64>, D> {
         if let Some(name) = which.strip_suffix(SET_MARK) {
             let set = self.find_set(name)?;

@@ -1,7 +1,9 @@
-//! What each checkpoint shares with others, and what deleting it would free: [`Store::freed_by_each`].
+//! What each checkpoint shares with others, and what deleting it would free:
+//! [`Store::freed_by_each`].
 //!
-//! Two looks at all maps: the first finds the blocks, and the nodes, that are referred to more than once, the second counts what else a checkpoint has. Memory is bounded by
-//! looking at a window of the disk at a time.
+//! Two looks at all maps: the first finds the blocks, and the nodes, that are referred to more than
+//! once, the second counts what else a checkpoint has. Memory is bounded by looking at a window of
+//! the disk at a time.
 
 use crate::block::BlockDevice;
 use crate::blockset::{BlockSet, PAGE_BLOCKS};
@@ -15,7 +17,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Blocks of the disk that are looked at together: 8 GiB, for which the two sets take 512 KiB at most.
+/// Blocks of the disk that are looked at together: 8 GiB, for which the two sets take 512 KiB at
+/// most.
 const WINDOW: u32 = 64 * PAGE_BLOCKS;
 
 /// Finds the blocks of a window that are referred to more than once.
@@ -31,7 +34,8 @@ struct Finding {
 impl Visitor for Finding {
     fn node(&mut self, node: &Expected) -> bool {
         self.run(Extent::one(node.node.block));
-        // The second time, all below it is found to be there twice. After that there is nothing to find.
+        // The second time, all below it is found to be there twice. After that there is nothing to
+        // find.
         !self.seen_twice.has(node) && !self.is_exhausted()
     }
 
@@ -59,7 +63,8 @@ impl Visitor for Finding {
 }
 
 impl Finding {
-    /// Returns what is known of a window of a store of so many blocks before anything was looked at.
+    /// Returns what is known of a window of a store of so many blocks before anything was looked
+    /// at.
     fn new(window: &Range<u32>, blocks: u32) -> Self {
         Self {
             once: BlockSet::new(window.clone()),
@@ -102,9 +107,10 @@ enum Owner {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Returns for each checkpoint, in the order of [`list`](Self::list), how many bytes of the disk would be free if it alone were deleted: what it shares with no
-    /// other one, and its map. Of a checkpoint with a damaged map, only what is known is counted; of a block that it has at two places, nothing.
-    /// Where maps are too large to tell, all is 0.
+    /// Returns for each checkpoint, in the order of [`list`](Self::list), how many bytes of the
+    /// disk would be free if it alone were deleted: what it shares with no other one, and its map.
+    /// Of a checkpoint with a damaged map, only what is known is counted; of a block that it has at
+    /// two places, nothing. Where maps are too large to tell, all is 0.
     ///
     /// Where checkpoints have block maps, this reads all of them twice for each 8 GiB of the store.
     pub fn freed_by_each(&mut self) -> Vec<u64> {
@@ -113,8 +119,9 @@ impl<D: BlockDevice> Store<D> {
         freed
     }
 
-    /// Returns for each volume, in the order of [`volumes`](Self::volumes), how many bytes of the disk would be free if it alone were deleted, as
-    /// [`freed_by_each`](Self::freed_by_each) does for checkpoints.
+    /// Returns for each volume, in the order of [`volumes`](Self::volumes), how many bytes of the
+    /// disk would be free if it alone were deleted, as [`freed_by_each`](Self::freed_by_each) does
+    /// for checkpoints.
     pub fn freed_by_each_volume(&mut self) -> Vec<u64> {
         let checkpoints = self.list().len();
         self.freed_by_all().split_off(checkpoints)

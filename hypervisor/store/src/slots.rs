@@ -1,8 +1,10 @@
-//! The two slots of the catalog, as they stand on the device: [`Content`], and the [`Image`] of a catalog.
+//! The two slots of the catalog, as they stand on the device: [`Content`], and the [`Image`] of a
+//! catalog.
 //!
-//! A catalog is not written over whatever is there. What an interrupted write has left is destroyed first ([`DESTROYED`]): else its
-//! remains and those of the next interrupted write could add up to a catalog that nobody has committed. And of a slot that is
-//! known, only the blocks are written that change; for that an entry keeps its place in the slot, wherever its number would sort it.
+//! A catalog is not written over whatever is there. What an interrupted write has left is destroyed
+//! first ([`DESTROYED`]): else its remains and those of the next interrupted write could add up to
+//! a catalog that nobody has committed. And of a slot that is known, only the blocks are written
+//! that change; for that an entry keeps its place in the slot, wherever its number would sort it.
 
 use crate::block::SECTOR;
 use crate::catalog::Checkpoint;
@@ -12,13 +14,15 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use zerocopy::FromBytes;
 
-/// The first sector of a slot that was destroyed. No byte of a header's magic is 0xff, nor could this be any part of an entry.
+/// The first sector of a slot that was destroyed. No byte of a header's magic is 0xff, nor could
+/// this be any part of an entry.
 pub(crate) const DESTROYED: [u8; SECTOR] = [0xff; SECTOR];
 
 /// What stands in a slot.
 #[derive(Debug)]
 pub(crate) enum Content {
-    /// Any mix of catalogs: a write was cut short, or failed, or somebody wrote nonsense. Also a catalog, for all we know.
+    /// Any mix of catalogs: a write was cut short, or failed, or somebody wrote nonsense. Also a
+    /// catalog, for all we know.
     Unknown,
     /// No catalog, for sure and for good.
     Destroyed,
@@ -27,7 +31,8 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// Returns the checkpoints that a catalog in the slot refers to. Of [`Content::Unknown`] nobody knows them.
+    /// Returns the checkpoints that a catalog in the slot refers to. Of [`Content::Unknown`] nobody
+    /// knows them.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         match self {
             Self::Catalog(_, checkpoints, _) => checkpoints,

@@ -90,8 +90,9 @@ impl Free {
         blocks == 0 || self.smallest(blocks).is_some()
     }
 
-    /// Returns blocks for a new checkpoint: in one piece if possible, from the smallest gap that will do, to
-    /// keep the large ones whole; else in as few pieces as possible. None if it does not fit.
+    /// Returns blocks for a new checkpoint: in one piece if possible, from the smallest gap that
+    /// will do, to keep the large ones whole; else in as few pieces as possible. None if it does
+    /// not fit.
     pub fn allocate(&self, blocks: u64) -> Option<Extents> {
         let best: &[Extent] = match self.smallest(blocks) {
             Some(gap) => core::slice::from_ref(gap),
@@ -130,7 +131,8 @@ pub fn truncate(extents: &Extents, blocks: u64) -> Extents {
     kept
 }
 
-/// Returns where block `index` of a file stands, and how many blocks follow it there without a break.
+/// Returns where block `index` of a file stands, and how many blocks follow it there without a
+/// break.
 pub fn locate(extents: &Extents, index: u64) -> Option<Extent> {
     let mut skipped = index;
     for extent in extents {

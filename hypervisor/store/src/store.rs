@@ -10,20 +10,24 @@
 //! >
 //! > **A slot is only written over a catalog that is known to be whole, or over nothing.**
 //!
-//! 1. What the other slot holds is known ([`Content`]): it was read, or written, and is whole. If it was torn, or a write to it failed,
-//!    `settle` destroys its header, and flushes, before anything else is written. So a slot that is torn by a write holds at most parts of two
-//!    catalogs, both of them whole once: the older one, which does not count, and the one under way. Without this,
-//!    what two interrupted writes leave could add up to a catalog that nobody has committed.
-//! 2. Contents and maps are written only to blocks that were found free in both slots: when a checkpoint is begun, or, in a store with
-//!    block maps, when a block is needed. What is free there is derived from the maps of both (`free.rs`); blocks of a committed checkpoint may be referred to, and are not written. Where
-//!    only blocks will do that the other slot still refers to, the current catalog is written there first. A [`Writer`] has ended all of its writes when it is gone, so none
-//!    comes late to a block that is another checkpoint's by then.
+//! 1. What the other slot holds is known ([`Content`]): it was read, or written, and is whole. If
+//!    it was torn, or a write to it failed, `settle` destroys its header, and flushes, before
+//!    anything else is written. So a slot that is torn by a write holds at most parts of two
+//!    catalogs, both of them whole once: the older one, which does not count, and the one under
+//!    way. Without this, what two interrupted writes leave could add up to a catalog that nobody
+//!    has committed.
+//! 2. Contents and maps are written only to blocks that were found free in both slots: when a
+//!    checkpoint is begun, or, in a store with block maps, when a block is needed. What is free
+//!    there is derived from the maps of both (`free.rs`); blocks of a committed checkpoint may be
+//!    referred to, and are not written. Where only blocks will do that the other slot still refers
+//!    to, the current catalog is written there first. A [`Writer`] has ended all of its writes when
+//!    it is gone, so none comes late to a block that is another checkpoint's by then.
 //! 3. A slot is written by `write_catalog` alone. It flushes before, so that all data that the new
 //!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
 //!    after, so that what is called committed is there, too.
 //!
-//! What remains of a checkpoint that was not committed are blocks that no slot refers to: free ones.
-//! `tests/power_loss.rs` tries it: without any one of these steps it fails.
+//! What remains of a checkpoint that was not committed are blocks that no slot refers to: free
+//! ones. `tests/power_loss.rs` tries it: without any one of these steps it fails.
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{
@@ -89,7 +93,8 @@ pub struct Store<D> {
     pub(crate) flush_has_failed: bool,
 }
 
-/// How far a generation may be ahead of the current one and still be believed, of a slot that is not whole.
+/// How far a generation may be ahead of the current one and still be believed, of a slot that is
+/// not whole.
 const GENERATIONS_AHEAD: u64 = 1 << 32;
 
 /// How full a store is, in bytes.
@@ -107,8 +112,8 @@ pub struct Usage {
 pub type Result<T, D> = core::result::Result<T, Error<<D as BlockDevice>::Error>>;
 
 impl<D> Store<D> {
-    /// Returns the same store, on what `map` makes of its device: another way to the same disk. Between two uses, a store can so be kept on what
-    /// is no [`BlockDevice`] and can't be used.
+    /// Returns the same store, on what `map` makes of its device: another way to the same disk.
+    /// Between two uses, a store can so be kept on what is no [`BlockDevice`] and can't be used.
     pub fn map_device<E>(self, map: impl FnOnce(D) -> E) -> Store<E> {
         Store {
             device: map(self.device),
@@ -245,8 +250,8 @@ impl<D: BlockDevice> Store<D> {
         &self.partition
     }
 
-    /// Returns the version of the store's layout. It grows where something is to be stored that an older version can't say: older programs
-    /// refuse the store then.
+    /// Returns the version of the store's layout. It grows where something is to be stored that an
+    /// older version can't say: older programs refuse the store then.
     pub fn version(&self) -> u32 {
         self.superblock.version
     }
@@ -294,7 +299,8 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// Returns whether checkpoints of this store have block maps, so that they can [share](Writer::share) blocks.
+    /// Returns whether checkpoints of this store have block maps, so that they can
+    /// [share](Writer::share) blocks.
     pub fn has_maps(&self) -> bool {
         self.superblock.version >= VERSION_OF_MAPS
     }
@@ -304,7 +310,8 @@ impl<D: BlockDevice> Store<D> {
         self.superblock.version >= VERSION_OF_UNITS
     }
 
-    /// What is free in the current catalog, and not taken by `others`. Of a store without block maps.
+    /// What is free in the current catalog, and not taken by `others`. Of a store without block
+    /// maps.
     fn free_but_for(&self, others: impl Iterator<Item = Extent>) -> Free {
         let staged = self.staged.iter().flat_map(|one| one.place.extents().iter().copied());
         Free::new(self.data.clone(), self.catalog.extents().chain(staged).chain(others))
@@ -314,15 +321,16 @@ impl<D: BlockDevice> Store<D> {
         self.free_but_for(core::iter::empty())
     }
 
-    /// Begins a checkpoint of at most `length` bytes, for which there is room; if the store compresses, whether there is shows as it grows. Nothing changes until it is committed.
+    /// Begins a checkpoint of at most `length` bytes, for which there is room; if the store
+    /// compresses, whether there is shows as it grows. Nothing changes until it is committed.
     ///
     /// `created` is the time in seconds since 1970, or 0 where nobody knows it.
     pub fn begin(&mut self, name: &str, length: u64, created: u64) -> Result<Writer<'_, D>, D> {
         self.begin_with(name, Some(length), created)
     }
 
-    /// Begins a checkpoint of which nobody knows yet how long it gets. It takes room as it grows; where there is none, that is an error then. Otherwise it
-    /// is what [`begin`](Self::begin) is.
+    /// Begins a checkpoint of which nobody knows yet how long it gets. It takes room as it grows;
+    /// where there is none, that is an error then. Otherwise it is what [`begin`](Self::begin) is.
     pub fn begin_open(&mut self, name: &str, created: u64) -> Result<Writer<'_, D>, D> {
         self.begin_with(name, None, created)
     }
@@ -362,7 +370,8 @@ impl<D: BlockDevice> Store<D> {
         Writer::new(self, checkpoint, limit, blocks)
     }
 
-    /// Chooses the blocks of a new checkpoint, in a store without block maps: as many as a checkpoint can have, if nobody knows how many it needs.
+    /// Chooses the blocks of a new checkpoint, in a store without block maps: as many as a
+    /// checkpoint can have, if nobody knows how many it needs.
     fn reserve(&mut self, length: Option<u64>) -> Result<Extents, D> {
         let free = self.free();
         let blocks = length.map_or(free.largest(), |length| length.div_ceil(BLOCK as u64));
@@ -377,7 +386,8 @@ impl<D: BlockDevice> Store<D> {
         let in_both = self.free_but_for(other);
         match in_both.allocate(blocks) {
             Some(unused) if in_both.has_gap(blocks) => Ok(unused),
-            // Only what the other slot refers to will do, so it must forget it. (Pieces would do, too; but they stay pieces.)
+            // Only what the other slot refers to will do, so it must forget it. (Pieces would do,
+            // too; but they stay pieces.)
             _ => {
                 self.write_catalog(self.catalog.clone())?;
                 Ok(extents)
@@ -403,7 +413,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Makes a checkpoint, and those that are staged, part of the store. Their contents are written.
+    /// Makes a checkpoint, and those that are staged, part of the store. Their contents are
+    /// written.
     pub(crate) fn commit(&mut self, checkpoint: Checkpoint) -> Result<Checkpoint, D> {
         // Also if this fails: whoever tries again tries all of it.
         let mut new = core::mem::take(&mut self.staged);
@@ -432,8 +443,8 @@ impl<D: BlockDevice> Store<D> {
         self.space_is_stale();
     }
 
-    /// Deletes these checkpoints when the next one is committed: in the same catalog, so it costs nothing, and none of them is gone before
-    /// the new one is there.
+    /// Deletes these checkpoints when the next one is committed: in the same catalog, so it costs
+    /// nothing, and none of them is gone before the new one is there.
     pub fn replace(&mut self, numbers: &[u64]) -> Result<(), D> {
         self.check_there(numbers)?;
         self.replaced = numbers.to_vec();
@@ -445,7 +456,8 @@ impl<D: BlockDevice> Store<D> {
         self.delete_all(&[number])
     }
 
-    /// Deletes the checkpoints with these numbers, all or none. Whoever still reads one of them must see to it that nobody does this.
+    /// Deletes the checkpoints with these numbers, all or none. Whoever still reads one of them
+    /// must see to it that nobody does this.
     pub fn delete_all(&mut self, numbers: &[u64]) -> Result<(), D> {
         self.check_there(numbers)?;
         let mut catalog = self.catalog.clone();
@@ -483,7 +495,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its own.
+    /// Makes `catalog` the current one, atomically: in the other slot, with a generation of its
+    /// own.
     pub(crate) fn write_catalog(&mut self, mut catalog: Catalog) -> Result<(), D> {
         // More would be written beyond the slot.
         if catalog.len() > MAX_CHECKPOINTS {
@@ -563,7 +576,8 @@ pub(crate) fn buffer<E: Display + Debug>(len: usize) -> core::result::Result<Vec
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(len).map_err(|_| Error::OutOfMemory { bytes: len })?;
-    // Copy zeros: this crate is built for size, and there `resize` writes them byte by byte, by six instructions for each.
+    // Copy zeros: this crate is built for size, and there `resize` writes them byte by byte, by six
+    // instructions for each.
     while buffer.len() < len {
         buffer.extend_from_slice(&ZEROS[..BLOCK.min(len - buffer.len())]);
     }

@@ -1,7 +1,9 @@
-//! The superblock: reading it, and taking a store from one version to the next so that power may fail at any instant.
+//! The superblock: reading it, and taking a store from one version to the next so that power may
+//! fail at any instant.
 //!
-//! Since version 2 there is a copy of it in a block of its own. The copy is written, and flushed, before sector 0 is; so where sector 0 was torn, the copy
-//! holds, and sector 0 is written again before anything else is.
+//! Since version 2 there is a copy of it in a block of its own. The copy is written, and flushed,
+//! before sector 0 is; so where sector 0 was torn, the copy holds, and sector 0 is written again
+//! before anything else is.
 
 use crate::block::{BlockDevice, SECTOR};
 use crate::error::Error;
@@ -66,7 +68,8 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    /// Returns the blocks that can be used: block numbers have 32 bits, so of a partition beyond 16 TiB the rest stays unused.
+    /// Returns the blocks that can be used: block numbers have 32 bits, so of a partition beyond 16
+    /// TiB the rest stays unused.
     pub fn usable_blocks(&self) -> u32 {
         u32::try_from(self.blocks).unwrap_or(u32::MAX)
     }
@@ -126,13 +129,14 @@ impl<D: BlockDevice> Store<D> {
         Ok(parse(&sector).filter(|copy| copy.version.get() >= 2))
     }
 
-    /// Writes the superblock with this version and the store's compression, as [`write_superblock_with`](Self::write_superblock_with) does.
+    /// Writes the superblock with this version and the store's compression, as
+    /// [`write_superblock_with`](Self::write_superblock_with) does.
     pub(crate) fn write_superblock(&mut self, version: u32) -> Result<(), D> {
         self.write_superblock_with(version, self.superblock.compression)
     }
 
-    /// Writes the superblock with this version and compression, first its copy and then itself, so that one of them is whole at any instant. If it
-    /// fails, another call goes on from there.
+    /// Writes the superblock with this version and compression, first its copy and then itself, so
+    /// that one of them is whole at any instant. If it fails, another call goes on from there.
     pub(crate) fn write_superblock_with(
         &mut self,
         version: u32,

@@ -1,7 +1,9 @@
-//! Packed units: up to 64 KiB of a checkpoint's contents, compressed into fewer blocks than they have. [`Packer`] makes one, [`unpack`] reads it.
+//! Packed units: up to 64 KiB of a checkpoint's contents, compressed into fewer blocks than they
+//! have. [`Packer`] makes one, [`unpack`] reads it.
 //!
-//! A unit has no checksum: what is in it has those of the state format, over the bytes as they were before. What can't be unpacked is damaged for certain, and what is unpacked is no
-//! more trusted than a block that was read.
+//! A unit has no checksum: what is in it has those of the state format, over the bytes as they were
+//! before. What can't be unpacked is damaged for certain, and what is unpacked is no more trusted
+//! than a block that was read.
 
 use crate::error::Error;
 use crate::layout::{BLOCK, METHOD_LZ4, UNIT_BLOCKS, UnitHeader};
@@ -41,7 +43,8 @@ impl Packer {
         Ok(Self { table, unit: buffer(HEADER + get_maximum_output_size(UNIT))? })
     }
 
-    /// Returns whole blocks as a packed unit, which is whole blocks, too; `None` if that saves none. There are [`UNIT`] bytes of contents at most.
+    /// Returns whole blocks as a packed unit, which is whole blocks, too; `None` if that saves
+    /// none. There are [`UNIT`] bytes of contents at most.
     pub fn pack(&mut self, contents: &[u8]) -> Option<&[u8]> {
         let blocks = contents.len() / BLOCK;
         let table = self.table.first_mut()?;
@@ -70,7 +73,8 @@ impl Debug for Packer {
     }
 }
 
-/// Unpacks a unit into `contents`, which has room for [`UNIT`] bytes. Returns how many bytes there are; `None` if the unit is damaged.
+/// Unpacks a unit into `contents`, which has room for [`UNIT`] bytes. Returns how many bytes there
+/// are; `None` if the unit is damaged.
 pub(crate) fn unpack(unit: &[u8], contents: &mut [u8]) -> Option<usize> {
     let (UnitHeader { length, blocks, method }, rest) = UnitHeader::read_from_prefix(unit).ok()?;
     let packed = rest.get(..usize::from(length.get()))?;

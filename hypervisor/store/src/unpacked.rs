@@ -9,7 +9,8 @@ use crate::store::{Result, Store, buffer};
 use crate::unit::{UNIT, unpack};
 use alloc::vec::Vec;
 
-/// What is in a packed unit. It is kept until another one is read, or its blocks are written, because what is read in pieces would be unpacked for each of them.
+/// What is in a packed unit. It is kept until another one is read, or its blocks are written,
+/// because what is read in pieces would be unpacked for each of them.
 #[derive(Debug, Default)]
 pub(crate) struct Unpacked {
     /// Where the unit stands; `None` if nothing is kept.
@@ -31,7 +32,8 @@ impl Unpacked {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Hands to `take` what is in a packed unit: `len` bytes of the run at most, from its byte `within` on. Returns how many there were, one at least.
+    /// Hands to `take` what is in a packed unit: `len` bytes of the run at most, from its byte
+    /// `within` on. Returns how many there were, one at least.
     ///
     /// # Errors
     ///

@@ -1,8 +1,10 @@
-//! Takes a store of an older version to version 3, so that power may fail at any instant: [`Store::upgrade`].
+//! Takes a store of an older version to version 3, so that power may fail at any instant:
+//! [`Store::upgrade`].
 //!
-//! The superblock goes first. From then on the store has version 3, and its catalog is one without block maps, which version 3 can read. Then every
-//! checkpoint gets a map of the blocks that it has, and a catalog is written that refers to the maps. Where power fails between the two, whoever writes
-//! to the store next does the second part. No block of contents is read or written.
+//! The superblock goes first. From then on the store has version 3, and its catalog is one without
+//! block maps, which version 3 can read. Then every checkpoint gets a map of the blocks that it
+//! has, and a catalog is written that refers to the maps. Where power fails between the two,
+//! whoever writes to the store next does the second part. No block of contents is read or written.
 
 use crate::block::BlockDevice;
 use crate::catalog::{Catalog, Location};
@@ -13,11 +15,13 @@ use crate::store::{Result, Store};
 use crate::superblock::Compression;
 
 impl<D: BlockDevice> Store<D> {
-    /// Takes the store to the version of a new one, which has maps. Returns the version that it had. From then on, an older Stasis refuses it.
+    /// Takes the store to the version of a new one, which has maps. Returns the version that it
+    /// had. From then on, an older Stasis refuses it.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if there is no room for a block for each checkpoint; what the device says. In all cases every checkpoint is there.
+    /// [`Error::Full`] if there is no room for a block for each checkpoint; what the device says.
+    /// In all cases every checkpoint is there.
     pub fn upgrade(&mut self) -> Result<u32, D> {
         let before = self.version();
         self.settle()?;
@@ -35,8 +39,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(before)
     }
 
-    /// Sets how the store compresses the checkpoints that it gets from now on; those that it has stay as they are. Takes the store to version 5 if need be: an older
-    /// Stasis refuses it then.
+    /// Sets how the store compresses the checkpoints that it gets from now on; those that it has
+    /// stay as they are. Takes the store to version 5 if need be: an older Stasis refuses it then.
     ///
     /// # Errors
     ///

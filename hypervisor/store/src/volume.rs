@@ -1,13 +1,22 @@
-//! Volumes: disks of guests, which stand in the store beside the checkpoints and share blocks with them.
+//! Volumes: disks of guests, which stand in the store beside the checkpoints and share blocks with
+//! them.
 //!
-//! - [`Volume`] is what the catalog says of one, [`Instant`] one as it was at the instant of a checkpoint.
-//! - [`Volumes`] reads and writes them. What was written is in the store with the next flush of the volume, all of it or nothing.
-//! - `map` is the map of a volume in use: where each of its blocks stands; `table` a part of it. `load` reads what is needed of it, within one bound of memory for all volumes, and `seal` writes what has changed.
-//! - `zero` makes parts of volumes zeros, which take no room; `lost` sees to it that no flush says of lost writes that they are in the store.
-//! - `manage` creates, copies, deletes and brings back volumes; `instants` is what a checkpoint has of them.
+//! - [`Volume`] is what the catalog says of one, [`Instant`] one as it was at the instant of a
+//!   checkpoint.
+//! - [`Volumes`] reads and writes them. What was written is in the store with the next flush of the
+//!   volume, all of it or nothing.
+//! - `map` is the map of a volume in use: where each of its blocks stands; `table` a part of it.
+//!   `load` reads what is needed of it, within one bound of memory for all volumes, and `seal`
+//!   writes what has changed.
+//! - `zero` makes parts of volumes zeros, which take no room; `lost` sees to it that no flush says
+//!   of lost writes that they are in the store.
+//! - `manage` creates, copies, deletes and brings back volumes; `instants` is what a checkpoint has
+//!   of them.
 //!
-//! A block that a committed map refers to is never written, as in the rest of the store. So what is written to a volume goes to free blocks, and only its own map in memory refers to
-//! them until a flush: those blocks can be written again in their places. What power failure leaves is the volume as of a flush.
+//! A block that a committed map refers to is never written, as in the rest of the store. So what is
+//! written to a volume goes to free blocks, and only its own map in memory refers to them until a
+//! flush: those blocks can be written again in their places. What power failure leaves is the
+//! volume as of a flush.
 
 mod access;
 mod instants;
@@ -71,7 +80,8 @@ impl Volume {
         transmute!(entry)
     }
 
-    /// Returns the volume that an entry is about, if it keeps every rule. `data` are the blocks that contents and maps may stand in.
+    /// Returns the volume that an entry is about, if it keeps every rule. `data` are the blocks
+    /// that contents and maps may stand in.
     pub(crate) fn decode<E: Display + Debug>(
         entry: &Entry,
         data: &Range<u32>,
@@ -96,7 +106,8 @@ pub(crate) fn is_volume(entry: &Entry) -> bool {
     entry.kind == KIND_VOLUME
 }
 
-/// Returns the root that an entry of a volume says, or `Some(None)` if all of the volume is zeros; `None` if length and root break a rule.
+/// Returns the root that an entry of a volume says, or `Some(None)` if all of the volume is zeros;
+/// `None` if length and root break a rule.
 fn root_of(entry: &MapEntry, length: u64, data: &Range<u32>) -> Option<Option<NodeRef>> {
     let root = NodeRef {
         block: entry.root.get(),
@@ -107,7 +118,8 @@ fn root_of(entry: &MapEntry, length: u64, data: &Range<u32>) -> Option<Option<No
     check_root(root, length, data)
 }
 
-/// Returns a root as it is said on the disk, or `Some(None)` if it says that all is zeros; `None` if it can't be that of a volume of `length` bytes.
+/// Returns a root as it is said on the disk, or `Some(None)` if it says that all is zeros; `None`
+/// if it can't be that of a volume of `length` bytes.
 fn check_root(root: NodeRef, length: u64, data: &Range<u32>) -> Option<Option<NodeRef>> {
     let blocks = blocks_of(length)?;
     if (root.block, root.crc, root.count, root.level) == (0, 0, 0, 0) {
@@ -123,7 +135,8 @@ pub(crate) fn blocks_of(length: u64) -> Option<u32> {
     (is_whole && (1..=MAX_VOLUME_BLOCKS).contains(&blocks)).then_some(blocks)
 }
 
-/// Returns the level of the root of the map of a volume with this many blocks: the lowest that will do.
+/// Returns the level of the root of the map of a volume with this many blocks: the lowest that will
+/// do.
 pub(crate) fn root_level(blocks: u32) -> u8 {
     (0..).find(|level| Node::width(*level) >= blocks.into()).unwrap_or(u8::MAX)
 }

@@ -25,8 +25,9 @@ const CHUNK_BLOCKS: u64 = (CHUNK / BLOCK) as u64;
 
 /// A checkpoint under way. Dropped without [`commit`](Self::commit), it was never there.
 ///
-/// The device writes while the caller makes what comes next, so an error may come later than with the bytes that it is about, but not later than
-/// with [`commit`](Self::commit) or [`stage`](Self::stage). Dropping a writer waits for what is under way.
+/// The device writes while the caller makes what comes next, so an error may come later than with
+/// the bytes that it is about, but not later than with [`commit`](Self::commit) or
+/// [`stage`](Self::stage). Dropping a writer waits for what is under way.
 #[derive(Debug)]
 pub struct Writer<'s, D: BlockDevice> {
     store: &'s mut Store<D>,
@@ -36,11 +37,13 @@ pub struct Writer<'s, D: BlockDevice> {
     blocks: Blocks,
     /// Bytes so far.
     written: u64,
-    /// Where the gathered bytes go: to `spot`, which has blocks for [`CHUNK`] bytes at most. The first `filled` of them are there.
+    /// Where the gathered bytes go: to `spot`, which has blocks for [`CHUNK`] bytes at most. The
+    /// first `filled` of them are there.
     pending: Vec<u8>,
     spot: Extent,
     filled: usize,
-    /// Compresses what is gathered, which goes nowhere until its size is known, if the store compresses.
+    /// Compresses what is gathered, which goes nowhere until its size is known, if the store
+    /// compresses.
     packer: Option<Packer>,
     /// Blocks of `spot` that the checkpoint has already.
     placed: u32,
@@ -58,7 +61,8 @@ pub struct Writer<'s, D: BlockDevice> {
 /// Where the blocks of a new checkpoint come from.
 #[derive(Debug)]
 pub(crate) enum Blocks {
-    /// From these runs, which were chosen when it was begun; this many are given out. Up to version 2.
+    /// From these runs, which were chosen when it was begun; this many are given out. Up to
+    /// version 2.
     Reserved(Extents, u64),
     /// From wherever there is room, and from other checkpoints. Since version 3.
     Mapped(Builder),
@@ -99,14 +103,16 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.checkpoint.pages = u32::try_from(pages).ok().and_then(NonZeroU32::new);
     }
 
-    /// Says what it is called by for ever, and what the checkpoint is that it was made after, if there is one. A store before version 3 does not keep it.
+    /// Says what it is called by for ever, and what the checkpoint is that it was made after, if
+    /// there is one. A store before version 3 does not keep it.
     pub fn set_identity(&mut self, identity: Identity, parent: Identity) {
         if matches!(self.blocks, Blocks::Mapped(_)) {
             (self.checkpoint.identity, self.checkpoint.parent) = (identity, parent);
         }
     }
 
-    /// Says what the volumes of the guest were at the instant, as [`Store::take_instants`] has returned them.
+    /// Says what the volumes of the guest were at the instant, as [`Store::take_instants`] has
+    /// returned them.
     ///
     /// # Errors
     ///
@@ -122,7 +128,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(())
     }
 
-    /// Returns the store's volumes, to read and write them while the checkpoint is being written. After an error of the device, nothing can be committed.
+    /// Returns the store's volumes, to read and write them while the checkpoint is being written.
+    /// After an error of the device, nothing can be committed.
     pub fn volumes_mut(&mut self) -> Volumes<'_, D> {
         let builder = match &self.blocks {
             Blocks::Mapped(builder) => Some(builder),
@@ -141,8 +148,9 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         &mut self.store.device
     }
 
-    /// Reads bytes of a committed checkpoint, as [`Store::read_of`] does. The device first ends the writes that are under way. What they fail with is returned by
-    /// the next write, or the commit, and never here.
+    /// Reads bytes of a committed checkpoint, as [`Store::read_of`] does. The device first ends the
+    /// writes that are under way. What they fail with is returned by the next write, or the commit,
+    /// and never here.
     ///
     /// # Errors
     ///
@@ -171,7 +179,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         })
     }
 
-    /// Appends `len` bytes, which `fill` puts into the pieces that it is given, in their order: for a guest's memory, which is no slice.
+    /// Appends `len` bytes, which `fill` puts into the pieces that it is given, in their order: for
+    /// a guest's memory, which is no slice.
     pub fn write_with(&mut self, mut len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), D> {
         self.check_not_failed()?;
         self.check_limit(len as u64)?;
@@ -192,12 +201,14 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(())
     }
 
-    /// Appends blocks of a committed checkpoint, without a copy: they stand on the disk once, and belong to both.
+    /// Appends blocks of a committed checkpoint, without a copy: they stand on the disk once, and
+    /// belong to both.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSharing`] before version 3. [`Error::BadShare`] unless the checkpoint has these blocks, all whole, and what is before them ends with
-    /// a block. [`Error::MapDamaged`], and what the device says, after which nothing can be committed.
+    /// [`Error::NoSharing`] before version 3. [`Error::BadShare`] unless the checkpoint has these
+    /// blocks, all whole, and what is before them ends with a block. [`Error::MapDamaged`], and
+    /// what the device says, after which nothing can be committed.
     pub fn share(&mut self, of: u64, blocks: Range<u64>) -> Result<(), D> {
         self.check_not_failed()?;
         let whole = self.store.find(of)?.length / BLOCK as u64;
@@ -246,11 +257,13 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         Ok(())
     }
 
-    /// Writes bytes again that were written, in the first run of blocks: the first block at least. For a header, which is known last.
+    /// Writes bytes again that were written, in the first run of blocks: the first block at least.
+    /// For a header, which is known last.
     ///
     /// # Errors
     ///
-    /// [`Error::BadRewrite`] if other bytes are meant; what the device says of what was written so far.
+    /// [`Error::BadRewrite`] if other bytes are meant; what the device says of what was written so
+    /// far.
     pub fn rewrite(&mut self, offset: u64, bytes: &[u8]) -> Result<(), D> {
         let len = bytes.len();
         let in_pending = match self.head {
@@ -287,7 +300,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         self.store.begin_blocks(at, &blocks)
     }
 
-    /// Checks that it can still be committed. What a device has failed may be on the disk in part, so nothing more is taken for it.
+    /// Checks that it can still be committed. What a device has failed may be on the disk in part,
+    /// so nothing more is taken for it.
     fn check_not_failed(&self) -> Result<(), D> {
         if self.failed { Err(Error::WriterFailed) } else { Ok(()) }
     }
@@ -300,7 +314,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         }
     }
 
-    /// Appends as many of `len` bytes as there is room for in what is gathered, and returns how many that were.
+    /// Appends as many of `len` bytes as there is room for in what is gathered, and returns how
+    /// many that were.
     fn gather(&mut self, len: usize, fill: &mut dyn FnMut(&mut [u8])) -> Result<usize, D> {
         if self.filled == 0 {
             self.spot = self.take(CHUNK_BLOCKS)?;
@@ -327,7 +342,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         if run.blocks > 0 { self.append(run.into()) } else { Ok(()) }
     }
 
-    /// Writes what is gathered, whole blocks; nothing is gathered then. Blocks that were taken for more are free again.
+    /// Writes what is gathered, whole blocks; nothing is gathered then. Blocks that were taken for
+    /// more are free again.
     fn write_gathered(&mut self) -> Result<(), D> {
         self.place()?;
         if self.packer.is_some() {
@@ -402,18 +418,19 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
         }
     }
 
-    /// Makes the checkpoint part of the store, whole, and those that were [staged](Self::stage) before it with it, as a set; or
-    /// fails. Its length is what was written; what was reserved beyond that is free again.
+    /// Makes the checkpoint part of the store, whole, and those that were [staged](Self::stage)
+    /// before it with it, as a set; or fails. Its length is what was written; what was reserved
+    /// beyond that is free again.
     ///
-    /// Only now it has a number: the next one, or, if there are staged ones, the last of as many; they have those before it, in
-    /// their order.
+    /// Only now it has a number: the next one, or, if there are staged ones, the last of as many;
+    /// they have those before it, in their order.
     pub fn commit(mut self) -> Result<Checkpoint, D> {
         let checkpoint = self.finish()?;
         self.store.commit(checkpoint)
     }
 
-    /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there then, or none.
-    /// [`Store::discard_staged`] gives it up.
+    /// Leaves the checkpoint, which is whole, to be committed with the next one: both are there
+    /// then, or none. [`Store::discard_staged`] gives it up.
     pub fn stage(mut self) -> Result<(), D> {
         let checkpoint = self.finish()?;
         self.store.stage(checkpoint);
@@ -445,7 +462,8 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
 
 impl<D: BlockDevice> Drop for Writer<'_, D> {
     fn drop(&mut self) {
-        // After a commit, nothing is under way. Of a checkpoint that was given up, no write may come later, and none is missed.
+        // After a commit, nothing is under way. Of a checkpoint that was given up, no write may
+        // come later, and none is missed.
         let _ = self.store.end_blocks();
         self.store.space_is_stale();
     }

@@ -1,4 +1,5 @@
-//! Stores that compress: what they take, what they share, and what becomes of them when something is damaged or power fails.
+//! Stores that compress: what they take, what they share, and what becomes of them when something
+//! is damaged or power fails.
 
 mod common;
 
@@ -98,7 +99,8 @@ fn a_unit_that_is_kept_is_forgotten_when_its_blocks_are_written() {
     let mut store = compressing(24);
     let unit = |seed| [noise(9, BLOCK), contents(seed, 16 * BLOCK)].concat();
     let mut random = Random::new(1);
-    // All of the same size, so that they stand in the same places in turn. Some are read, and a later one stands where the last of these was.
+    // All of the same size, so that they stand in the same places in turn. Some are read, and a
+    // later one stands where the last of these was.
     for seed in 1..100 {
         let number = add(&mut store, "it", &unit(seed)).unwrap();
         if random.below(3) == 0 {
@@ -219,7 +221,8 @@ fn others_have_the_core_between_two_units() {
     assert!(pauses >= 2 * 160 / 8, "{pauses} pauses");
 }
 
-/// Power fails at each operation with which a store begins to compress: every outcome for what was not flushed.
+/// Power fails at each operation with which a store begins to compress: every outcome for what was
+/// not flushed.
 #[test]
 fn power_lost_while_a_store_learns_to_compress_leaves_every_checkpoint() {
     for version in [2, 3, 4] {

@@ -1,4 +1,5 @@
-//! Maps whose nodes and blocks are referred to in ways that no writer refers to them, under right checksums: every look at them ends, nobody else is hurt.
+//! Maps whose nodes and blocks are referred to in ways that no writer refers to them, under right
+//! checksums: every look at them ends, nobody else is hurt.
 
 mod common;
 
@@ -56,7 +57,8 @@ fn put_repeated(disk: &mut RamDisk, block: u32, child: Forged, times: u32) -> Fo
     put(disk, block, child.level + 1, child.blocks * times, &entries)
 }
 
-/// Returns a disk with room for 100 blocks, whose checkpoints, from 1 on, have the maps with these roots.
+/// Returns a disk with room for 100 blocks, whose checkpoints, from 1 on, have the maps with these
+/// roots.
 fn forged(change: impl FnOnce(&mut RamDisk) -> Vec<Forged>) -> RamDisk {
     let mut disk = formatted(100);
     let roots = change(&mut disk);
@@ -99,7 +101,8 @@ fn a_node_that_is_in_the_run_of_another_checkpoint_keeps_what_is_below_it() {
     assert!(store.damaged().is_empty());
 }
 
-/// Returns a disk with a checkpoint of 15 blocks, and a leaf of 5 blocks that is said to have 10 the second time.
+/// Returns a disk with a checkpoint of 15 blocks, and a leaf of 5 blocks that is said to have 10
+/// the second time.
 fn with_a_leaf_of_two_lengths() -> RamDisk {
     forged(|disk| {
         let leaf = put_leaf(disk, FIRST + 2, FIRST + 12, 5);

@@ -1,4 +1,5 @@
-//! Stores that older versions of this code have made, in `tests/golden/store`: they are read for ever. (`power_loss.rs` takes those of version 1 further.)
+//! Stores that older versions of this code have made, in `tests/golden/store`: they are read for
+//! ever. (`power_loss.rs` takes those of version 1 further.)
 
 mod common;
 
@@ -9,8 +10,9 @@ use stasis_store::{Compression, RamDisk, SECTOR, Store};
 
 const IDENTITIES: [[u8; 16]; 2] = [*b"the first of all", *b"the second of it"];
 
-/// Makes a store as the golden ones are: six checkpoints, three of them a set of which one is deleted. Where blocks can be shared, the last two share most of theirs with
-/// the one before, which is deleted.
+/// Makes a store as the golden ones are: six checkpoints, three of them a set of which one is
+/// deleted. Where blocks can be shared, the last two share most of theirs with the one before,
+/// which is deleted.
 fn made(version: u32) -> RamDisk {
     let mut store = open(formatted_as(100, version));
     if version >= VERSION_OF_UNITS {
@@ -35,7 +37,8 @@ fn made(version: u32) -> RamDisk {
 /// Bytes of the volumes: two nodes of level 0.
 const VOLUME: u64 = 600 * BLOCK as u64;
 
-/// Adds a volume, a copy of it, an empty one, and a checkpoint that has the first as it was before its last change.
+/// Adds a volume, a copy of it, an empty one, and a checkpoint that has the first as it was before
+/// its last change.
 fn add_volumes(store: &mut Store<RamDisk>) {
     store.create_volume("root", VOLUME, 1_700_000_000).unwrap();
     store.create_volume("empty", BLOCK as u64, 0).unwrap();

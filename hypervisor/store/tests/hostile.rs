@@ -1,4 +1,5 @@
-//! A store that somebody damaged or forged: each lie is named, and none does any harm. Block maps are in `maps.rs`.
+//! A store that somebody damaged or forged: each lie is named, and none does any harm. Block maps
+//! are in `maps.rs`.
 
 mod common;
 
@@ -18,7 +19,8 @@ fn open_error(disk: RamDisk) -> Error<stasis_store::block::BeyondEnd> {
     Store::open(disk, partition).unwrap_err()
 }
 
-/// Returns a disk of version 2 with three checkpoints of two blocks; its newest catalog is in slot 1.
+/// Returns a disk of version 2 with three checkpoints of two blocks; its newest catalog is in
+/// slot 1.
 fn with_three() -> RamDisk {
     let mut store = open(formatted_as(20, 2));
     for n in 1..=3 {

@@ -1,4 +1,5 @@
-//! Block maps that are damaged, forged or can't be read: the checkpoint is refused by its number, the others live, and what is known to be somebody's is not given out.
+//! Block maps that are damaged, forged or can't be read: the checkpoint is refused by its number,
+//! the others live, and what is known to be somebody's is not given out.
 
 mod common;
 
@@ -210,7 +211,8 @@ fn while_a_map_can_not_be_read_nothing_is_written_but_a_deletion() {
     add(&mut store, "five", &contents(5, 36 * BLOCK)).unwrap();
 }
 
-/// Returns a disk with a checkpoint of four blocks in two runs, whose catalog entry and map were changed, with right checksums.
+/// Returns a disk with a checkpoint of four blocks in two runs, whose catalog entry and map were
+/// changed, with right checksums.
 fn forged(change: impl FnOnce(&mut MapEntry, &mut [u8])) -> RamDisk {
     let mut store = open(formatted(60));
     let one = add(&mut store, "one", &contents(1, 5 * BLOCK)).unwrap();

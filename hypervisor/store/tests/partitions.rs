@@ -214,7 +214,8 @@ fn a_partition_that_shares_a_block_of_the_disk_is_refused_when_a_store_is_made()
     assert!(disk == RamDisk::new(2000), "nothing was written");
 }
 
-/// Returns a disk whose MBR has these logical partitions, each in a link of its own: type byte, first sector, number of sectors.
+/// Returns a disk whose MBR has these logical partitions, each in a link of its own: type byte,
+/// first sector, number of sectors.
 fn with_logical(partitions: &[(u8, u32, u32)]) -> RamDisk {
     const CHAIN: u32 = 2048;
     let mut disk = with_mbr(&[(0x83, 64, 100), (0x0f, CHAIN, 6000)]);

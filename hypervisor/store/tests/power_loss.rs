@@ -1,5 +1,5 @@
-//! Power fails, or the device does: every committed checkpoint is still there, byte for byte, and the
-//! one under way is whole or absent.
+//! Power fails, or the device does: every committed checkpoint is still there, byte for byte, and
+//! the one under way is whole or absent.
 
 mod common;
 
@@ -18,7 +18,8 @@ type State = BTreeMap<u64, Vec<u8>>;
 struct Model {
     /// What the open store says that it holds.
     current: State,
-    /// What the store may hold after a loss of power: `current`, and what commits that failed had tried.
+    /// What the store may hold after a loss of power: `current`, and what commits that failed had
+    /// tried.
     possible: Vec<State>,
     highest_number: u64,
     /// Makes what a checkpoint has.
@@ -101,7 +102,8 @@ impl Model {
         }
     }
 
-    /// Adds a checkpoint that shares most of the `nth`, and has `len` bytes of its own; `replaced` goes for it.
+    /// Adds a checkpoint that shares most of the `nth`, and has `len` bytes of its own; `replaced`
+    /// goes for it.
     fn add_later<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,
@@ -223,7 +225,8 @@ fn power_lost_while_a_store_compresses_leaves_every_committed_checkpoint_whole()
     power_lost_at_any_operation(5, 3, 1);
 }
 
-/// Cuts the power at each operation of a disk with a store of this version that has `depth` writes under way, with this many outcomes, and goes on from each.
+/// Cuts the power at each operation of a disk with a store of this version that has `depth` writes
+/// under way, with this many outcomes, and goes on from each.
 fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
     let mut fresh = formatted_as(40, version);
     if version >= VERSION_OF_UNITS {
@@ -246,7 +249,8 @@ fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
             let mut model = Model { possible: model.possible.clone(), contents, ..Model::new() };
             let mut store = open(&mut survivor);
             model.reopened(&mut store);
-            // The store goes on from there, and what it does then is as safe: power fails once more.
+            // The store goes on from there, and what it does then is as safe: power fails once
+            // more.
             survivor.power_fails_at = Some(survivor.operations + 1 + seed as usize * 2);
             let mut store = open(&mut survivor);
             script(&mut model, &mut store);
@@ -261,8 +265,8 @@ fn power_lost_at_any_operation(version: u32, depth: usize, outcomes: u64) {
 /// The byte at which a superblock's checksum ends and its version begins.
 const SUPERBLOCK_CRC_END: usize = 12;
 
-/// Returns what becomes of the writes to superblock and catalog that were not flushed: for each a digit, kept, lost or torn. What is beyond the catalog
-/// is kept.
+/// Returns what becomes of the writes to superblock and catalog that were not flushed: for each a
+/// digit, kept, lost or torn. What is beyond the catalog is kept.
 fn outcome(disk: &FaultyDisk, mut digits: usize) -> RamDisk {
     disk.after_power_loss_at(|at| {
         if at >= stasis_store::layout::FIRST_DATA_BLOCK as usize * 4096 {
@@ -285,8 +289,8 @@ fn change<D: BlockDevice>(model: &mut Model, store: &mut Store<D>, which: usize)
     }
 }
 
-/// Every change, interrupted at every operation, with every outcome for the sectors of the catalog; and what is left is changed and
-/// interrupted again, and once more.
+/// Every change, interrupted at every operation, with every outcome for the sectors of the catalog;
+/// and what is left is changed and interrupted again, and once more.
 #[test]
 fn power_lost_three_times_in_a_row_never_makes_a_catalog_that_nobody_wrote() {
     const CHANGES: usize = 9;
@@ -338,7 +342,8 @@ fn power_lost_three_times_in_a_row_never_makes_a_catalog_that_nobody_wrote() {
     assert!(crashes > 2_000, "only {crashes} crashes simulated");
 }
 
-/// Returns the stores that the first version of this code has made: one at rest, and one whose last delete was torn.
+/// Returns the stores that the first version of this code has made: one at rest, and one whose last
+/// delete was torn.
 fn older_stores() -> [(RamDisk, State); 2] {
     ["1", "1-torn"].map(|name| {
         let disk = golden(name);
@@ -358,7 +363,8 @@ fn a_store_of_version_1_is_read_as_it_was_written() {
     }
 }
 
-/// A member of a set is deleted, which version 1 can't say, and power fails: at any operation, three times in a row.
+/// A member of a set is deleted, which version 1 can't say, and power fails: at any operation,
+/// three times in a row.
 #[test]
 fn power_lost_while_a_store_of_version_1_goes_to_version_2_leaves_every_checkpoint() {
     for (disk, found) in older_stores() {
@@ -407,8 +413,9 @@ fn with_shared() -> (RamDisk, State) {
     (store.into_device(), model.current)
 }
 
-/// Every outcome of a commit that shares, of a deletion of the oldest and of one in the midst, and of replacing one: all blocks that were not flushed, contents and maps among them. What is left can
-/// be filled up, and nothing that was committed is hurt.
+/// Every outcome of a commit that shares, of a deletion of the oldest and of one in the midst, and
+/// of replacing one: all blocks that were not flushed, contents and maps among them. What is left
+/// can be filled up, and nothing that was committed is hurt.
 #[test]
 fn every_outcome_of_a_change_to_what_is_shared_is_the_store_before_or_after_it() {
     let (disk, before) = with_shared();
@@ -442,7 +449,8 @@ fn every_outcome_of_a_change_to_what_is_shared_is_the_store_before_or_after_it()
     assert!(crashes > 200, "only {crashes} crashes simulated");
 }
 
-/// A store of version 1 or 2 is upgraded, and power fails: at any operation, with every outcome, and once more while it is put right.
+/// A store of version 1 or 2 is upgraded, and power fails: at any operation, with every outcome,
+/// and once more while it is put right.
 #[test]
 fn power_lost_while_a_store_goes_to_version_3_leaves_every_checkpoint() {
     let mut store = open(formatted_as(14, 2));

@@ -8,7 +8,8 @@ use stasis_store::layout::{BLOCK, MAX_CHECKPOINTS, NodeHeader};
 use stasis_store::{BlockDevice, Partition, SECTOR, Store};
 use std::collections::{BTreeSet, HashMap};
 
-/// A disk that keeps what it is written only of superblock, catalogs and maps, and counts what is asked for.
+/// A disk that keeps what it is written only of superblock, catalogs and maps, and counts what is
+/// asked for.
 #[derive(Default)]
 struct Sparse {
     sectors: u64,
@@ -118,8 +119,8 @@ fn later(
     writer.commit().unwrap().number
 }
 
-/// A store of 32 GiB with as many checkpoints of a guest of 64 MiB as there can be, each with 14 pages more that have changed anywhere. (`BLOCKS=65536` is a guest of 256 MiB
-/// with 55 pages.)
+/// A store of 32 GiB with as many checkpoints of a guest of 64 MiB as there can be, each with 14
+/// pages more that have changed anywhere. (`BLOCKS=65536` is a guest of 256 MiB with 55 pages.)
 #[test]
 fn a_large_store_with_511_checkpoints_opens_by_its_maps_alone() {
     let (blocks, changed) = size(1200);
@@ -151,7 +152,8 @@ fn a_large_store_with_511_checkpoints_opens_by_its_maps_alone() {
     assert!(nodes < 511 * (changed as u64 + 3), "{nodes} blocks of maps");
 }
 
-/// A guest of 64 MiB that changes one page of a hundred, anywhere, between two checkpoints, of which the newest are kept. (`ROUNDS=1000` makes it long.)
+/// A guest of 64 MiB that changes one page of a hundred, anywhere, between two checkpoints, of
+/// which the newest are kept. (`ROUNDS=1000` makes it long.)
 #[test]
 fn maps_stay_small_over_a_long_history_of_changes_anywhere() {
     const KEPT: usize = 5;
@@ -182,7 +184,8 @@ fn maps_stay_small_over_a_long_history_of_changes_anywhere() {
     assert!(used < blocks + KEPT as u64 * (changed as u64 + most), "{used} blocks");
 }
 
-/// A store of 48 GiB needs 384 pages of the bitmap of what is taken, and gets 256. In the parts without one all blocks are taken; what maps refer to there is somebody's nevertheless.
+/// A store of 48 GiB needs 384 pages of the bitmap of what is taken, and gets 256. In the parts
+/// without one all blocks are taken; what maps refer to there is somebody's nevertheless.
 #[test]
 fn a_map_in_a_part_of_the_disk_that_has_no_bitmap_keeps_what_it_refers_to() {
     const SPAN: u64 = 16_384;
@@ -200,7 +203,8 @@ fn a_map_in_a_part_of_the_disk_that_has_no_bitmap_keeps_what_it_refers_to() {
     let gap = whole(&mut store, 3 * SPAN);
     // The first node in its part, which is taken as a whole then.
     add(&mut store, "neighbour", &contents(2, BLOCK)).unwrap();
-    // Another node there, of the only checkpoint that has the old one's blocks, where writers look for room first.
+    // Another node there, of the only checkpoint that has the old one's blocks, where writers look
+    // for room first.
     let mut writer = store.begin_open("victim", 0).unwrap();
     writer.share(old, 0..64).unwrap();
     writer.write(&contents(3, BLOCK)).unwrap();

@@ -1,4 +1,5 @@
-//! Sets: several checkpoints that were committed at once. Being one is a property in the catalog, not a way of spelling.
+//! Sets: several checkpoints that were committed at once. Being one is a property in the catalog,
+//! not a way of spelling.
 
 mod common;
 

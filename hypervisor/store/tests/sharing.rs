@@ -1,5 +1,5 @@
-//! Checkpoints that share blocks: whatever is added, shared, replaced and deleted, each reads back bit for bit, and what is free is what is in nobody's
-//! contents or map.
+//! Checkpoints that share blocks: whatever is added, shared, replaced and deleted, each reads back
+//! bit for bit, and what is free is what is in nobody's contents or map.
 
 mod common;
 
@@ -201,7 +201,8 @@ fn what_is_staged_is_not_given_out_while_room_is_looked_for() {
     }
 }
 
-/// Writes a checkpoint in which every second block stands elsewhere, so that its map has several leaves.
+/// Writes a checkpoint in which every second block stands elsewhere, so that its map has several
+/// leaves.
 fn scattered(store: &mut Store<RamDisk>, model: &mut BTreeMap<u64, Vec<u8>>, blocks: u64) -> u64 {
     let one = add_parts(store, model, &[Part::Bytes(contents(1, blocks as usize * BLOCK))]);
     let parts: Vec<Part> = (0..blocks)
@@ -219,7 +220,8 @@ fn a_map_of_many_runs_shares_its_leaves() {
     let mut model = BTreeMap::new();
     let two = scattered(&mut store, &mut model, 3_000);
     let before = store.usage().free;
-    // A page more in front, and one changed in the midst: everything behind is at another place of the file.
+    // A page more in front, and one changed in the midst: everything behind is at another place of
+    // the file.
     let parts = [
         Part::Bytes(vec![1; 2 * BLOCK]),
         Part::Shared(two, 1..1_500),
@@ -259,7 +261,8 @@ fn a_map_of_many_runs_shares_its_leaves() {
 /// What a random history does next.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A checkpoint after the `of`th: for each part, whether it is shared, how far behind the last shared block it begins, and how many blocks it has.
+    /// A checkpoint after the `of`th: for each part, whether it is shared, how far behind the last
+    /// shared block it begins, and how many blocks it has.
     Later {
         of: usize,
         parts: Vec<(bool, u64, u64)>,
@@ -300,7 +303,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct History {
     store: Store<RamDisk>,
     model: BTreeMap<u64, Vec<u8>>,
-    /// For each block of each checkpoint what is in it: a number that only blocks which are shared have in common.
+    /// For each block of each checkpoint what is in it: a number that only blocks which are shared
+    /// have in common.
     blocks: BTreeMap<u64, Vec<u64>>,
     next_block: u64,
     compresses: bool,
@@ -470,7 +474,8 @@ impl History {
             self.blocks.values().flatten().copied().collect();
         let usage = self.store.usage();
         let used = (usage.capacity - usage.free) / BLOCK as u64;
-        // Maps of so few runs are one block each, and none if there are no contents. A map that is the same as another's is not shared where it is small.
+        // Maps of so few runs are one block each, and none if there are no contents. A map that is
+        // the same as another's is not shared where it is small.
         let maps = self.model.values().filter(|bytes| !bytes.is_empty()).count();
         assert_eq!(used, (distinct.len() + maps) as u64);
         let freed = self.store.freed_by_each();
@@ -497,7 +502,8 @@ proptest! {
         }
     }
 
-    /// Of a store that compresses, nobody foretells what a checkpoint takes: it is nothing when all are gone, and what each would free is no more than what all take.
+    /// Of a store that compresses, nobody foretells what a checkpoint takes: it is nothing when all
+    /// are gone, and what each would free is no more than what all take.
     #[test]
     fn any_history_of_a_store_that_compresses_reads_back(steps in prop::collection::vec(step(), 1..16)) {
         let mut history = History::new(true);

@@ -9,7 +9,8 @@ use stasis_store::{BlockDevice, Doing, Error, Partition, RamDisk, Store, Which};
 
 const KIB: usize = 1024;
 
-/// Leaves a gap of one block behind each of `count` checkpoints of one block, in a store without block maps.
+/// Leaves a gap of one block behind each of `count` checkpoints of one block, in a store without
+/// block maps.
 fn fragmented(count: u32) -> Store<RamDisk> {
     let mut store = open(formatted_as(2 * count, 2));
     let numbers: Vec<u64> = (0..2 * u64::from(count))
@@ -200,7 +201,8 @@ fn a_write_that_failed_can_not_be_committed() {
 #[test]
 fn the_error_of_a_write_that_was_begun_earlier_names_its_own_sector() {
     let first = u64::from(stasis_store::layout::FIRST_DATA_BLOCK) * 8;
-    // Each request of 128 KiB is eight pieces, of which the third fails. Three are under way: so it is the first request that fails, or waiting for the last.
+    // Each request of 128 KiB is eight pieces, of which the third fails. Three are under way: so it
+    // is the first request that fails, or waiting for the last.
     for (blocks, nth) in [(64, 2), (34, 7)] {
         let mut disk = FaultyDisk::new(formatted(300)).with_depth(3);
         // Opening it takes one flush.

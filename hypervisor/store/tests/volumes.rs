@@ -1,4 +1,5 @@
-//! Volumes: what was written is read, what was flushed stays, and blocks are shared until somebody writes them.
+//! Volumes: what was written is read, what was flushed stays, and blocks are shared until somebody
+//! writes them.
 
 mod common;
 
@@ -82,7 +83,8 @@ fn a_write_that_is_given_up_leaves_all_from_there_on_as_it_was() {
     store.create_volume("root", 20 * BLOCK as u64, 0).unwrap();
     let mut expected = contents(3, 20 * BLOCK);
     store.volumes_mut().write("root", 0, &expected).unwrap();
-    // In place, and then in blocks that a committed map refers to. The bytes begin and end in the midst of a block.
+    // In place, and then in blocks that a committed map refers to. The bytes begin and end in the
+    // midst of a block.
     for is_flushed in [false, true] {
         if is_flushed {
             store.volumes_mut().flush("root").unwrap();
@@ -529,7 +531,8 @@ fn damage_of_a_map_is_found_and_hurts_nobody_else() {
     assert_eq!(whole(&mut store, "b")[4096..8192], [4; BLOCK]);
 }
 
-/// Fills the store by writing another volume again and again, so that every block that is not known to be somebody's is given out.
+/// Fills the store by writing another volume again and again, so that every block that is not known
+/// to be somebody's is given out.
 fn churn<D: BlockDevice>(store: &mut Store<D>, name: &str, rounds: u64) {
     for round in 0..rounds {
         let at = round % 4 * BLOCK as u64;
@@ -581,7 +584,8 @@ fn an_older_catalog_has_its_volumes_whole() {
         let before = whole(&mut store, "a");
         store.volumes_mut().write("a", round % 4 * 4096, &[round as u8 + 1; BLOCK]).unwrap();
         store.volumes_mut().flush("a").unwrap();
-        // Not flushed, in a store of which nothing is known yet: what the older catalog refers to is not written.
+        // Not flushed, in a store of which nothing is known yet: what the older catalog refers to
+        // is not written.
         store = open(store.into_device());
         store.volumes_mut().write("a", 4 * 4096, &[round as u8; 4 * BLOCK]).unwrap();
         let mut disk = store.into_device();

@@ -1,4 +1,5 @@
-//! Volumes where room, memory or the device are lacking: what was acknowledged can be flushed, nobody takes what is another's, and reads go on.
+//! Volumes where room, memory or the device are lacking: what was acknowledged can be flushed,
+//! nobody takes what is another's, and reads go on.
 
 mod common;
 
@@ -200,7 +201,8 @@ fn a_write_that_fails_is_one_error_and_not_everybodys() {
     }
 }
 
-/// A flush beside a writer has reached the disk, but is said to have failed: the writer takes no block that the catalog on the disk may refer to.
+/// A flush beside a writer has reached the disk, but is said to have failed: the writer takes no
+/// block that the catalog on the disk may refer to.
 #[test]
 fn a_writer_beside_a_flush_that_failed_is_refused_and_takes_no_blocks_of_it() {
     for blocks in 24..60 {
@@ -228,7 +230,8 @@ fn a_writer_beside_a_flush_that_failed_is_refused_and_takes_no_blocks_of_it() {
     }
 }
 
-/// The room that a checkpoint was promised is there, also where its guest has volumes and each of its blocks stands by itself.
+/// The room that a checkpoint was promised is there, also where its guest has volumes and each of
+/// its blocks stands by itself.
 #[test]
 fn a_checkpoint_that_was_begun_with_its_length_has_room_for_all_of_it() {
     for blocks in [60, 1200] {
@@ -278,7 +281,8 @@ fn what_was_taken_of_volumes_is_held_until_it_is_dropped_and_no_longer() {
     assert_eq!(block, [9; BLOCK]);
 }
 
-/// Whoever opens the disk anew tells the new store what the old one had not flushed: a flush that says so much as ok would be a lie.
+/// Whoever opens the disk anew tells the new store what the old one had not flushed: a flush that
+/// says so much as ok would be a lie.
 #[test]
 fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
     let mut store = open(formatted(100));

@@ -1,4 +1,5 @@
-//! Power fails, or the device does, while volumes are written: each is as one of its flushes has left it, the last that has ended or the one under way, and every checkpoint has its volumes as
+//! Power fails, or the device does, while volumes are written: each is as one of its flushes has
+//! left it, the last that has ended or the one under way, and every checkpoint has its volumes as
 //! of its instant.
 
 mod common;
@@ -42,8 +43,11 @@ impl Model {
         succeeded
     }
 
-    /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors of one, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one, `b` brings back the newest, `y` copies, `t` copies what was not flushed, too,
-    /// `x` deletes the copy and what was kept, `m` stores a checkpoint during which the volume is written and flushed.
+    /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors
+    /// of one, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one,
+    /// `b` brings back the newest, `y` copies, `t` copies what was not flushed, too, `x` deletes
+    /// the copy and what was kept, `m` stores a checkpoint during which the volume is written and
+    /// flushed.
     fn run<D: BlockDevice>(&mut self, store: &mut Store<D>, script: &str, seed: u64) {
         let mut random = Random::new(seed);
         for letter in script.chars() {
@@ -240,7 +244,8 @@ fn prepared(blocks: u32) -> (RamDisk, Model) {
 /// The scripts that are interrupted.
 const SCRIPTS: [&str; 7] = ["wf", "wswfzf", "cwfd", "wcwb", "mwfy", "wfcbwyxf", "wtwsfxt"];
 
-/// Every outcome of every operation: the blocks and the sectors of catalogs that were not flushed are kept, lost or torn. What is left goes on, and fails again.
+/// Every outcome of every operation: the blocks and the sectors of catalogs that were not flushed
+/// are kept, lost or torn. What is left goes on, and fails again.
 #[test]
 fn power_lost_at_any_operation_leaves_volumes_as_a_flush_did_and_checkpoints_with_theirs() {
     let (disk, before) = prepared(60);
@@ -300,7 +305,9 @@ fn power_lost_in_a_full_store_leaves_volumes_as_a_flush_did() {
     }
 }
 
-/// The device fails, and the guest goes on writing, in a store in which every block that is free is given out soon: what a failed commit has left on the disk is as it was written, or is no catalog any more.
+/// The device fails, and the guest goes on writing, in a store in which every block that is free is
+/// given out soon: what a failed commit has left on the disk is as it was written, or is no catalog
+/// any more.
 #[test]
 fn a_device_that_fails_leaves_what_was_flushed_and_what_was_tried() {
     for blocks in [26, 60] {
@@ -331,7 +338,8 @@ fn a_device_that_fails_leaves_what_was_flushed_and_what_was_tried() {
     }
 }
 
-/// A commit has reached the disk, but its last flush says that it has failed: what it refers to is not written before its catalog is destroyed, however full the store is.
+/// A commit has reached the disk, but its last flush says that it has failed: what it refers to is
+/// not written before its catalog is destroyed, however full the store is.
 #[test]
 fn a_commit_that_is_said_to_have_failed_is_there_whole_or_not_at_all() {
     for rounds in 0..40 {

@@ -73,7 +73,8 @@ pub enum Error {
         /// The holder or the source.
         by: u8,
     },
-    /// An SGI is not enabled or not edge-triggered, or has a latch or a line, where it can only have sources.
+    /// An SGI is not enabled or not edge-triggered, or has a latch or a line, where it can only
+    /// have sources.
     #[error("vCPU {vcpu}: the SGIs' bits of {register} are {found:#06x}")]
     SgiBits {
         /// The vCPU.

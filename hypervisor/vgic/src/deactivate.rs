@@ -1,7 +1,8 @@
 //! GICC_DIR (IHI 0048B.b 4.4.18), for a hypervisor that traps the second page of the guest's GICC.
 //!
-//! A guest with EOImode 1 may deactivate in any order. Of interrupts that are in no list register the hardware
-//! only counts that, so they are taken in the order of their priorities; with DIR trapped, it is exact.
+//! A guest with EOImode 1 may deactivate in any order. Of interrupts that are in no list register
+//! the hardware only counts that, so they are taken in the order of their priorities; with DIR
+//! trapped, it is exact.
 
 use crate::hardware::VirtualInterface;
 use crate::irq::{FIRST_SPI, Irq};
@@ -9,7 +10,8 @@ use crate::vcpus::{Effects, VcpuMask};
 use crate::vgic::Vgic;
 
 impl Vgic {
-    /// Returns the other vCPU whose list registers must be folded before `vcpu` writes `value` to GICC_DIR: an SPI can be active there.
+    /// Returns the other vCPU whose list registers must be folded before `vcpu` writes `value` to
+    /// GICC_DIR: an SPI can be active there.
     pub fn deactivate_needs_sync(&self, vcpu: usize, value: u32) -> VcpuMask {
         let intid = (value & 0x3ff) as u16;
         match (FIRST_SPI..self.nr_irqs()).contains(&intid) {

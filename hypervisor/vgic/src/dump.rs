@@ -1,5 +1,6 @@
-//! A table of a GIC's state for people. Its lines of interrupts come from the records only, which are complete for vCPUs that are saved
-//! or synced. Nobody waits for it: it is `#[inline]`, and so built for size where it is shown, not for speed like this crate.
+//! A table of a GIC's state for people. Its lines of interrupts come from the records only, which
+//! are complete for vCPUs that are saved or synced. Nobody waits for it: it is `#[inline]`, and so
+//! built for size where it is shown, not for speed like this crate.
 
 use core::fmt;
 
@@ -7,13 +8,15 @@ use crate::irq::{FIRST_SPI, SGIS};
 use crate::records::Bits;
 use crate::vgic::{Filled, Vgic, VirtualCpu};
 
-/// Writes what the virtual interface of a vCPU's core was filled with, in the encoding of the machine's GIC.
+/// Writes what the virtual interface of a vCPU's core was filled with, in the encoding of the
+/// machine's GIC.
 pub type WriteFilled = fn(Filled<'_>, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// Returns the name, for people, of what raises the interrupt with an INTID, if it is known.
 pub type NameOf = fn(u16) -> Option<&'static str>;
 
-/// The table of a GIC's records, and of what the virtual interfaces of its vCPUs' cores were last filled with.
+/// The table of a GIC's records, and of what the virtual interfaces of its vCPUs' cores were last
+/// filled with.
 pub struct Table<'a> {
     vgic: &'a Vgic,
     write_filled: WriteFilled,
@@ -36,7 +39,8 @@ impl fmt::Display for Vgic {
 }
 
 impl Vgic {
-    /// Returns the table of the records, with the names of the interrupts, and of the virtual interfaces, which `write_filled` writes.
+    /// Returns the table of the records, with the names of the interrupts, and of the virtual
+    /// interfaces, which `write_filled` writes.
     #[inline]
     pub fn table(&self, write_filled: WriteFilled, name_of: NameOf) -> Table<'_> {
         Table { vgic: self, write_filled, name_of }

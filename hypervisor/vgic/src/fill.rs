@@ -1,10 +1,11 @@
 //! From the records to the list registers: what a vCPU is offered when it is entered.
 //!
 //! The best interrupts get list registers: by priority, at the same priority the active before the
-//! pending, then by INTID. The best pending one always gets a list register, if need be in the place of the worst
-//! active one: else a guest that could take it would not see it, and the maintenance interrupt for "none pending" would stay,
-//! with nothing to refill. List registers are filled from 0 upwards in that order, because
-//! QEMU offers equal priorities in the order of the list registers, and a GIC by INTID.
+//! pending, then by INTID. The best pending one always gets a list register, if need be in the
+//! place of the worst active one: else a guest that could take it would not see it, and the
+//! maintenance interrupt for "none pending" would stay, with nothing to refill. List registers are
+//! filled from 0 upwards in that order, because QEMU offers equal priorities in the order of the
+//! list registers, and a GIC by INTID.
 
 use core::mem;
 
@@ -24,7 +25,8 @@ use crate::waiting::Kind;
 type Chosen = ArrayVec<(u8, u16), MAX_LIST_REGISTERS>;
 
 impl Vgic {
-    /// Puts a vCPU on this core, whose virtual interface is empty. [`Self::enter`] fills the list registers.
+    /// Puts a vCPU on this core, whose virtual interface is empty. [`Self::enter`] fills the list
+    /// registers.
     #[inline]
     pub fn load(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         let cpu = &mut self.cpus[vcpu];
@@ -40,7 +42,8 @@ impl Vgic {
         self.attach_physical(vcpu, hw);
     }
 
-    /// Fills the list registers, before every entry into the guest. Touches no hardware if nothing has changed since the last one.
+    /// Fills the list registers, before every entry into the guest. Touches no hardware if nothing
+    /// has changed since the last one.
     #[inline(always)]
     pub fn enter(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let changed = self.cpus[vcpu].changed;
@@ -52,8 +55,8 @@ impl Vgic {
         }
     }
 
-    /// Leaves the list registers empty, if nothing waits for the vCPU, nor did at its last entry: then there is nothing to fold, either. Returns whether
-    /// that is so.
+    /// Leaves the list registers empty, if nothing waits for the vCPU, nor did at its last entry:
+    /// then there is nothing to fold, either. Returns whether that is so.
     #[inline(always)]
     fn enter_idle(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> bool {
         let cpu = &mut self.cpus[vcpu];
@@ -102,8 +105,9 @@ impl Vgic {
         cpu.arm(hw);
     }
 
-    /// Moves what the guest is offered from the queues to the `count` list registers. Returns which of these must be written: bit n is
-    /// list register n. Compiled here, and not where `hw` is known: so it is built for speed.
+    /// Moves what the guest is offered from the queues to the `count` list registers. Returns which
+    /// of these must be written: bit n is list register n. Compiled here, and not where `hw` is
+    /// known: so it is built for speed.
     #[inline(never)]
     fn decide(&mut self, vcpu: usize, count: usize) -> u32 {
         debug_assert!(self.cpus[vcpu].synced && self.cpus[vcpu].residents.is_empty());
@@ -124,7 +128,8 @@ impl Vgic {
         changed
     }
 
-    /// Fills list registers with pending interrupts in their order, while no active one waits, which is mostly so.
+    /// Fills list registers with pending interrupts in their order, while no active one waits,
+    /// which is mostly so.
     #[inline]
     fn fill_pending(&mut self, vcpu: usize, count: usize) -> u32 {
         let mut changed = 0;
@@ -136,7 +141,8 @@ impl Vgic {
         changed
     }
 
-    /// Returns what the list register of an interrupt is filled with that is pending and not active. The interrupt is resident from now on.
+    /// Returns what the list register of an interrupt is filled with that is pending and not
+    /// active. The interrupt is resident from now on.
     #[inline(always)]
     pub(crate) fn offer(&mut self, vcpu: usize, intid: u16) -> (ListRegister, Cause) {
         if intid < SGIS {
@@ -175,7 +181,8 @@ impl Vgic {
         changed
     }
 
-    /// Takes the interrupts that get the `count` list registers out of their queues. Returns the best pending one that gets none.
+    /// Takes the interrupts that get the `count` list registers out of their queues. Returns the
+    /// best pending one that gets none.
     #[inline]
     fn choose(&mut self, vcpu: usize, count: usize, best: &mut Chosen) -> Option<(u8, u16)> {
         let waiting = &mut self.cpus[vcpu].waiting;
@@ -193,7 +200,8 @@ impl Vgic {
             best.push(offered);
         }
         let spilled = waiting.first_pending();
-        // An active interrupt that is pending again is among the pending as soon as it is deactivated.
+        // An active interrupt that is pending again is among the pending as soon as it is
+        // deactivated.
         let comes_again = |&(_, intid): &(u8, u16)| {
             let irq = self.irq(vcpu, intid);
             irq.is_active() && irq.is_pending() && irq.is_edge()
@@ -206,13 +214,15 @@ impl Vgic {
 }
 
 impl VirtualCpu {
-    /// Notes that the `count` list registers hold what they must from the next entry on. If more waits, maintenance interrupts are asked for.
+    /// Notes that the `count` list registers hold what they must from the next entry on. If more
+    /// waits, maintenance interrupts are asked for.
     #[inline]
     fn filled(&mut self, count: usize) {
         self.hold_as(Control::on(self.waiting.has_pending(), self.waiting.has_active()), count);
     }
 
-    /// Notes that the `count` list registers hold what they must from the next entry on, with this control.
+    /// Notes that the `count` list registers hold what they must from the next entry on, with this
+    /// control.
     #[inline(always)]
     fn hold_as(&mut self, control: Control, count: usize) {
         self.filled_control = control;
@@ -230,7 +240,8 @@ impl VirtualCpu {
         }
     }
 
-    /// Notes what list register `n` holds from the next entry on. Returns bit `n` if it must be written for that, else 0.
+    /// Notes what list register `n` holds from the next entry on. Returns bit `n` if it must be
+    /// written for that, else 0.
     #[inline(always)]
     fn put(&mut self, n: usize, intid: u16, list_register: ListRegister, cause: Cause) -> u32 {
         let value = Packed::new(list_register);
@@ -240,7 +251,8 @@ impl VirtualCpu {
     }
 }
 
-/// Sorts the interrupts that were chosen: a few, most of them in order already. Core's sort is more code than all the rest of this file.
+/// Sorts the interrupts that were chosen: a few, most of them in order already. Core's sort is more
+/// code than all the rest of this file.
 fn sort(chosen: &mut [(u8, u16)]) {
     for end in 1..chosen.len() {
         let mut place = end;

@@ -18,8 +18,9 @@ struct Folded {
 }
 
 impl Vgic {
-    /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next [`Vgic::enter`] fills its list registers
-    /// again. On a maintenance interrupt, call this before INTID 25 is deactivated: it takes the cause away.
+    /// Folds what the guest has done since it was entered. The vCPU stays loaded, and the next
+    /// [`Vgic::enter`] fills its list registers again. On a maintenance interrupt, call this before
+    /// INTID 25 is deactivated: it takes the cause away.
     pub fn sync(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
         if !cpu.loaded || cpu.synced {
@@ -36,8 +37,9 @@ impl Vgic {
         effects
     }
 
-    /// Takes a vCPU off this core. The records are complete then, and the core's virtual interface is empty. Call this while the vCPU's
-    /// virtual timer still runs: the timer's line is looked at.
+    /// Takes a vCPU off this core. The records are complete then, and the core's virtual interface
+    /// is empty. Call this while the vCPU's virtual timer still runs: the timer's line is looked
+    /// at.
     #[inline]
     pub fn save(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) -> Effects {
         let cpu = &mut self.cpus[vcpu];
@@ -80,7 +82,8 @@ impl Vgic {
 
     #[inline]
     fn fold(&mut self, vcpu: usize, unlisted_ends: u32, hw: &mut impl VirtualInterface) -> Effects {
-        // Unlisted ends come first, while the queue of active interrupts has only those that were in no list register.
+        // Unlisted ends come first, while the queue of active interrupts has only those that were
+        // in no list register.
         let mut effects = Effects::default();
         if unlisted_ends != 0 {
             effects |= self.fold_unlisted_ends(vcpu, unlisted_ends, hw);
@@ -128,8 +131,8 @@ impl Vgic {
         effects
     }
 
-    /// Folds what has become of the interrupts in the list registers in use. Compiled here, and not where `hw` is known: so it is built
-    /// for speed.
+    /// Folds what has become of the interrupts in the list registers in use. Compiled here, and not
+    /// where `hw` is known: so it is built for speed.
     #[inline(never)]
     fn fold_list_registers(&mut self, vcpu: usize) -> Folded {
         let mut folded = Folded { effects: Effects::default(), ended: 0 };
@@ -144,11 +147,12 @@ impl Vgic {
 
             let mut irq = self.irq(vcpu, intid);
             let has_ended = irq.fold(vcpu, cause, value);
-            // A physical interrupt that has come again since is not the one that the guest has deactivated.
+            // A physical interrupt that has come again since is not the one that the guest has
+            // deactivated.
             if has_ended && !refired && self.links.active_physical(vcpu, intid).is_some() {
                 if offered.is_hardware() {
-                    // The guest's own deactivation ended the physical interrupt. If its line is still
-                    // high, it will come again.
+                    // The guest's own deactivation ended the physical interrupt. If its line is
+                    // still high, it will come again.
                     self.links.note(vcpu, intid, false);
                     irq.lower();
                 } else {
@@ -162,8 +166,9 @@ impl Vgic {
         folded
     }
 
-    /// Deactivates the `count` interrupts that the guest has ended while they were in no list register. The hardware only counts them; a
-    /// guest that nests its handlers ends the best first.
+    /// Deactivates the `count` interrupts that the guest has ended while they were in no list
+    /// register. The hardware only counts them; a guest that nests its handlers ends the best
+    /// first.
     #[cold]
     fn fold_unlisted_ends(
         &mut self,
@@ -185,7 +190,8 @@ impl Vgic {
 }
 
 impl VirtualCpu {
-    /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and its interface is off.
+    /// Saves what the guest sees of its CPU interface. Its list registers are folded and empty, and
+    /// its interface is off.
     #[inline]
     fn leave(&mut self, hw: &mut impl VirtualInterface) {
         let machine = hw.read_packed_control();
@@ -196,7 +202,8 @@ impl VirtualCpu {
         let state = &mut self.state;
         *state.cc_apr = [0; 4];
         let active = hw.read_active_priorities();
-        // Seldom: in the midst of a handler. None is left active, and so none needs to be cleared when a vCPU is loaded.
+        // Seldom: in the midst of a handler. None is left active, and so none needs to be cleared
+        // when a vCPU is loaded.
         if active != ActivePriorities::NONE {
             hw.write_active_priorities(ActivePriorities::NONE);
             *state.cc_apr = active.levels();
@@ -214,7 +221,8 @@ impl VirtualCpu {
     }
 }
 
-/// Returns how many ends only the hardware knows of: none unless active interrupts were spilled, and the interface told of such ends.
+/// Returns how many ends only the hardware knows of: none unless active interrupts were spilled,
+/// and the interface told of such ends.
 fn unlisted_ends(control: Control, hw: &mut impl VirtualInterface) -> u32 {
     if control.tells_unlisted_ends() { hw.read_unlisted_ends() } else { 0 }
 }

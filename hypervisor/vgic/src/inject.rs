@@ -29,7 +29,8 @@ impl Vgic {
         (SGIS..FIRST_SPI).contains(&intid) && self.bit(Bits::Level, vcpu, intid)
     }
 
-    /// Raises and lowers the line of an SPI. Nothing remains of that unless the SPI is edge-triggered.
+    /// Raises and lowers the line of an SPI. Nothing remains of that unless the SPI is
+    /// edge-triggered.
     pub fn pulse_spi(&mut self, intid: u16) -> Effects {
         let mut effects = self.set_spi_level(intid, true);
         effects |= self.set_spi_level(intid, false);
@@ -50,9 +51,11 @@ impl Vgic {
         self.relocate(vcpu, intid)
     }
 
-    /// Passes a physical interrupt on, by the INTID `intid` of the virtual one that it is linked to. The caller has acknowledged it and
-    /// dropped its priority, but has not deactivated it. `vcpu` is the one whose PPI it is; for an SPI, it does not matter. Returns
-    /// `false` if nothing is linked to `intid`: then nothing was done, and the caller deactivates the physical interrupt.
+    /// Passes a physical interrupt on, by the INTID `intid` of the virtual one that it is linked
+    /// to. The caller has acknowledged it and dropped its priority, but has not deactivated it.
+    /// `vcpu` is the one whose PPI it is; for an SPI, it does not matter. Returns `false` if
+    /// nothing is linked to `intid`: then nothing was done, and the caller deactivates the physical
+    /// interrupt.
     pub fn hardware_interrupt(&mut self, vcpu: usize, intid: u16) -> (bool, Effects) {
         if !self.links.note(vcpu, intid, true) {
             return (false, Effects::default());

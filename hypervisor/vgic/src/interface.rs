@@ -1,10 +1,11 @@
-//! A virtual interface but for its list registers, as values: its control, what the guest has set in its CPU interface, and the priorities
-//! that are active there.
+//! A virtual interface but for its list registers, as values: its control, what the guest has set
+//! in its CPU interface, and the priorities that are active there.
 
 use stasis_state::vgic::CpuInterface;
 use tock_registers::register_bitfields;
 
-/// The control of a virtual interface: whether it is on, and when it asks for a maintenance interrupt. By default it is off.
+/// The control of a virtual interface: whether it is on, and when it asks for a maintenance
+/// interrupt. By default it is off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control(u8);
 
@@ -16,8 +17,9 @@ impl Control {
     /// The guest is signalled nothing, and there is no maintenance interrupt.
     pub const OFF: Self = Self(0);
 
-    /// Returns the control of an interface that is on, and asks for a maintenance interrupt while no list register is pending (if
-    /// `none_pending`), and when the guest ends an interrupt that is in no list register (if `unlisted_ends`).
+    /// Returns the control of an interface that is on, and asks for a maintenance interrupt while
+    /// no list register is pending (if `none_pending`), and when the guest ends an interrupt that
+    /// is in no list register (if `unlisted_ends`).
     #[inline]
     pub const fn on(none_pending: bool, unlisted_ends: bool) -> Self {
         let none_pending = if none_pending { Self::NONE_PENDING } else { 0 };
@@ -36,7 +38,8 @@ impl Control {
         self.0 & Self::NONE_PENDING != 0
     }
 
-    /// Returns whether there is a maintenance interrupt when the guest ends an interrupt that is in no list register.
+    /// Returns whether there is a maintenance interrupt when the guest ends an interrupt that is in
+    /// no list register.
     #[inline]
     pub const fn tells_unlisted_ends(self) -> bool {
         self.0 & Self::UNLISTED_ENDS != 0
@@ -52,7 +55,8 @@ pub struct MachineControl {
     pub priority_mask: u8,
     /// GICC_BPR, 4.4.3: the bit below which priorities do not preempt, 0 to 7.
     pub binary_point: u8,
-    /// GICC_ABPR, 4.4.8: the binary point of group 1, 0 to 7, unless GICC_CTLR.CBPR makes that of group 0 count for both.
+    /// GICC_ABPR, 4.4.8: the binary point of group 1, 0 to 7, unless GICC_CTLR.CBPR makes that of
+    /// group 0 count for both.
     pub group1_binary_point: u8,
 }
 
@@ -78,8 +82,9 @@ impl MachineControl {
         }
     }
 
-    /// Writes this to the record. An interface may let its guest set less than the least binary point, as QEMU's does, and would hold
-    /// the least after the next load: so the record gets the least.
+    /// Writes this to the record. An interface may let its guest set less than the least binary
+    /// point, as QEMU's does, and would hold the least after the next load: so the record gets the
+    /// least.
     #[inline]
     pub(crate) fn store(self, record: &mut CpuInterface) {
         *record.cc_ctlr = self.ctlr;
@@ -101,7 +106,8 @@ impl MachineControl {
 }
 
 register_bitfields! { u32,
-    /// The fields of [`PackedControl`]. No other file knows where they are. They stand where GICH_VMCR has them, so that a back end of GICv2 moves [`PackedControl::bits`].
+    /// The fields of [`PackedControl`]. No other file knows where they are. They stand where
+    /// GICH_VMCR has them, so that a back end of GICv2 moves [`PackedControl::bits`].
     FIELDS [
         /// Bits of GICC_CTLR: [`CTLR_MASK`].
         CTLR OFFSET(0) NUMBITS(10) [],
@@ -138,7 +144,8 @@ impl PackedControl {
         }
     }
 
-    /// Returns the word, in which each field stands where GICH_VMCR has it, IHI 0048B.b 5.3.8. All other bits are 0.
+    /// Returns the word, in which each field stands where GICH_VMCR has it, IHI 0048B.b 5.3.8. All
+    /// other bits are 0.
     #[inline(always)]
     pub const fn bits(self) -> u32 {
         self.0
@@ -155,7 +162,8 @@ impl PackedControl {
     }
 }
 
-/// The priorities of the interrupts whose handlers the guest is in, of both groups: bit n is group priority 8 * n.
+/// The priorities of the interrupts whose handlers the guest is in, of both groups: bit n is group
+/// priority 8 * n.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActivePriorities(pub u32);
 

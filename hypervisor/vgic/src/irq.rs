@@ -1,5 +1,5 @@
-//! The state of one interrupt, private or shared, as a copy of what the records say. Fold and fill work on the copy;
-//! [`records`](crate::records) reads it from the records and writes it back.
+//! The state of one interrupt, private or shared, as a copy of what the records say. Fold and fill
+//! work on the copy; [`records`](crate::records) reads it from the records and writes it back.
 
 use stasis_state::vgic::{NO_CPU, PRIVATE_INTIDS};
 
@@ -10,9 +10,9 @@ pub(crate) const SGIS: u16 = 16;
 /// The first SPI.
 pub(crate) const FIRST_SPI: u16 = PRIVATE_INTIDS as u16;
 
-/// Why an interrupt in a list register was pending. The cause leaves the records when the list register is filled, and comes back if the
-/// guest has not acknowledged the interrupt. So nothing is lost when the same interrupt is sent again meanwhile, whichever of the two
-/// came first.
+/// Why an interrupt in a list register was pending. The cause leaves the records when the list
+/// register is filled, and comes back if the guest has not acknowledged the interrupt. So nothing
+/// is lost when the same interrupt is sent again meanwhile, whichever of the two came first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
     /// The interrupt was not pending, or only by its line, which stays in the records.
@@ -23,7 +23,8 @@ pub(crate) enum Cause {
     Source(u8),
 }
 
-/// A copy of what the records say of one interrupt: the words that have a bit for it, and its bytes.
+/// A copy of what the records say of one interrupt: the words that have a bit for it, and its
+/// bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Irq {
     /// The interrupt's bit in each of the words.
@@ -46,7 +47,8 @@ pub(crate) struct Irq {
 }
 
 impl Irq {
-    /// Returns GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a source.
+    /// Returns GICD_ISPENDR's bit: the latch, or the line of a level-sensitive interrupt, or a
+    /// source.
     #[inline]
     pub(crate) fn is_pending(&self) -> bool {
         self.sources != 0 || (self.latch | self.level & !self.edge) & self.bit != 0
@@ -94,8 +96,9 @@ impl Irq {
         self.edge & self.bit != 0
     }
 
-    /// Returns the vCPU that is offered the interrupt: of several targets the first, so that there is only ever one (the 1-N model,
-    /// IHI 0048B.b 1.4.2). Which of them it is, is the GIC's choice.
+    /// Returns the vCPU that is offered the interrupt: of several targets the first, so that there
+    /// is only ever one (the 1-N model, IHI 0048B.b 1.4.2). Which of them it is, is the GIC's
+    /// choice.
     #[inline]
     pub(crate) fn target(&self) -> Option<usize> {
         (self.targets != 0).then_some(self.targets.trailing_zeros() as usize)
@@ -107,7 +110,8 @@ impl Irq {
         self.latch |= self.bit;
     }
 
-    /// Clears the pending latch, and returns why the interrupt was pending: by the latch if that was set, else by its line.
+    /// Clears the pending latch, and returns why the interrupt was pending: by the latch if that
+    /// was set, else by its line.
     #[inline]
     pub(crate) fn take_latch(&mut self) -> Cause {
         let cause = if self.is_latched() { Cause::Latch } else { Cause::None };

@@ -1,10 +1,12 @@
 //! Virtual interrupts that are wired to physical ones.
 //!
-//! The hypervisor acknowledges the physical interrupt and drops its priority, but leaves it active: so it cannot fire again, and the
-//! guest's own deactivation of the virtual interrupt ends it, through a list register whose origin is hardware. A virtual interrupt uses
-//! such a list register exactly while its physical interrupt is active on its behalf, of which [`Links`](crate::links::Links) keeps
-//! account. Its line in the records is high from the physical interrupt on, until the line is found low or the guest deactivates the
-//! interrupt; the physical one fires again if that was wrong.
+//! The hypervisor acknowledges the physical interrupt and drops its priority, but leaves it active:
+//! so it cannot fire again, and the guest's own deactivation of the virtual interrupt ends it,
+//! through a list register whose origin is hardware. A virtual interrupt uses such a list register
+//! exactly while its physical interrupt is active on its behalf, of which
+//! [`Links`](crate::links::Links) keeps account. Its line in the records is high from the physical
+//! interrupt on, until the line is found low or the guest deactivates the interrupt; the physical
+//! one fires again if that was wrong.
 
 use crate::check::Error;
 use crate::hardware::VirtualInterface;
@@ -15,8 +17,8 @@ use crate::vcpus::Effects;
 use crate::vgic::Vgic;
 
 impl Vgic {
-    /// Links a virtual interrupt to a physical one: what [`Vgic::hardware_interrupt`] brings, the guest's deactivation ends. Before the
-    /// first load. PPI 27 is linked already.
+    /// Links a virtual interrupt to a physical one: what [`Vgic::hardware_interrupt`] brings, the
+    /// guest's deactivation ends. Before the first load. PPI 27 is linked already.
     ///
     /// # Errors
     ///
@@ -31,7 +33,8 @@ impl Vgic {
         }
     }
 
-    /// Ends the physical interrupt of a virtual one that has ended otherwise than through a list register that has its origin in hardware.
+    /// Ends the physical interrupt of a virtual one that has ended otherwise than through a list
+    /// register that has its origin in hardware.
     pub(crate) fn end_physical(&mut self, vcpu: usize, intid: u16, hw: &mut impl VirtualInterface) {
         if let Some(physical) = self.links.active_physical(vcpu, intid) {
             self.links.note(vcpu, intid, false);
@@ -40,8 +43,8 @@ impl Vgic {
         }
     }
 
-    /// Looks at the lines of the physical interrupts that are active for `vcpu`, which is synced: then the records have what the guest
-    /// would read on a GIC of its own.
+    /// Looks at the lines of the physical interrupts that are active for `vcpu`, which is synced:
+    /// then the records have what the guest would read on a GIC of its own.
     pub(crate) fn resample(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         if self.links.is_idle(vcpu) {
             return;
@@ -52,8 +55,8 @@ impl Vgic {
         self.settle(vcpu, hw);
     }
 
-    /// Looks again at the lines of linked interrupts that the guest has not acknowledged, before they are offered, maybe not for the first
-    /// time: it may have lowered a line since.
+    /// Looks again at the lines of linked interrupts that the guest has not acknowledged, before
+    /// they are offered, maybe not for the first time: it may have lowered a line since.
     #[inline(never)]
     pub(crate) fn resample_pending(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         for n in 0..self.links.all.len() {
@@ -72,7 +75,8 @@ impl Vgic {
         !is_fresh && !irq.is_active() && !irq.is_edge()
     }
 
-    /// Looks at the line of link `n`, if its physical interrupt is active for `vcpu` and the virtual one is in no list register.
+    /// Looks at the line of link `n`, if its physical interrupt is active for `vcpu` and the
+    /// virtual one is in no list register.
     fn resample_one(&mut self, n: usize, vcpu: usize, hw: &mut impl VirtualInterface) {
         let Link { intid, physical, .. } = self.links.all[n];
         if self.links.active_physical(vcpu, intid).is_some() && !self.is_resident(vcpu, intid) {
@@ -93,7 +97,8 @@ impl Vgic {
         }
     }
 
-    /// Returns a virtual interrupt that is neither active nor pending any more while its physical one is active.
+    /// Returns a virtual interrupt that is neither active nor pending any more while its physical
+    /// one is active.
     fn over(&self, vcpu: usize) -> Option<u16> {
         let mut links = self.links.all.iter();
         let over = |link: &&Link| {
@@ -106,13 +111,15 @@ impl Vgic {
         links.find(over).map(|link| link.intid)
     }
 
-    /// Returns whether a physical interrupt is active for `vcpu`, or was when its list registers were folded last.
+    /// Returns whether a physical interrupt is active for `vcpu`, or was when its list registers
+    /// were folded last.
     #[inline]
     pub fn has_active_physical(&self, vcpu: usize) -> bool {
         !self.links.is_idle(vcpu)
     }
 
-    /// Makes the physical interrupts active again that [`Vgic::detach_physical`] has made inactive: when `vcpu` is loaded.
+    /// Makes the physical interrupts active again that [`Vgic::detach_physical`] has made inactive:
+    /// when `vcpu` is loaded.
     #[inline]
     pub(crate) fn attach_physical(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         if self.links.may_be_high(*self.cpus[vcpu].state.priv_level) {
@@ -133,7 +140,8 @@ impl Vgic {
         }
     }
 
-    /// Makes the physical PPIs of `vcpu` inactive, when it is saved: the core's PPIs are for the next vCPU.
+    /// Makes the physical PPIs of `vcpu` inactive, when it is saved: the core's PPIs are for the
+    /// next vCPU.
     pub(crate) fn detach_physical(&mut self, vcpu: usize, hw: &mut impl VirtualInterface) {
         for n in 0..self.links.all.len() {
             let Link { intid, physical, .. } = self.links.all[n];

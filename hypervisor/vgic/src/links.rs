@@ -1,5 +1,5 @@
-//! Which virtual interrupts are wired to physical ones, and whether those are active. What is done with links is in
-//! [`link`](crate::link).
+//! Which virtual interrupts are wired to physical ones, and whether those are active. What is done
+//! with links is in [`link`](crate::link).
 
 use arrayvec::ArrayVec;
 
@@ -17,7 +17,8 @@ pub(crate) const MAX_LINKS: usize = 32;
 pub(crate) struct Link {
     pub(crate) intid: u16,
     pub(crate) physical: u16,
-    /// The vCPUs for which the physical interrupt is active. Of an SPI, which has one physical state for all, only bit 0.
+    /// The vCPUs for which the physical interrupt is active. Of an SPI, which has one physical
+    /// state for all, only bit 0.
     active_for: VcpuMask,
     /// The vCPUs of `active_for` whose line was high just now: the interrupt has only just come.
     fresh_for: VcpuMask,
@@ -41,7 +42,8 @@ impl Link {
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
     pub(crate) all: ArrayVec<Link, MAX_LINKS>,
-    /// The vCPUs for which any link's physical interrupt is active. Mostly none is, and then nothing needs to be searched.
+    /// The vCPUs for which any link's physical interrupt is active. Mostly none is, and then
+    /// nothing needs to be searched.
     active_for: VcpuMask,
     /// The PPIs that are linked: bit n is INTID n.
     ppis: u32,
@@ -67,7 +69,8 @@ impl Default for Links {
 }
 
 impl Links {
-    /// Adds a link, in the place of an earlier one of the same virtual interrupt. Returns `false` if there is no room.
+    /// Adds a link, in the place of an earlier one of the same virtual interrupt. Returns `false`
+    /// if there is no room.
     pub(crate) fn add(&mut self, intid: u16, physical: u16) -> bool {
         self.generation += 1;
         self.all.retain(|link| link.intid != intid);
@@ -112,7 +115,8 @@ impl Links {
         self.has_spis || ppis & self.ppis != 0
     }
 
-    /// Notes that the physical interrupt is active for `vcpu`, or is not. Returns `false` if there is no such link.
+    /// Notes that the physical interrupt is active for `vcpu`, or is not. Returns `false` if there
+    /// is no such link.
     pub(crate) fn note(&mut self, vcpu: usize, intid: u16, active: bool) -> bool {
         let bank = Self::bank(vcpu, intid);
         let Some(link) = self.all.iter_mut().find(|link| link.intid == intid) else {
@@ -132,7 +136,8 @@ impl Links {
         true
     }
 
-    /// Returns whether the line of the linked interrupt `intid` needs no second look now; the next time it does.
+    /// Returns whether the line of the linked interrupt `intid` needs no second look now; the next
+    /// time it does.
     pub(crate) fn take_fresh_of(&mut self, vcpu: usize, intid: u16) -> bool {
         let link = self.all.iter().position(|link| link.intid == intid);
         link.is_some_and(|n| self.take_fresh(n, vcpu))

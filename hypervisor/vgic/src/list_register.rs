@@ -5,19 +5,22 @@ use tock_registers::register_bitfields;
 /// The state of the interrupt in a list register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
-    /// The list register holds no interrupt: it was never filled, or the guest has deactivated what was in it.
+    /// The list register holds no interrupt: it was never filled, or the guest has deactivated what
+    /// was in it.
     #[default]
     Inactive,
     /// The interrupt is offered to the guest.
     Pending,
     /// The guest has acknowledged the interrupt.
     Active,
-    /// The guest has acknowledged the interrupt, which is offered again as soon as it is deactivated.
+    /// The guest has acknowledged the interrupt, which is offered again as soon as it is
+    /// deactivated.
     PendingAndActive,
 }
 
 impl State {
-    /// Returns whether the guest can still acknowledge the interrupt, at once or after a deactivation.
+    /// Returns whether the guest can still acknowledge the interrupt, at once or after a
+    /// deactivation.
     #[inline]
     pub const fn is_pending(self) -> bool {
         matches!(self, Self::Pending | Self::PendingAndActive)
@@ -29,7 +32,8 @@ impl State {
         matches!(self, Self::Active | Self::PendingAndActive)
     }
 
-    /// Returns the state of two bits: bit 0 is "pending", bit 1 "active", as both GICv2 and GICv3 have it. Other bits are ignored.
+    /// Returns the state of two bits: bit 0 is "pending", bit 1 "active", as both GICv2 and GICv3
+    /// have it. Other bits are ignored.
     #[inline(always)]
     pub const fn from_bits(bits: u32) -> Self {
         match bits & 3 {
@@ -47,7 +51,8 @@ impl State {
     }
 }
 
-/// Where an interrupt in a list register comes from, and so what else happens when the guest deactivates it.
+/// Where an interrupt in a list register comes from, and so what else happens when the guest
+/// deactivates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The hypervisor made the interrupt pending.
@@ -95,7 +100,8 @@ impl ListRegister {
         origin: Origin::Software { source: 0, maintenance: false },
     };
 
-    /// Returns whether the list register asks for a maintenance interrupt now: the guest has deactivated an interrupt that was to tell.
+    /// Returns whether the list register asks for a maintenance interrupt now: the guest has
+    /// deactivated an interrupt that was to tell.
     #[cfg(test)]
     pub const fn asks_for_maintenance(self) -> bool {
         matches!(self.state, State::Inactive)
@@ -104,7 +110,8 @@ impl ListRegister {
 }
 
 register_bitfields! { u32,
-    /// The fields of [`Packed`]. No other file knows where they are. They stand where GICH_LR has them, so that a back end of GICv2 writes [`Packed::bits`].
+    /// The fields of [`Packed`]. No other file knows where they are. They stand where GICH_LR has
+    /// them, so that a back end of GICv2 writes [`Packed::bits`].
     FIELDS [
         INTID OFFSET(0) NUMBITS(10) [],
         /// With HARDWARE = 1 the physical INTID, else the source and [`MAINTENANCE`].
@@ -149,7 +156,8 @@ impl Packed {
         Self(fields.value | origin.value)
     }
 
-    /// Returns what this is the short form of. Always inlined: before a back end's encoder, it has no branch.
+    /// Returns what this is the short form of. Always inlined: before a back end's encoder, it has
+    /// no branch.
     #[inline(always)]
     pub fn unpack(self) -> ListRegister {
         let origin = FIELDS::ORIGIN.read(self.0);
@@ -169,8 +177,8 @@ impl Packed {
         }
     }
 
-    /// Returns the word, in which each field stands where GICH_LR has it, IHI 0048B.b 5.3.10. The fields that GICH_LR does not have, such as the source of what is
-    /// no SGI, are 0.
+    /// Returns the word, in which each field stands where GICH_LR has it, IHI 0048B.b 5.3.10. The
+    /// fields that GICH_LR does not have, such as the source of what is no SGI, are 0.
     #[inline(always)]
     pub const fn bits(self) -> u32 {
         self.0
@@ -182,8 +190,8 @@ impl Packed {
         Self(FIELDS::STATE.val(state.bits()).modify(self.0))
     }
 
-    /// Returns the same list register, which has no hardware for its origin, pending, and asking for a maintenance interrupt when the guest has
-    /// deactivated the interrupt.
+    /// Returns the same list register, which has no hardware for its origin, pending, and asking
+    /// for a maintenance interrupt when the guest has deactivated the interrupt.
     #[inline]
     pub(crate) fn pending_with_maintenance(self) -> Self {
         Self(self.with_state(State::Pending).0 | FIELDS::ORIGIN.val(MAINTENANCE).value)
@@ -225,8 +233,8 @@ impl Packed {
         if self.is_hardware() { 0 } else { (FIELDS::ORIGIN.read(self.0) & SOURCE) as u8 }
     }
 
-    /// Returns whether the list register must be overwritten before it counts as empty: it holds an interrupt, or still asks for a
-    /// maintenance interrupt.
+    /// Returns whether the list register must be overwritten before it counts as empty: it holds an
+    /// interrupt, or still asks for a maintenance interrupt.
     #[inline]
     pub(crate) fn matters(self) -> bool {
         let asks = !self.is_hardware() && FIELDS::ORIGIN.read(self.0) & MAINTENANCE != 0;

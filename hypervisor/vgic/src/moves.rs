@@ -1,4 +1,5 @@
-//! Moving interrupts: whenever the state of one has changed, it goes where it belongs, from queue to queue, or nowhere.
+//! Moving interrupts: whenever the state of one has changed, it goes where it belongs, from queue
+//! to queue, or nowhere.
 
 use crate::changed::Changed;
 use crate::irq::{FIRST_SPI, Irq};
@@ -22,13 +23,14 @@ impl Vgic {
         self.place(vcpu, intid).home().is_some()
     }
 
-    /// Moves an interrupt to where it belongs after its state has changed. An interrupt in a list register stays there until the vCPU
-    /// that has it is synced.
+    /// Moves an interrupt to where it belongs after its state has changed. An interrupt in a list
+    /// register stays there until the vCPU that has it is synced.
     pub(crate) fn relocate(&mut self, vcpu: usize, intid: u16) -> Effects {
         self.change(vcpu, intid, |_| ())
     }
 
-    /// Changes an interrupt's state, and moves it to where it belongs then, as [`Vgic::relocate`] does.
+    /// Changes an interrupt's state, and moves it to where it belongs then, as [`Vgic::relocate`]
+    /// does.
     #[inline]
     pub(crate) fn change(
         &mut self,
@@ -83,7 +85,8 @@ impl Vgic {
         Effects { kick: VcpuMask::only(vcpu) }
     }
 
-    /// Moves all interrupts, of which none has a place as yet, to where they belong. No exit may take as long as this does.
+    /// Moves all interrupts, of which none has a place as yet, to where they belong. No exit may
+    /// take as long as this does.
     pub(crate) fn place_all(&mut self) -> Effects {
         let mut effects = Effects::default();
         for vcpu in 0..self.cpus.len() {

@@ -1,13 +1,15 @@
-//! One interrupt and its list register: what the list register is filled with, and what has become of the interrupt when it is read
-//! again. Both know nothing of other interrupts, and all but that of a pending SGI work on a copy of what the records say.
+//! One interrupt and its list register: what the list register is filled with, and what has become
+//! of the interrupt when it is read again. Both know nothing of other interrupts, and all but that
+//! of a pending SGI work on a copy of what the records say.
 
 use crate::irq::{Cause, Irq, SGIS};
 use crate::list_register::{ListRegister, Origin, Packed, State};
 use crate::vgic::VirtualCpu;
 
 impl VirtualCpu {
-    /// Returns what the list register of an SGI is filled with that is pending, may be offered and is not active. Takes the source out of
-    /// the records, of which it looks at no more than it needs.
+    /// Returns what the list register of an SGI is filled with that is pending, may be offered and
+    /// is not active. Takes the source out of the records, of which it looks at no more than it
+    /// needs.
     #[inline]
     pub(crate) fn offer_sgi(&mut self, sgi: u16) -> (ListRegister, Cause) {
         let (n, records) = (usize::from(sgi), &mut self.state);
@@ -16,7 +18,8 @@ impl VirtualCpu {
     }
 }
 
-/// Returns what the list register of an SGI is filled with that is pending from `sources`, from which it takes the first.
+/// Returns what the list register of an SGI is filled with that is pending from `sources`, from
+/// which it takes the first.
 #[inline(always)]
 fn offer_source(sgi: u16, priority: u8, group1: bool, sources: &mut u8) -> (ListRegister, Cause) {
     let source = sources.trailing_zeros() as u8;
@@ -28,7 +31,8 @@ fn offer_source(sgi: u16, priority: u8, group1: bool, sources: &mut u8) -> (List
 }
 
 impl Irq {
-    /// Returns what the list register of an interrupt is filled with, be it an SGI or not: as [`Self::offer`] says.
+    /// Returns what the list register of an interrupt is filled with, be it an SGI or not: as
+    /// [`Self::offer`] says.
     #[inline]
     pub(crate) fn offer_any(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
         if intid >= SGIS {
@@ -37,8 +41,9 @@ impl Irq {
         offer_source(intid, self.priority, self.is_group1(), &mut self.sources)
     }
 
-    /// Returns what the list register of an interrupt is filled with that is no SGI, pending, may be offered and is not active;
-    /// `physical` is active on its behalf. Takes the cause out of the copy of the records.
+    /// Returns what the list register of an interrupt is filled with that is no SGI, pending, may
+    /// be offered and is not active; `physical` is active on its behalf. Takes the cause out of the
+    /// copy of the records.
     #[inline]
     pub(crate) fn offer(&mut self, intid: u16, physical: Option<u16>) -> (ListRegister, Cause) {
         let (group1, priority, state) = (self.is_group1(), self.priority, State::Pending);
@@ -51,8 +56,9 @@ impl Irq {
         (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
-    /// Returns what the list register of an active interrupt is filled with, on `vcpu`. If `again`, the interrupt is pending, too, and may
-    /// be offered: at once if it also `repends`, for then nothing that was spilled is better.
+    /// Returns what the list register of an active interrupt is filled with, on `vcpu`. If `again`,
+    /// the interrupt is pending, too, and may be offered: at once if it also `repends`, for then
+    /// nothing that was spilled is better.
     pub(crate) fn keep(
         &mut self,
         vcpu: usize,
@@ -62,7 +68,8 @@ impl Irq {
         repends: bool,
     ) -> (ListRegister, Cause) {
         let (group1, priority) = (self.is_group1(), self.priority);
-        // An interrupt that is deactivated while its latch is set must come again: only software can see to that.
+        // An interrupt that is deactivated while its latch is set must come again: only software
+        // can see to that.
         if let Some(physical) = physical
             && !(again && self.is_latched())
         {
@@ -95,8 +102,9 @@ impl Irq {
         (ListRegister { intid, priority, group1, state, origin }, cause)
     }
 
-    /// Notes what has become of an interrupt that was pending for `cause`, and whose list register has this value by now. Returns whether
-    /// it is over: the guest has acknowledged and deactivated it.
+    /// Notes what has become of an interrupt that was pending for `cause`, and whose list register
+    /// has this value by now. Returns whether it is over: the guest has acknowledged and
+    /// deactivated it.
     #[inline]
     pub(crate) fn fold(&mut self, vcpu: usize, cause: Cause, value: Packed) -> bool {
         let pending = value.is_pending();

@@ -1,12 +1,12 @@
-//! Where an interrupt is: nowhere, in a vCPU's queue, or in one of its list registers. Derived from the records, and kept with them by
-//! [`Vgic::relocate`](crate::Vgic::relocate).
+//! Where an interrupt is: nowhere, in a vCPU's queue, or in one of its list registers. Derived from
+//! the records, and kept with them by [`Vgic::relocate`](crate::Vgic::relocate).
 
 use crate::irq::Irq;
 use crate::queue::level;
 use crate::waiting::Kind;
 
-/// Where an interrupt is, in two bytes: there is one for each interrupt, and the hot paths compare, read and write them. From bit 0 on
-/// they have the level, the vCPU, and the kind of place.
+/// Where an interrupt is, in two bytes: there is one for each interrupt, and the hot paths compare,
+/// read and write them. From bit 0 on they have the level, the vCPU, and the kind of place.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u16);
 
@@ -73,8 +73,8 @@ impl core::fmt::Debug for Place {
 }
 
 impl Irq {
-    /// Returns where the interrupt belongs. An active one waits for its deactivation, whether or not it is pending, and wherever else it
-    /// is targeted by now.
+    /// Returns where the interrupt belongs. An active one waits for its deactivation, whether or
+    /// not it is pending, and wherever else it is targeted by now.
     #[inline]
     pub(crate) fn wanted_place(&self) -> Place {
         let level = level(self.priority);

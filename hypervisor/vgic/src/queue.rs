@@ -1,5 +1,5 @@
-//! A set of interrupts in the order in which a GIC offers them: by priority, then by INTID. It holds
-//! every INTID there is, so it cannot overflow; all its operations take constant time.
+//! A set of interrupts in the order in which a GIC offers them: by priority, then by INTID. It
+//! holds every INTID there is, so it cannot overflow; all its operations take constant time.
 
 use alloc::{vec, vec::Vec};
 

@@ -1,4 +1,5 @@
-//! Access to the records: one interrupt at once, as a copy ([`Irq`]), or a register word by word, bit by bit.
+//! Access to the records: one interrupt at once, as a copy ([`Irq`]), or a register word by word,
+//! bit by bit.
 
 use crate::irq::{FIRST_SPI, Irq, SGIS};
 use crate::place::Place;
@@ -59,8 +60,8 @@ impl Vgic {
         }
     }
 
-    /// Writes back what fold and fill have changed in the copy `irq`: whether the interrupt is active and for whom, and why it is
-    /// pending. From now on it is at `place`.
+    /// Writes back what fold and fill have changed in the copy `irq`: whether the interrupt is
+    /// active and for whom, and why it is pending. From now on it is at `place`.
     #[inline]
     pub(crate) fn write_back(&mut self, vcpu: usize, intid: u16, irq: &Irq, place: Place) {
         let Some(spi) = intid.checked_sub(FIRST_SPI).map(usize::from) else {
@@ -90,7 +91,8 @@ impl Vgic {
         self.word_here(bits, vcpu, word)
     }
 
-    /// Returns what [`Self::word`] returns. Compiled where it is called, for a register that is known there.
+    /// Returns what [`Self::word`] returns. Compiled where it is called, for a register that is
+    /// known there.
     #[inline(always)]
     pub(crate) fn word_here(&self, bits: Bits, vcpu: usize, word: usize) -> u32 {
         let Some(shared) = word.checked_sub(1) else {
@@ -146,8 +148,8 @@ impl Vgic {
         self.word(bits, vcpu, usize::from(intid / 32)) & (1 << (intid % 32)) != 0
     }
 
-    /// Changes the bit of an interrupt in a register. Whoever changes one that decides where the interrupt belongs calls
-    /// [`Vgic::relocate`] afterwards.
+    /// Changes the bit of an interrupt in a register. Whoever changes one that decides where the
+    /// interrupt belongs calls [`Vgic::relocate`] afterwards.
     #[inline]
     pub(crate) fn set_bit(&mut self, bits: Bits, vcpu: usize, intid: u16, value: bool) {
         let word = self.word_mut(bits, vcpu, usize::from(intid / 32));

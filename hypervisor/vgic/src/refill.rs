@@ -1,14 +1,19 @@
-//! One list register alone: what a vCPU is offered when a single interrupt has changed since its last entry, which is mostly so.
+//! One list register alone: what a vCPU is offered when a single interrupt has changed since its
+//! last entry, which is mostly so.
 //!
-//! [`Vgic::enter`] would fold all list registers into the records, and fill them again. Of the others that makes no difference while nothing waits
-//! outside of list registers: each interrupt keeps its own. So the one that has changed is folded and filled alone, or gets the next list register that
-//! is not in use. The records are then as after a fold of that interrupt and its offer. What does not fit is left to the whole way, and nothing was
-//! done: the guest can't see which way was taken. [`tests::refill`](crate::tests) goes both and compares them.
+//! [`Vgic::enter`] would fold all list registers into the records, and fill them again. Of the
+//! others that makes no difference while nothing waits outside of list registers: each interrupt
+//! keeps its own. So the one that has changed is folded and filled alone, or gets the next list
+//! register that is not in use. The records are then as after a fold of that interrupt and its
+//! offer. What does not fit is left to the whole way, and nothing was done: the guest can't see
+//! which way was taken. [`tests::refill`](crate::tests) goes both and compares them.
 //!
-//! What comes again while its list register is unchanged needs even less: the fold and the offer of a physical interrupt ([`Vgic::offer_again`]) or of an
-//! SGI to oneself ([`Vgic::send_again`]) leave all records as they are, and those of a PPI ([`Vgic::raise_again`]) change its line alone.
+//! What comes again while its list register is unchanged needs even less: the fold and the offer of
+//! a physical interrupt ([`Vgic::offer_again`]) or of an SGI to oneself ([`Vgic::send_again`])
+//! leave all records as they are, and those of a PPI ([`Vgic::raise_again`]) change its line alone.
 //!
-//! No list register is read more often by that than before: what the short way has read, the whole one does not read again.
+//! No list register is read more often by that than before: what the short way has read, the whole
+//! one does not read again.
 
 use crate::changed::Changed;
 use crate::hardware::VirtualInterface;
@@ -22,10 +27,12 @@ use crate::vgic::{MAX_LIST_REGISTERS, Order, Resident, Vgic, VirtualCpu};
 use crate::waiting::Kind;
 
 impl Vgic {
-    /// Passes a physical interrupt on that has come again while `vcpu` is loaded on this core, as [`Self::hardware_interrupt`] and [`Self::enter`] would
-    /// together. Returns `false` if it takes these: then nothing was done.
+    /// Passes a physical interrupt on that has come again while `vcpu` is loaded on this core, as
+    /// [`Self::hardware_interrupt`] and [`Self::enter`] would together. Returns `false` if it takes
+    /// these: then nothing was done.
     ///
-    /// The guest has ended the interrupt before, or this one could not have come. So nothing is read, and the list register is written as it was.
+    /// The guest has ended the interrupt before, or this one could not have come. So nothing is
+    /// read, and the list register is written as it was.
     #[inline]
     pub fn offer_again(&mut self, vcpu: usize, intid: u16, hw: &mut impl VirtualInterface) -> bool {
         // One that was latched is pending once more than its line says.
@@ -40,15 +47,17 @@ impl Vgic {
         true
     }
 
-    /// Sends an SGI from `vcpu`, which is loaded on this core, to itself, if the one before is or was in a list register: as [`Self::record`] and
-    /// [`Self::enter`] would together. Returns `false` if it takes these: then nothing was done.
+    /// Sends an SGI from `vcpu`, which is loaded on this core, to itself, if the one before is or
+    /// was in a list register: as [`Self::record`] and [`Self::enter`] would together. Returns
+    /// `false` if it takes these: then nothing was done.
     #[inline(always)]
     pub fn send_again(&mut self, vcpu: usize, sgi: u16, hw: &mut impl VirtualInterface) -> bool {
         self.come_again(vcpu, sgi, vcpu as u8, hw).is_some()
     }
 
-    /// Offers an SGI from vCPU `source` once more to `vcpu`, which is loaded on this core, if the one before is or was in a list register, and nothing else
-    /// has changed. Returns whether that is all, and [`Vgic::enter`] has nothing left to do; `None` if nothing was done.
+    /// Offers an SGI from vCPU `source` once more to `vcpu`, which is loaded on this core, if the
+    /// one before is or was in a list register, and nothing else has changed. Returns whether that
+    /// is all, and [`Vgic::enter`] has nothing left to do; `None` if nothing was done.
     #[inline(always)]
     pub(crate) fn come_again(
         &mut self,
@@ -76,7 +85,8 @@ impl Vgic {
         }
     }
 
-    /// Notes the SGI in list register `n`, which is active, as pending once more, and fills the list register.
+    /// Notes the SGI in list register `n`, which is active, as pending once more, and fills the
+    /// list register.
     #[inline(never)]
     fn send_while_active(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) {
         if let Resident { intid, cause: Cause::Source(source), .. } = self.cpus[vcpu].residents[n] {
@@ -85,8 +95,9 @@ impl Vgic {
         }
     }
 
-    /// Raises the line of a vCPU's PPI while `vcpu` is loaded on this core, if the interrupt was in a list register before: as [`Self::set_ppi_level`] and
-    /// [`Self::enter`] would together. Returns `false` if it takes these.
+    /// Raises the line of a vCPU's PPI while `vcpu` is loaded on this core, if the interrupt was in
+    /// a list register before: as [`Self::set_ppi_level`] and [`Self::enter`] would together.
+    /// Returns `false` if it takes these.
     #[inline]
     pub fn raise_again(&mut self, vcpu: usize, intid: u16, hw: &mut impl VirtualInterface) -> bool {
         let Some(n) = self.unchanged(vcpu, intid, Cause::None) else { return false };
@@ -113,8 +124,8 @@ impl Vgic {
         true
     }
 
-    /// Folds list register `n`, whose state was found and whose interrupt has changed, and fills it again. If that is not all, the next entry does the
-    /// rest.
+    /// Folds list register `n`, whose state was found and whose interrupt has changed, and fills it
+    /// again. If that is not all, the next entry does the rest.
     #[inline(never)]
     fn refill_found(&mut self, vcpu: usize, n: usize, hw: &mut impl VirtualInterface) {
         match self.refilled(vcpu, n) {
@@ -124,8 +135,9 @@ impl Vgic {
         }
     }
 
-    /// Returns the list register in which an interrupt was offered for `cause`, if nothing has changed since the last entry, and nothing but this list
-    /// register must be looked at if this interrupt does.
+    /// Returns the list register in which an interrupt was offered for `cause`, if nothing has
+    /// changed since the last entry, and nothing but this list register must be looked at if this
+    /// interrupt does.
     #[inline(always)]
     fn unchanged(&mut self, vcpu: usize, intid: u16, cause: Cause) -> Option<usize> {
         let cpu = &self.cpus[vcpu];
@@ -145,8 +157,9 @@ impl Vgic {
         self.needs_no_other(vcpu, n, intid).then_some(n)
     }
 
-    /// Returns whether no other list register than number `n` must be looked at if its interrupt comes again. When that was asked before, looks at all of
-    /// them, once: mostly nothing must be asked any more.
+    /// Returns whether no other list register than number `n` must be looked at if its interrupt
+    /// comes again. When that was asked before, looks at all of them, once: mostly nothing must be
+    /// asked any more.
     #[cold]
     #[inline(never)]
     fn needs_no_other(&mut self, vcpu: usize, n: usize, intid: u16) -> bool {
@@ -167,8 +180,9 @@ impl Vgic {
         is_in_order && !self.leaves_a_line(vcpu, intid)
     }
 
-    /// Returns whether all interrupts in list registers stand in the order of INTIDs with those of their level, and each physical interrupt that is active for
-    /// the vCPU has its virtual one among them.
+    /// Returns whether all interrupts in list registers stand in the order of INTIDs with those of
+    /// their level, and each physical interrupt that is active for the vCPU has its virtual one
+    /// among them.
     pub(crate) fn is_orderly(&self, vcpu: usize) -> bool {
         let cpu = &self.cpus[vcpu];
         let mut residents = cpu.residents.iter().enumerate();
@@ -178,7 +192,8 @@ impl Vgic {
             && self.links.all.iter().all(is_listed)
     }
 
-    /// Returns the list register in which an SGI from vCPU `source` was offered, as [`Self::unchanged`] says, if no other source waits.
+    /// Returns the list register in which an SGI from vCPU `source` was offered, as
+    /// [`Self::unchanged`] says, if no other source waits.
     #[inline(always)]
     fn sent_before(&mut self, vcpu: usize, sgi: u16, source: u8) -> Option<usize> {
         let n = self.unchanged(vcpu, sgi, Cause::Source(source))?;
@@ -187,8 +202,9 @@ impl Vgic {
         (is_single && cpu.offered[n].with_state(State::Pending) == cpu.offered[n]).then_some(n)
     }
 
-    /// Fills the list register of the interrupt `intid`, with which alone something has changed. An error says that nothing was done, and has a bit for
-    /// each list register whose state was read for that, and is in `found`.
+    /// Fills the list register of the interrupt `intid`, with which alone something has changed. An
+    /// error says that nothing was done, and has a bit for each list register whose state was read
+    /// for that, and is in `found`.
     #[inline(always)]
     pub(crate) fn refill(
         &mut self,
@@ -199,7 +215,8 @@ impl Vgic {
         let cpu = &mut self.cpus[vcpu];
         debug_assert!(cpu.loaded && !cpu.synced);
         let place = cpu.residents.iter().position(|resident| resident.intid == intid);
-        // Something is spilled, so what becomes free may be for that; or there are lines to be looked at.
+        // Something is spilled, so what becomes free may be for that; or there are lines to be
+        // looked at.
         if cpu.control != Control::on(false, false) || self.leaves_a_line(vcpu, intid) {
             return Err(0);
         }
@@ -220,7 +237,8 @@ impl Vgic {
         Ok(())
     }
 
-    /// Gives an interrupt that is in no list register the first one whose interrupt the guest has ended, or else the next one that is not in use.
+    /// Gives an interrupt that is in no list register the first one whose interrupt the guest has
+    /// ended, or else the next one that is not in use.
     #[inline(always)]
     fn newly_filled(
         &mut self,
@@ -243,8 +261,8 @@ impl Vgic {
         self.moved_in(vcpu, intid, used).map(Some).ok_or(read)
     }
 
-    /// Returns whether another physical interrupt than that of `intid` is active for `vcpu` whose virtual one is in no list register. The guest may have
-    /// lowered its line since.
+    /// Returns whether another physical interrupt than that of `intid` is active for `vcpu` whose
+    /// virtual one is in no list register. The guest may have lowered its line since.
     #[inline]
     fn leaves_a_line(&self, vcpu: usize, intid: u16) -> bool {
         if self.links.is_idle(vcpu) {
@@ -254,8 +272,8 @@ impl Vgic {
         links.any(|link| link.intid != intid && !self.is_resident(vcpu, link.intid))
     }
 
-    /// Folds list register `n`, whose state was found, and fills it with the same interrupt. Returns its number if it must be written; `None` if that is
-    /// not all that there is to do.
+    /// Folds list register `n`, whose state was found, and fills it with the same interrupt.
+    /// Returns its number if it must be written; `None` if that is not all that there is to do.
     #[inline(never)]
     fn refilled(&mut self, vcpu: usize, n: usize) -> Option<Option<usize>> {
         let cpu = &self.cpus[vcpu];
@@ -291,8 +309,9 @@ impl Vgic {
         Some((value != found).then_some(n))
     }
 
-    /// Moves the interrupt `intid` from its queue to list register `n`, whose interrupt the guest has ended, or which is the next one after those in use.
-    /// Returns its number; `None` if that is not all that there is to do.
+    /// Moves the interrupt `intid` from its queue to list register `n`, whose interrupt the guest
+    /// has ended, or which is the next one after those in use. Returns its number; `None` if that
+    /// is not all that there is to do.
     #[inline(never)]
     fn moved_in(&mut self, vcpu: usize, intid: u16, n: usize) -> Option<usize> {
         let cpu = &self.cpus[vcpu];
@@ -316,8 +335,9 @@ impl Vgic {
         Some(n)
     }
 
-    /// Folds list register `n`, whose interrupt the guest has ended. Returns `None`, and does nothing, if that is not the end of it: the interrupt is
-    /// pending again, or a physical one must be ended.
+    /// Folds list register `n`, whose interrupt the guest has ended. Returns `None`, and does
+    /// nothing, if that is not the end of it: the interrupt is pending again, or a physical one
+    /// must be ended.
     #[inline]
     fn move_out(&mut self, vcpu: usize, n: usize) -> Option<()> {
         let cpu = &self.cpus[vcpu];
@@ -346,9 +366,10 @@ impl Vgic {
 }
 
 impl VirtualCpu {
-    /// Offers the SGI in list register `n`, whose state was found, once more, if the same source has sent it again and nothing else about it has changed:
-    /// then the fold and the offer take the source out of the records, and that is all. Returns the number if the list register must be written; `None`,
-    /// and does nothing, if it is another case.
+    /// Offers the SGI in list register `n`, whose state was found, once more, if the same source
+    /// has sent it again and nothing else about it has changed: then the fold and the offer take
+    /// the source out of the records, and that is all. Returns the number if the list register must
+    /// be written; `None`, and does nothing, if it is another case.
     #[inline]
     fn resent(&mut self, n: usize) -> Option<Option<usize>> {
         let Resident { intid, cause: Cause::Source(source), .. } = self.residents[n] else {
@@ -370,13 +391,15 @@ impl VirtualCpu {
         Some(was_taken.then_some(n))
     }
 
-    /// Returns whether the guest is known to have ended the interrupt in list register `n`: its physical interrupt has come again.
+    /// Returns whether the guest is known to have ended the interrupt in list register `n`: its
+    /// physical interrupt has come again.
     #[inline]
     fn is_over(&self, n: usize) -> bool {
         self.residents[n].refired && self.offered[n].is_hardware()
     }
 
-    /// Notes that list register `n`, one of those in use or the next one, holds this from the next entry on, and that all of them hold what they must.
+    /// Notes that list register `n`, one of those in use or the next one, holds this from the next
+    /// entry on, and that all of them hold what they must.
     #[inline]
     fn hold(&mut self, n: usize, resident: Resident, value: Packed) {
         match self.residents.get_mut(n) {
@@ -390,7 +413,8 @@ impl VirtualCpu {
         self.changed = Changed::Nothing;
     }
 
-    /// Returns whether the interrupt `intid` in list register `n` stands in the order of INTIDs with those of its `level`, as pending ones must.
+    /// Returns whether the interrupt `intid` in list register `n` stands in the order of INTIDs
+    /// with those of its `level`, as pending ones must.
     #[inline]
     fn is_in_order(&self, n: usize, level: u8, intid: u16) -> bool {
         let mut others = self.residents.iter().zip(&self.offered).enumerate();

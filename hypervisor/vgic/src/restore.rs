@@ -10,7 +10,8 @@ use crate::place::Place;
 use crate::vgic::{Vgic, VirtualCpu};
 
 impl Vgic {
-    /// Returns a GIC at reset, with `nr_irqs` INTIDs (QEMU's `virt` has 288) and `nr_cpus` CPU interfaces.
+    /// Returns a GIC at reset, with `nr_irqs` INTIDs (QEMU's `virt` has 288) and `nr_cpus` CPU
+    /// interfaces.
     ///
     /// # Errors
     ///
@@ -33,8 +34,8 @@ impl Vgic {
         dist
     }
 
-    /// Returns the GIC of a guest that is restored. What its physical interrupts are linked to is not part of the state: [`Vgic::link`]
-    /// them again, before the first load.
+    /// Returns the GIC of a guest that is restored. What its physical interrupts are linked to is
+    /// not part of the state: [`Vgic::link`] them again, before the first load.
     ///
     /// # Errors
     ///

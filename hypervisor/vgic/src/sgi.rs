@@ -1,7 +1,8 @@
 //! Interrupts between vCPUs: GICD_SGIR (IHI 0048B.b 4.3.15).
 //!
-//! An SGI to other vCPUs needs nothing of the sender's records, so whoever carries it to its receivers needs no lock: [`sgi_of`] says where it goes, and
-//! [`Vgic::receive`] puts it into a receiver's records.
+//! An SGI to other vCPUs needs nothing of the sender's records, so whoever carries it to its
+//! receivers needs no lock: [`sgi_of`] says where it goes, and [`Vgic::receive`] puts it into a
+//! receiver's records.
 
 use tock_registers::register_bitfields;
 
@@ -58,8 +59,8 @@ impl Sgis {
     }
 }
 
-/// Returns the SGI that a write of `value` to GICD_SGIR by `vcpu`, of a guest with `count` vCPUs, sends, and its receivers. If the sender is not among these,
-/// its records do not matter.
+/// Returns the SGI that a write of `value` to GICD_SGIR by `vcpu`, of a guest with `count` vCPUs,
+/// sends, and its receivers. If the sender is not among these, its records do not matter.
 #[inline(always)]
 pub fn sgi_of(vcpu: usize, count: usize, value: u32) -> (u16, VcpuMask) {
     let all = VcpuMask::first(count);
@@ -99,9 +100,10 @@ impl Vgic {
         }
     }
 
-    /// Does as [`Self::receive`] says for a vCPU that is loaded on this core and enters its guest next. If one SGI has come alone, and what is offered to the
-    /// vCPU has not changed but for that, its list register is filled at once: as [`Self::receive`] and [`Vgic::enter`] would together. Returns whether that
-    /// is so, and [`Vgic::enter`] has nothing left to do.
+    /// Does as [`Self::receive`] says for a vCPU that is loaded on this core and enters its guest
+    /// next. If one SGI has come alone, and what is offered to the vCPU has not changed but for
+    /// that, its list register is filled at once: as [`Self::receive`] and [`Vgic::enter`] would
+    /// together. Returns whether that is so, and [`Vgic::enter`] has nothing left to do.
     #[inline(always)]
     pub fn receive_at_entry(
         &mut self,

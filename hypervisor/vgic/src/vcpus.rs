@@ -47,9 +47,10 @@ impl VcpuMask {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "a vCPU that is not kicked may never see its interrupt"]
 pub struct Effects {
-    /// The vCPUs that have something new for their list registers. The caller interrupts the core that runs one, so that it passes
-    /// through [`Vgic::enter`](crate::Vgic::enter), and wakes one that waits in WFI. A vCPU on whose own core the operation was made
-    /// passes through `enter` anyway.
+    /// The vCPUs that have something new for their list registers. The caller interrupts the core
+    /// that runs one, so that it passes through [`Vgic::enter`](crate::Vgic::enter), and wakes one
+    /// that waits in WFI. A vCPU on whose own core the operation was made passes through `enter`
+    /// anyway.
     pub kick: VcpuMask,
 }
 

@@ -31,7 +31,8 @@ pub(crate) struct Resident {
 pub struct VirtualCpu {
     /// The record, which is complete unless the vCPU is loaded and not synced.
     pub state: CpuInterface,
-    /// The interrupts that are pending or active and in no list register. Derived, as everything below.
+    /// The interrupts that are pending or active and in no list register. Derived, as everything
+    /// below.
     pub(crate) waiting: Waiting,
     /// Where each of the vCPU's SGIs and PPIs is.
     pub(crate) places: [Place; PRIVATE_INTIDS],
@@ -39,7 +40,8 @@ pub struct VirtualCpu {
     pub(crate) loaded: bool,
     /// Whether the records are complete: then what the list registers hold counts for nothing.
     pub(crate) synced: bool,
-    /// What has changed since the list registers were filled: it decides what is done before the guest is entered.
+    /// What has changed since the list registers were filled: it decides what is done before the
+    /// guest is entered.
     pub(crate) changed: Changed,
     /// The interrupt in each list register in use, while not synced.
     pub(crate) residents: ArrayVec<Resident, MAX_LIST_REGISTERS>,
@@ -49,7 +51,8 @@ pub struct VirtualCpu {
     pub(crate) offered: [Packed; MAX_LIST_REGISTERS],
     /// The state of each list register in use, as it was found when they were folded last.
     pub(crate) found: [State; MAX_LIST_REGISTERS],
-    /// The list registers, bit n for number n, whose state in `found` was read for the fold that follows at once.
+    /// The list registers, bit n for number n, whose state in `found` was read for the fold that
+    /// follows at once.
     pub(crate) read: u32,
     /// What is known of the order of those in list registers.
     pub(crate) order: Order,
@@ -57,17 +60,20 @@ pub struct VirtualCpu {
     pub(crate) used: usize,
     /// The number of list registers of the core of the last entry, at most [`MAX_LIST_REGISTERS`].
     pub(crate) count: usize,
-    /// What the record says that the guest has set in its CPU interface. While the vCPU is loaded: what it was loaded with.
+    /// What the record says that the guest has set in its CPU interface. While the vCPU is loaded:
+    /// what it was loaded with.
     pub(crate) machine: PackedControl,
     /// The control that the virtual interface has.
     pub(crate) control: Control,
     /// The control that the virtual interface had at the last entry.
     pub(crate) filled_control: Control,
-    /// The number of interrupts that were seen to be acknowledged when they were folded, for people.
+    /// The number of interrupts that were seen to be acknowledged when they were folded, for
+    /// people.
     pub(crate) taken: u64,
 }
 
-/// What is known of the order of a vCPU's list registers, since one of them was filled with something else.
+/// What is known of the order of a vCPU's list registers, since one of them was filled with
+/// something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Order {
     /// The [`Links::generation`] at which the vCPU was [orderly](Vgic::is_orderly), or 0.
@@ -135,18 +141,20 @@ impl VirtualCpu {
         self.changed != Changed::Nothing
     }
 
-    /// Returns whether the vCPU, whose list registers are folded, could be offered an interrupt as far as the distributor is concerned.
+    /// Returns whether the vCPU, whose list registers are folded, could be offered an interrupt as
+    /// far as the distributor is concerned.
     pub fn is_called(&self) -> bool {
         self.waiting.has_pending()
     }
 
-    /// Returns how many interrupts the vCPU was seen to acknowledge since this guest's GIC was made.
+    /// Returns how many interrupts the vCPU was seen to acknowledge since this guest's GIC was
+    /// made.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Returns what the virtual interface of the vCPU's core was last filled with, also when it has been folded since: for people, and
-    /// for comparison with the real one.
+    /// Returns what the virtual interface of the vCPU's core was last filled with, also when it has
+    /// been folded since: for people, and for comparison with the real one.
     pub fn last_filled(&self) -> Filled<'_> {
         Filled { control: self.filled_control, offered: &self.offered[..self.count] }
     }

@@ -1,8 +1,9 @@
-//! What waits for a vCPU outside its list registers: all that is pending, enabled and not active, whatever GICD_CTLR says
-//! (IHI 0048B.b 4.3.1), and what it holds active.
+//! What waits for a vCPU outside its list registers: all that is pending, enabled and not active,
+//! whatever GICD_CTLR says (IHI 0048B.b 4.3.1), and what it holds active.
 //!
-//! GICD_CTLR forwards each of the two groups to the CPU interfaces, or does not. It is a gate behind the
-//! queues, one for each group, not before them: so a guest that opens and closes it moves nothing, however much waits.
+//! GICD_CTLR forwards each of the two groups to the CPU interfaces, or does not. It is a gate
+//! behind the queues, one for each group, not before them: so a guest that opens and closes it
+//! moves nothing, however much waits.
 
 use crate::queue::{LEVELS, Queue};
 
@@ -17,7 +18,8 @@ pub(crate) enum Kind {
     Active,
 }
 
-/// The queues of a vCPU. Where a function says "pending", it means the interrupts alone whose group is forwarded.
+/// The queues of a vCPU. Where a function says "pending", it means the interrupts alone whose group
+/// is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
     /// The queues by their [`Kind`].
@@ -104,7 +106,8 @@ impl Waiting {
         self.queues[self.best_group()? as usize].pop()
     }
 
-    /// Takes the best interrupt out, and returns it with its level, behind whether it is a pending one: at one level the active come first.
+    /// Takes the best interrupt out, and returns it with its level, behind whether it is a pending
+    /// one: at one level the active come first.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<(bool, (u8, u16))> {
         let (pending, active) = (self.pending_levels(), self.levels(Kind::Active));

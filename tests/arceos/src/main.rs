@@ -1,11 +1,13 @@
-//! A real-time application on ArceOS: its main thread has a deadline each 20 ms, while two other threads compute in turns.
+//! A real-time application on ArceOS: its main thread has a deadline each 20 ms, while two other
+//! threads compute in turns.
 //!
-//! After every 10 deadlines it prints a [`Beat`](pace::Beat), as `pulse` does, and how far the other threads are. What this asks of
-//! its machine that `pulse` does not: the physical timer, a kernel that switches threads at its interrupts,
-//! and WFI behind all of that.
+//! After every 10 deadlines it prints a [`Beat`](pace::Beat), as `pulse` does, and how far the
+//! other threads are. What this asks of its machine that `pulse` does not: the physical timer, a
+//! kernel that switches threads at its interrupts, and WFI behind all of that.
 //!
-//! No thread sleeps: ArceOS (axtask 0.3.0-preview.1) looks whether a thread was woken, and then blocks it, with interrupts
-//! let in between. A timer that fires there is forgotten, and the thread sleeps for ever.
+//! No thread sleeps: ArceOS (axtask 0.3.0-preview.1) looks whether a thread was woken, and then
+//! blocks it, with interrupts let in between. A timer that fires there is forgotten, and the thread
+//! sleeps for ever.
 
 #![no_std]
 #![no_main]

@@ -18,7 +18,8 @@ pub fn archive(data: &[u8]) {
     }
 }
 
-/// Takes the bytes as a compiled configuration: what is accepted can be compiled, and then says the same.
+/// Takes the bytes as a compiled configuration: what is accepted can be compiled, and then says the
+/// same.
 pub fn configuration(data: &[u8]) {
     let Ok(configuration) = config::parse(data) else { return };
     let compiled = config::compile(&configuration).expect("it was accepted");

@@ -1,4 +1,5 @@
-//! Bytes as what comes by the channel's line: its owner, its frames, the rules of a session, and the flow of its streams.
+//! Bytes as what comes by the channel's line: its owner, its frames, the rules of a session, and
+//! the flow of its streams.
 
 use stasis_channel::message::Status;
 use stasis_channel::pipe::Pipe;
@@ -6,7 +7,8 @@ use stasis_channel::session::{Action, MAX_OPEN, Session};
 use stasis_channel::shared::{Shared, WAKE};
 use stasis_channel::{Frame, Kind, MAX_PAYLOAD, Reader};
 
-/// Reads the bytes twice: as they are, and as frames that are whole. Of each three bytes then, one is the kind, one the id, one the length of the payload.
+/// Reads the bytes twice: as they are, and as frames that are whole. Of each three bytes then, one
+/// is the kind, one the id, one the length of the payload.
 pub fn run(data: &[u8]) {
     serve(data);
     let mut line = WAKE.to_vec();
@@ -24,7 +26,8 @@ pub fn run(data: &[u8]) {
     serve(&line);
 }
 
-/// A machine that does what it is told, and whose clients are granted nothing by it but by the rules.
+/// A machine that does what it is told, and whose clients are granted nothing by it but by the
+/// rules.
 fn serve(line: &[u8]) {
     let (mut shared, mut reader, mut session) = (Shared::new(), Reader::new(), Session::new());
     for byte in line {

@@ -1,4 +1,5 @@
-//! Bytes as a checkpoint. What is read of it is sound, or it is refused; its memory is read in as much room as it takes.
+//! Bytes as a checkpoint. What is read of it is sound, or it is refused; its memory is read in as
+//! much room as it takes.
 
 use stasis_state::device::SharedMemory;
 use stasis_state::header::{Header, MAGIC};
@@ -62,7 +63,8 @@ pub fn read_with_memory(data: &[u8]) {
     }
 }
 
-/// Returns the bytes with a header that fits them, and checksums that are right as far as there are records.
+/// Returns the bytes with a header that fits them, and checksums that are right as far as there are
+/// records.
 pub fn sign(data: &[u8]) -> Vec<u8> {
     let mut file = data.to_vec();
     let len = file.len();

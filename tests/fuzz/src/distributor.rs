@@ -1,6 +1,6 @@
-//! Bytes as what guests and devices do to a virtual GIC of two vCPUs on two cores: accesses to the distributor, lines,
-//! acknowledges, stores to its CPU interface, world switches, checkpoints. Whatever comes, no interrupt is in two list registers,
-//! and the records can be stored.
+//! Bytes as what guests and devices do to a virtual GIC of two vCPUs on two cores: accesses to the
+//! distributor, lines, acknowledges, stores to its CPU interface, world switches, checkpoints.
+//! Whatever comes, no interrupt is in two list registers, and the records can be stored.
 
 use stasis_state::{GuestState, invariants};
 use stasis_vgic::{

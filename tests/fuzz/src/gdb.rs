@@ -1,4 +1,5 @@
-//! gdb's packets to a guest of two vCPUs whose page tables are in its RAM, which the packets may write.
+//! gdb's packets to a guest of two vCPUs whose page tables are in its RAM, which the packets may
+//! write.
 
 use stasis_debug::machine::Refused;
 use stasis_debug::plan::{Plan, Stop};
@@ -18,8 +19,8 @@ struct Guest {
     ram: Vec<u8>,
 }
 
-/// Feeds a session. Each line of `data` is a packet whose frame is added, but for lines that begin with `!`, which are sent as they are, and with
-/// `@`, which let the guest stop.
+/// Feeds a session. Each line of `data` is a packet whose frame is added, but for lines that begin
+/// with `!`, which are sent as they are, and with `@`, which let the guest stop.
 pub fn run(data: &[u8]) {
     let mut guest = Guest { state: GuestState::reset(2), ram: vec![0; LEN] };
     for vcpu in &mut guest.state.vcpus {

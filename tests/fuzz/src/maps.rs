@@ -1,5 +1,6 @@
-//! Bytes as the block maps of a store, with their checksums right: nodes that refer to each other, to contents, and to what is not there, in ways that no writer refers
-//! to them. Every look at them ends, and nobody else's checkpoint is hurt.
+//! Bytes as the block maps of a store, with their checksums right: nodes that refer to each other,
+//! to contents, and to what is not there, in ways that no writer refers to them. Every look at them
+//! ends, and nobody else's checkpoint is hurt.
 
 use stasis_store::layout::{
     BLOCK, CatalogHeader, ChildEntry, FIRST_DATA_BLOCK, MAPS_IN_ENTRIES, MAX_LEVEL, MapEntry,
@@ -44,7 +45,8 @@ pub fn run(data: &[u8]) {
     use_store(disk, partition);
 }
 
-/// Reads, changes and opens a store again. What could be read before can be read then, and is the same.
+/// Reads, changes and opens a store again. What could be read before can be read then, and is the
+/// same.
 fn use_store(mut disk: RamDisk, partition: Partition) {
     let Ok(mut store) = Store::open(&mut disk, partition) else { return };
     let numbers: Vec<u64> = store.list().iter().map(|one| one.number).collect();

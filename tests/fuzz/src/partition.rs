@@ -1,4 +1,5 @@
-//! Bytes as the partition tables of a disk, as they are and with a GPT's checksums right. What is found lies on the disk.
+//! Bytes as the partition tables of a disk, as they are and with a GPT's checksums right. What is
+//! found lies on the disk.
 
 use stasis_store::gpt::{self, Guid, NewPartition};
 use stasis_store::{RamDisk, SECTOR, partition};

@@ -1,5 +1,5 @@
-//! Bytes as the superblock and the two catalogs of a store, with their checksums right. What opens can be listed, read,
-//! changed, and opened again.
+//! Bytes as the superblock and the two catalogs of a store, with their checksums right. What opens
+//! can be listed, read, changed, and opened again.
 
 use stasis_store::layout::{BLOCK, FIRST_DATA_BLOCK, SLOT_LEN, SLOT_OFFSET, checksum};
 use stasis_store::{BlockDevice, Error, Partition, RamDisk, SECTOR, Store};

@@ -6,7 +6,8 @@ use stasis_convert::qemu::whole::write;
 use stasis_convert::qemu::{Cpu, Part, Sections};
 use stasis_state::{GuestState, PAGE_SIZE, invariants};
 
-/// What QEMU 10.0 has written of a machine that never ran, without its memory: by itself, and with a KVM.
+/// What QEMU 10.0 has written of a machine that never ran, without its memory: by itself, and with
+/// a KVM.
 const BASE: &[u8] =
     include_bytes!("../../../hypervisor/convert/src/tests/virt-10.0-a57.base");
 const KVM_BASE: &[u8] =
@@ -14,7 +15,8 @@ const KVM_BASE: &[u8] =
 /// Bytes of a stream's magic, which are always right.
 const MAGIC: usize = 8;
 
-/// Reads the bytes as memory; and changes the base as they say, and reads and writes a machine in it.
+/// Reads the bytes as memory; and changes the base as they say, and reads and writes a machine in
+/// it.
 pub fn run(data: &[u8]) {
     memory(&[&BASE[..MAGIC], data].concat());
     for base in [BASE, KVM_BASE] {

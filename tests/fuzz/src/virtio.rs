@@ -1,5 +1,6 @@
-//! Bytes as what a driver does to virtio devices: what it has put into RAM, and accesses to the registers. Whatever comes, each step ends, nothing
-//! outside of RAM is touched, and the record keeps the rules of the format.
+//! Bytes as what a driver does to virtio devices: what it has put into RAM, and accesses to the
+//! registers. Whatever comes, each step ends, nothing outside of RAM is touched, and the record
+//! keeps the rules of the format.
 
 use stasis_devices::access::Width;
 use stasis_devices::device::{Access, Clocks, Context, Device, Memory};
@@ -110,14 +111,16 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Makes the devices do what they have to do, and, if something `comes`, the card take a frame and the terminal what was typed.
+/// Makes the devices do what they have to do, and, if something `comes`, the card take a frame and
+/// the terminal what was typed.
 fn serve(slots: &mut Slots, guest: &mut Guest, comes: bool) {
     let mut outside = Outside { place: [0; MOST_TEXT], typed: if comes { 700 } else { 0 } };
     if comes {
         slots.note_typed();
     }
     let mut memory = guest.memory();
-    // A driver can publish no more than it has entries, and each is completed or the queue left alone.
+    // A driver can publish no more than it has entries, and each is completed or the queue left
+    // alone.
     let mut left = 8 * 256;
     while slots.serve(&mut memory, &mut outside).is_some() {
         left -= 1;

@@ -20,13 +20,14 @@ impl Code {
     ///
     /// # Safety
     ///
-    /// The instruction must change no register but X0, and no memory or system register that Rust relies on.
+    /// The instruction must change no register but X0, and no memory or system register that Rust
+    /// relies on.
     pub unsafe fn run(&mut self, instruction: u32, x0: u64) -> u64 {
         const RET: u32 = 0xd65f_03c0;
         let code: *mut [u32; 2] = &mut self.0;
         let mut result = x0;
-        // SAFETY: 1. The room is ours, and is code by the time it is called: all memory of a guest is executable. 2. The caller
-        // vouches for the instruction.
+        // SAFETY: 1. The room is ours, and is code by the time it is called: all memory of a guest
+        // is executable. 2. The caller vouches for the instruction.
         unsafe {
             code.write_volatile([instruction, RET]);
             asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", "blr {code}", "isb",
@@ -52,11 +53,13 @@ static CODE: Shared = Shared(UnsafeCell::new(Code::new()));
 /// Executes one instruction with `x0` in X0: what it leaves there, or its fault.
 ///
 /// # Safety
-/// The instruction must change no register but X0, and no memory or system register that Rust relies on. One CPU calls this.
+/// The instruction must change no register but X0, and no memory or system register that Rust
+/// relies on. One CPU calls this.
 pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
     let mut result = x0;
     let fault = catch(|| {
-        // SAFETY: 1. No other reference to it is there (see `Shared`). 2. The caller vouches for the instruction.
+        // SAFETY: 1. No other reference to it is there (see `Shared`). 2. The caller vouches for
+        // the instruction.
         result = unsafe { (*CODE.0.get()).run(instruction, x0) };
     });
     match fault {
@@ -68,14 +71,16 @@ pub unsafe fn execute(instruction: u32, x0: u64) -> Result<u64, Fault> {
 /// Executes an instruction at EL0 with `x0` in X0, and returns what X0 has then, or the fault.
 ///
 /// # Safety
-/// The instruction must change no register but X0, and no memory or system register that Rust relies on.
+/// The instruction must change no register but X0, and no memory or system register that Rust
+/// relies on.
 pub unsafe fn execute_at_el0(instruction: u32, x0: u64) -> Result<u64, Fault> {
     const SVC: u32 = 0xd400_0001;
     // SAFETY: `Code` is one array, and nobody makes a reference to it meanwhile (see `Shared`).
     let buffer: *mut [u32; 2] = unsafe { &raw mut (*CODE.0.get()).0 };
     let mut result = x0;
     map_for_el0();
-    // SAFETY: the buffer is ours (see `Shared`), and is code by the time it is called; the caller vouches for the instruction.
+    // SAFETY: the buffer is ours (see `Shared`), and is code by the time it is called; the caller
+    // vouches for the instruction.
     let fault = unsafe {
         buffer.write_volatile([instruction, SVC]);
         asm!("dc cvau, {code}", "dsb ish", "ic ivau, {code}", "dsb ish", "isb", code = in(reg) buffer);
@@ -92,7 +97,8 @@ pub const fn mrs_x0(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd520_0000 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }
 
-/// Returns the encoding of `msr S<op0>_<op1>_C<crn>_C<crm>_<op2>, x0`; with an `op0` of 1, of `sys`.
+/// Returns the encoding of `msr S<op0>_<op1>_C<crn>_C<crm>_<op2>, x0`; with an `op0` of 1, of
+/// `sys`.
 pub const fn msr_x0(op0: u32, op1: u32, crn: u32, crm: u32, op2: u32) -> u32 {
     0xd500_0000 | op0 << 19 | op1 << 16 | crn << 12 | crm << 8 | op2 << 5
 }

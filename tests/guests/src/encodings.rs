@@ -1,4 +1,5 @@
-//! All encodings of MRS and MSR that a system register can have, and those that `sweeper` and `reader` leave out, each with why.
+//! All encodings of MRS and MSR that a system register can have, and those that `sweeper` and
+//! `reader` leave out, each with why.
 
 /// The parts of an encoding: op0, op1, CRn, CRm, op2.
 pub type Encoding = (u32, u32, u32, u32, u32);

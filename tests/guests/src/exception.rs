@@ -1,4 +1,5 @@
-//! Exceptions: those that a guest provokes on purpose are noted and passed over; any other ends the guest.
+//! Exceptions: those that a guest provokes on purpose are noted and passed over; any other ends the
+//! guest.
 
 use crate::{mrs, println, psci};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -69,7 +70,8 @@ pub fn catch(action: impl FnOnce()) -> Option<Fault> {
 /// Calls an address where there may be no code. The fault, if it did not come back by itself.
 pub fn catch_call(address: usize) -> Option<Fault> {
     watch(Expect::Return, || {
-        // SAFETY: It returns by the `ret` found there, or through the exception that `watch` prepares for.
+        // SAFETY: It returns by the `ret` found there, or through the exception that `watch`
+        // prepares for.
         unsafe {
             core::arch::asm!("blr {}", in(reg) address, clobber_abi("C"));
         }
@@ -86,13 +88,15 @@ const EC_SVC: u64 = 0x15;
 /// SPSR_EL1 of EL1 on its own stack, with all exceptions masked.
 const EL1H_MASKED: u64 = 0x3c5;
 
-/// Calls an address at EL0. It goes back by an SVC, or by a fault, which is returned. X0 is handed over, and what it is then.
+/// Calls an address at EL0. It goes back by an SVC, or by a fault, which is returned. X0 is handed
+/// over, and what it is then.
 ///
 /// # Safety
 /// What is called changes no register but X0, and no memory.
 pub unsafe fn catch_at_el0(address: usize, x0: &mut u64) -> Option<Fault> {
     watch(Expect::Return, || {
-        // SAFETY: the vectors go on behind the ERET, as `watch` prepares for, with the stack as it was.
+        // SAFETY: the vectors go on behind the ERET, as `watch` prepares for, with the stack as it
+        // was.
         unsafe {
             core::arch::asm!("msr elr_el1, {address}", "msr spsr_el1, {masked}", "adr x30, 2f", "isb", "eret", "2:",
                 address = in(reg) address, masked = in(reg) EL0_MASKED, inlateout("x0") *x0, out("x30") _);

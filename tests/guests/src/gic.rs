@@ -65,7 +65,8 @@ pub const GICC_IIDR: usize = GICC + 0xfc;
 /// GICC_DIR, 4.4.16.
 pub const GICC_DIR: usize = GICC + 0x1000;
 
-/// GICC_CTLR.EOImodeNS, as a guest without Security Extensions sees it: EOIR only drops the priority.
+/// GICC_CTLR.EOImodeNS, as a guest without Security Extensions sees it: EOIR only drops the
+/// priority.
 pub const CTLR_EOIMODE: u32 = 1 << 9;
 /// What IAR says when nothing is pending.
 pub const SPURIOUS: u32 = 1023;
@@ -110,8 +111,9 @@ pub fn send_to_self(sgi: u32) {
     write32(GICD_SGIR, TO_SELF | sgi);
 }
 
-/// Returns the priorities that are active, as one bit for every eighth. GICC has a level for every second priority,
-/// GICV for every eighth; the least binary point that can be set tells which of the two this is.
+/// Returns the priorities that are active, as one bit for every eighth. GICC has a level for every
+/// second priority, GICV for every eighth; the least binary point that can be set tells which of
+/// the two this is.
 pub fn active_priorities() -> u32 {
     let binary_point = read32(GICC_BPR);
     write32(GICC_BPR, 0);

@@ -1,10 +1,12 @@
 //! What the bare-metal guests are made of.
 //!
-//! The guests run at EL1 on the machine of QEMU's `virt` with `gic-version=2`: there, and under Stasis, which
-//! must look the same to them.
+//! The guests run at EL1 on the machine of QEMU's `virt` with `gic-version=2`: there, and under
+//! Stasis, which must look the same to them.
 //!
-//! - [`workload`]: what `counter` and others do to their memory; pure, so that the host can foretell its hashes.
-//! - [`pace`]: the deadlines of the real-time guests, and the lines that tell of them; pure as well.
+//! - [`workload`]: what `counter` and others do to their memory; pure, so that the host can
+//!   foretell its hashes.
+//! - [`pace`]: the deadlines of the real-time guests, and the lines that tell of them; pure as
+//!   well.
 //! - [`ring`]: what guests do by turns to memory that they share; pure as well.
 //! - [`random`]: numbers without a pattern.
 //! - `runtime`: entry, stack, MMU, exception vectors, panic.

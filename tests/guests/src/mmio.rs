@@ -1,7 +1,7 @@
 //! Device registers, each by one instruction that leaves a valid syndrome.
 //!
-//! A volatile access may compile into a load or store with writeback, whose abort tells a hypervisor
-//! neither register nor size; so these are written in assembly.
+//! A volatile access may compile into a load or store with writeback, whose abort tells a
+//! hypervisor neither register nor size; so these are written in assembly.
 
 use core::arch::asm;
 
@@ -27,7 +27,8 @@ macro_rules! access {
         #[inline(always)]
         pub fn $write(address: usize, value: $t) {
             assert!(address < RAM_START);
-            // SAFETY: There is no memory of Rust's below RAM_START, and no device of the machine has DMA set up.
+            // SAFETY: There is no memory of Rust's below RAM_START, and no device of the machine
+            // has DMA set up.
             unsafe {
                 asm!(concat!($store, " {value:w}, [{address}]"), value = in(reg) u32::from(value),
                     address = in(reg) address, options(nostack, preserves_flags));

@@ -1,7 +1,7 @@
 //! A periodic deadline, how late it was met, and the line in which a real-time guest tells of it.
 //!
-//! `pulse` and the application on ArceOS (`tests/arceos`) keep a [`Pace`] and print [`Beat`]s; the host reads them. The
-//! time is the guest's own: while a guest is not there to see it, none passes.
+//! `pulse` and the application on ArceOS (`tests/arceos`) keep a [`Pace`] and print [`Beat`]s; the
+//! host reads them. The time is the guest's own: while a guest is not there to see it, none passes.
 
 use core::fmt;
 
@@ -27,8 +27,8 @@ impl Pace {
         self.start + (self.number + 1) * self.period
     }
 
-    /// Notes that the guest has come to its deadline at `now`. Deadlines that are over as well are lost: there is one
-    /// beat for all of them. Returns the number of the last.
+    /// Notes that the guest has come to its deadline at `now`. Deadlines that are over as well are
+    /// lost: there is one beat for all of them. Returns the number of the last.
     pub fn beat(&mut self, now: u64) -> u64 {
         let late = now.saturating_sub(self.deadline());
         let lost = late / self.period;
@@ -39,8 +39,9 @@ impl Pace {
         self.number
     }
 
-    /// Returns the line to print at `now`, with the hash of what the guest keeps in its memory; `per_second` are the clock's units in a
-    /// second. From here on [`Beat::late_us`] is about what comes.
+    /// Returns the line to print at `now`, with the hash of what the guest keeps in its memory;
+    /// `per_second` are the clock's units in a second. From here on [`Beat::late_us`] is about what
+    /// comes.
     pub fn tell(&mut self, now: u64, per_second: u64, hash: u64) -> Beat {
         let us =
             |units: u64| (u128::from(units) * 1_000_000 / u128::from(per_second.max(1))) as u64;
@@ -57,7 +58,8 @@ impl Pace {
     }
 }
 
-/// A line of a real-time guest: `beat <number> at <µs> late <µs> worst <µs> lost <count> hash <16 hex digits>`.
+/// A line of a real-time guest: `beat <number> at <µs> late <µs> worst <µs> lost <count> hash <16
+/// hex digits>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
     /// The number of the deadline, from 1 on.

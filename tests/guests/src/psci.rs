@@ -31,7 +31,8 @@ macro_rules! conduit {
         #[inline(never)]
         pub fn $name(function: u64, args: [u64; 3]) -> u64 {
             let result: u64;
-            // SAFETY: The firmware keeps X4 and up (SMCCC 1.1), and is given no memory of ours to write to.
+            // SAFETY: The firmware keeps X4 and up (SMCCC 1.1), and is given no memory of ours to
+            // write to.
             unsafe {
                 asm!($instruction, inlateout("x0") function => result, inlateout("x1") args[0] => _,
                     inlateout("x2") args[1] => _, inlateout("x3") args[2] => _,

@@ -1,4 +1,5 @@
-//! What the guests of `ring` do by turns to the memory that they share; pure, so that the host can foretell it.
+//! What the guests of `ring` do by turns to the memory that they share; pure, so that the host can
+//! foretell it.
 
 /// Words of the table that they fill, round after round.
 pub const TABLE_WORDS: u32 = 1024;

@@ -1,7 +1,7 @@
 //! Entry, MMU, exception vectors and panic.
 //!
-//! The MMU and the caches go on before anything is written, through a table that is part of the image: so
-//! nothing that was written past the caches is ever read through them.
+//! The MMU and the caches go on before anything is written, through a table that is part of the
+//! image: so nothing that was written past the caches is ever read through them.
 
 use crate::exception::Frame;
 use crate::{println, psci, uart};
@@ -13,8 +13,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[repr(C, align(4096))]
 struct Table([u64; 512]);
 
-/// The first GiB is devices; all the others are memory, executable like the first, so that a jump to where there
-/// is nothing reaches the bus.
+/// The first GiB is devices; all the others are memory, executable like the first, so that a jump
+/// to where there is nothing reaches the bus.
 #[unsafe(no_mangle)]
 static mut GUEST_TABLE: Table = {
     const BLOCK: u64 = 1;
@@ -41,7 +41,8 @@ pub fn map_for_el0() {
     /// AP[1]: EL0 may access it; and so EL1 does not execute it.
     const EL0: u64 = 1 << 6;
     let table = (&raw const GUEST_TABLE).cast::<u64>().cast_mut();
-    // SAFETY: 1. The entry is one of the table's. 2. Nothing is in use that it maps before or after this.
+    // SAFETY: 1. The entry is one of the table's. 2. Nothing is in use that it maps before or after
+    // this.
     unsafe {
         let entry = table.add(EL0_ALIAS >> 30);
         let block = (*table.add(1)) | EL0;
@@ -56,7 +57,8 @@ pub fn map_for_el0() {
 
 /// MAIR_EL1: attribute 0 is write-back memory, attribute 1 is Device-nGnRE.
 const MAIR: u64 = 0x04ff;
-/// TCR_EL1: 39 bits through TTBR0, walks through the caches, inner shareable; none through TTBR1; 40 bits out.
+/// TCR_EL1: 39 bits through TTBR0, walks through the caches, inner shareable; none through TTBR1;
+/// 40 bits out.
 pub const TCR: u64 = 25 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 23 | 2 << 32;
 /// SCTLR_EL1: its RES1 bits, MMU, caches, stack alignment checks.
 const SCTLR: u64 = 0x30d0_0800 | 1 | 1 << 2 | 1 << 3 | 1 << 12;
@@ -236,7 +238,8 @@ unsafe extern "Rust" {
 /// The value of X0 at the entry.
 static X0: AtomicU64 = AtomicU64::new(0);
 
-/// Returns what X0 held at the entry: where the device tree is, if the guest was loaded like a kernel.
+/// Returns what X0 held at the entry: where the device tree is, if the guest was loaded like a
+/// kernel.
 pub fn x0() -> u64 {
     X0.load(Relaxed)
 }

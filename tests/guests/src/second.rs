@@ -1,6 +1,8 @@
-//! A second CPU: started by PSCI, with the first one's view of memory, and made to do what the first one asks.
+//! A second CPU: started by PSCI, with the first one's view of memory, and made to do what the
+//! first one asks.
 //!
-//! Only the first CPU prints; [`Second::ask`] has the second one call a function and waits for what it returns.
+//! Only the first CPU prints; [`Second::ask`] has the second one call a function and waits for what
+//! it returns.
 
 use crate::{mrs, psci};
 use core::arch::{asm, global_asm};
@@ -10,7 +12,8 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 const STACK_SIZE: usize = 32 << 10;
 
-/// The registers that the first CPU's memory and vectors depend on, and a stack. The assembly relies on the layout.
+/// The registers that the first CPU's memory and vectors depend on, and a stack. The assembly
+/// relies on the layout.
 #[repr(C, align(64))]
 struct Start {
     mair: u64,
@@ -102,7 +105,8 @@ impl Second {
             stack: STACK.0.get() as u64 + STACK_SIZE as u64,
             context,
         };
-        // SAFETY: The second CPU is off, or does not read it any more. It reads it past the caches, so it is cleaned.
+        // SAFETY: The second CPU is off, or does not read it any more. It reads it past the caches,
+        // so it is cleaned.
         unsafe {
             START.0.get().write_volatile(start);
             asm!("dc cvac, {}", "dsb sy", in(reg) START.0.get());

@@ -1,6 +1,7 @@
 //! System registers by name.
 
-/// Reads a system register: `mrs!("CNTVCT_EL0")`. Names that the assembler lacks are `S3_0_C0_C4_0`.
+/// Reads a system register: `mrs!("CNTVCT_EL0")`. Names that the assembler lacks are
+/// `S3_0_C0_C4_0`.
 #[macro_export]
 macro_rules! mrs {
     ($name:expr) => {{
@@ -19,8 +20,8 @@ macro_rules! mrs {
 macro_rules! msr {
     ($name:expr, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: The register is one of those that the guests play with; none of them changes the mapping of
-        // memory or the stack.
+        // SAFETY: The register is one of those that the guests play with; none of them changes the
+        // mapping of memory or the stack.
         unsafe {
             core::arch::asm!(concat!("msr ", $name, ", {}\nisb"), in(reg) value,
                 options(nostack, preserves_flags));

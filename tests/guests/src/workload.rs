@@ -1,8 +1,9 @@
 //! What `counter` and the real-time guests do to their memory: a function of the tick alone.
 //!
-//! Every tick changes a few words all over the working set, so after tick `n` each page has a content
-//! that nothing but `n` decides. The hash reads all of it: a page that a checkpoint lost, or restored from an older one,
-//! changes every hash from then on. The host computes the same with [`Model`].
+//! Every tick changes a few words all over the working set, so after tick `n` each page has a
+//! content that nothing but `n` decides. The hash reads all of it: a page that a checkpoint lost,
+//! or restored from an older one, changes every hash from then on. The host computes the same with
+//! [`Model`].
 
 /// Words of `counter`'s working set: 8 MiB.
 pub const WORDS: usize = 1 << 20;
@@ -81,7 +82,8 @@ impl Model {
         hash(&self.words)
     }
 
-    /// Returns what a line of `counter` says, if it is a `tick` line: the tick, the hash, and whether that hash is right.
+    /// Returns what a line of `counter` says, if it is a `tick` line: the tick, the hash, and
+    /// whether that hash is right.
     pub fn check(&mut self, line: &str) -> Option<(u64, u64, bool)> {
         let (tick, printed) = parse(line)?;
         Some((tick, printed, self.hash_at(tick) == printed))

@@ -1,4 +1,5 @@
-//! A QEMU with `-accel kvm`: [`Accelerated`] is a Linux with a KVM in QEMU, at EL2, with another QEMU in it.
+//! A QEMU with `-accel kvm`: [`Accelerated`] is a Linux with a KVM in QEMU, at EL2, with another
+//! QEMU in it.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -26,7 +27,8 @@ const MONITOR: &str = "(qemu)";
 /// A Linux with a KVM and a QEMU. It ends when this is dropped, and leaves a transcript.
 pub struct Accelerated {
     outer: Outer,
-    /// MiB of the disk that were used. Each file has a place of its own, of which the Linux has nothing in memory.
+    /// MiB of the disk that were used. Each file has a place of its own, of which the Linux has
+    /// nothing in memory.
     used: u64,
 }
 
@@ -60,7 +62,8 @@ impl Accelerated {
         Ok(place)
     }
 
-    /// Types a command into the shell, and returns the lines that come before its end. It must end well.
+    /// Types a command into the shell, and returns the lines that come before its end. It must end
+    /// well.
     pub fn shell(&mut self, command: &str) -> Result<Vec<String>> {
         let (status, lines) = self.outer.shell(command)?;
         ensure!(status == 0, "{command}: {lines:?}");
@@ -100,7 +103,8 @@ impl Accelerated {
         Ok(self.console().send_line(&format!("{command}; echo ended with $?"))?)
     }
 
-    /// Stops the guest, and returns the stream that QEMU writes of it. QEMU ends. Whatever the kernel has to complain about is an error.
+    /// Stops the guest, and returns the stream that QEMU writes of it. QEMU ends. Whatever the
+    /// kernel has to complain about is an error.
     pub fn leave(&mut self) -> Result<Vec<u8>> {
         self.console().send(TO_MONITOR)?;
         self.console().wait_for(MONITOR, WORK_TIME)?;

@@ -7,14 +7,16 @@ use stasis_guests::workload::{Model, SMALL};
 use crate::guests::sound;
 use crate::sequence::Sequence;
 
-/// A deadline that is missed by more means that the guest's time ran while the guest did not. A host with much else to
-/// do keeps a machine waiting, and the machine's time runs; but not for so long.
+/// A deadline that is missed by more means that the guest's time ran while the guest did not. A
+/// host with much else to do keeps a machine waiting, and the machine's time runs; but not for so
+/// long.
 const LATE_US: u64 = 5_000_000;
-/// The most that a guest in windows may be late, of which a host that is busy lets only some be there: a window of 1 ms in 5 made 1.5 s
-/// of it, on a host with seven for each of its cores.
+/// The most that a guest in windows may be late, of which a host that is busy lets only some be
+/// there: a window of 1 ms in 5 made 1.5 s of it, on a host with seven for each of its cores.
 const WINDOW_LATE_US: u64 = 60_000_000;
 
-/// The lines of a real-time guest, from its first on. They must all be there, each once, each with the right hash.
+/// The lines of a real-time guest, from its first on. They must all be there, each once, each with
+/// the right hash.
 #[derive(Clone)]
 pub struct Beats {
     model: Model,
@@ -48,7 +50,8 @@ impl Beats {
         Self { limit_us, all_met: true, ..self }
     }
 
-    /// Allows what a guest may lose that has windows, or shares a core, on a machine whose time is the host's.
+    /// Allows what a guest may lose that has windows, or shares a core, on a machine whose time is
+    /// the host's.
     pub fn now_and_then(self) -> Self {
         Self { limit_us: WINDOW_LATE_US, all_met: false, ..self }
     }

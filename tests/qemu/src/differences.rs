@@ -1,8 +1,11 @@
-//! In what two transcripts of a guest differ: [`between`] finds it for guest `handler`, and [`of_lines`] for others; [`table`] reads what a document says of it, and
-//! [`are_told`] compares that.
+//! In what two transcripts of a guest differ: [`between`] finds it for guest `handler`, and
+//! [`of_lines`] for others; [`table`] reads what a document says of it, and [`are_told`] compares
+//! that.
 //!
-//! A transcript of `handler` has events, such as `taken 27 cpu 0 depth 0 RPR 0xa0`, and reports of three lines, which have fields such as `ISACTIVER` with their values. Two
-//! transcripts are compared scene by scene: their events in order, and their reports by the place in the scene, field by field.
+//! A transcript of `handler` has events, such as `taken 27 cpu 0 depth 0 RPR 0xa0`, and reports of
+//! three lines, which have fields such as `ISACTIVER` with their values. Two transcripts are
+//! compared scene by scene: their events in order, and their reports by the place in the scene,
+//! field by field.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +31,8 @@ struct Scene {
     fields: BTreeMap<(String, String), String>,
 }
 
-/// Adds to `found` what differs between two transcripts that begin behind the line `before` of the first one's whole transcript `ours`.
+/// Adds to `found` what differs between two transcripts that begin behind the line `before` of the
+/// first one's whole transcript `ours`.
 pub fn between(ours: &[String], before: usize, theirs: &[String], found: &mut Differences) {
     let current = ours[..before].iter().rev().find_map(|line| line.strip_prefix(SCENE));
     let current = current.unwrap_or_default();
@@ -55,7 +59,8 @@ pub fn between(ours: &[String], before: usize, theirs: &[String], found: &mut Di
     }
 }
 
-/// Adds to `found`, as what is at `place`, in which lines two transcripts differ: one by one where as many are others, and else those together that come one behind the other.
+/// Adds to `found`, as what is at `place`, in which lines two transcripts differ: one by one where
+/// as many are others, and else those together that come one behind the other.
 pub fn of_lines(ours: &[String], theirs: &[String], place: &str, found: &mut Differences) {
     let mut add = |ours: String, theirs: String| {
         found.entry((ours, theirs)).or_default().insert(place.to_owned());
@@ -127,7 +132,8 @@ fn fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// Returns the lines that only the first or only the second has, those together that are at one place. What both have in order is as long as it can be.
+/// Returns the lines that only the first or only the second has, those together that are at one
+/// place. What both have in order is as long as it can be.
 fn hunks<'l>(ours: &'l [String], theirs: &'l [String]) -> Vec<(&'l [String], &'l [String])> {
     // The length of what both have in order, from these two lines on.
     let mut common = vec![vec![0_usize; theirs.len() + 1]; ours.len() + 1];
@@ -157,7 +163,8 @@ fn hunks<'l>(ours: &'l [String], theirs: &'l [String]) -> Vec<(&'l [String], &'l
     hunks
 }
 
-/// Returns the differences that a table of a document has, whose columns begin with "in Stasis", and these two: what is there, and where.
+/// Returns the differences that a table of a document has, whose columns begin with "in Stasis",
+/// and these two: what is there, and where.
 ///
 /// # Errors
 ///
@@ -194,7 +201,8 @@ pub fn are_told(found: &Differences, told: &Differences) -> Result<()> {
     Ok(())
 }
 
-/// Returns the rows of `some` that `others` does not have, or has for other places, as rows of a table.
+/// Returns the rows of `some` that `others` does not have, or has for other places, as rows of a
+/// table.
 fn lacking(some: &Differences, others: &Differences) -> Vec<String> {
     let lacks = some.iter().filter(|(pair, places)| others.get(pair) != Some(places));
     let code = |text: &str| if text.is_empty() { String::new() } else { format!("`{text}`") };

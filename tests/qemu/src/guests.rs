@@ -12,21 +12,25 @@ pub const SILENCE: Duration = Duration::from_secs(30);
 /// What `counter` prints with a hash: tick and hash.
 pub type Ticks = Vec<(u64, u64)>;
 
-/// What `counter` says of Linux before 6.4, which does not keep a physical timer that is off, and may show that its time has come (docs/stasis-kvm.md).
+/// What `counter` says of Linux before 6.4, which does not keep a physical timer that is off, and
+/// may show that its time has come (docs/stasis-kvm.md).
 pub const NO_PHYSICAL_TIMER: [&str; 3] = [
     "CNTP_CVAL_EL0 is 0x0, was 0xfffffffffff0000",
     "CNTP_CTL_EL0 is 0x0, was 0x2",
     "CNTP_CTL_EL0 is 0x4, was 0x2",
 ];
-/// What `counter` says if it began on a KVM, where a guest with one vCPU can write GICD_ITARGETSR (docs/stasis-kvm.md).
+/// What `counter` says if it began on a KVM, where a guest with one vCPU can write GICD_ITARGETSR
+/// (docs/stasis-kvm.md).
 pub const TARGETS_ARE_ZERO: &str = "the SPI's target is 0x0, was 0x1";
 
-/// Returns the next `count` of `counter`'s lines with hashes. Each must be right, they must be in order, and none may say that anything is wrong.
+/// Returns the next `count` of `counter`'s lines with hashes. Each must be right, they must be in
+/// order, and none may say that anything is wrong.
 pub fn ticks(console: &mut Console, model: &mut Model, count: usize) -> Result<Ticks> {
     ticks_but(console, model, count, &[])
 }
 
-/// Returns what [`ticks`] does of a guest that may find that these things have changed, each as `counter` says it.
+/// Returns what [`ticks`] does of a guest that may find that these things have changed, each as
+/// `counter` says it.
 pub fn ticks_but(
     console: &mut Console,
     model: &mut Model,
@@ -94,7 +98,8 @@ pub fn transcript(
     bail!("the guest goes on and on")
 }
 
-/// Returns whether a line is one of Stasis's own, or a kernel's: `[    1.234567] warning: ...`. A shell's `[1]+  Terminated` is not.
+/// Returns whether a line is one of Stasis's own, or a kernel's: `[ 1.234567] warning: ...`. A
+/// shell's `[1]+ Terminated` is not.
 pub fn is_log(line: &str) -> bool {
     let time = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     time.is_some_and(|(time, _)| time.contains('.') && time.trim().parse::<f64>().is_ok())
@@ -105,7 +110,8 @@ pub fn waits(line: &str) -> bool {
     line.starts_with("in handler ") || line.starts_with("in main ")
 }
 
-/// Compares two transcripts line by line, but for those that begin with `~`; a difference is told with its neighbours.
+/// Compares two transcripts line by line, but for those that begin with `~`; a difference is told
+/// with its neighbours.
 pub fn same(expected: &[String], found: &[String]) -> Result<()> {
     let keep = |lines: &[String]| -> Vec<String> {
         lines.iter().filter(|line| !line.starts_with('~') && !line.is_empty()).cloned().collect()

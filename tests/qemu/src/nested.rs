@@ -17,7 +17,8 @@ use crate::stasis::Conversation;
 
 /// The longest time until a guest runs, and until its checkpoint is written.
 const WORK_TIME: Duration = Duration::from_secs(300);
-/// MiB of the disk between two checkpoints that are brought, and from each to the one that is made of its guest.
+/// MiB of the disk between two checkpoints that are brought, and from each to the one that is made
+/// of its guest.
 const STRIDE: usize = 256;
 const OUT: usize = 128;
 
@@ -122,7 +123,8 @@ impl Nested {
         Ok(())
     }
 
-    /// Makes a checkpoint of the guest, which ends, and returns it. `n` is the one from which it came. Whatever the kernel has to complain about is an error.
+    /// Makes a checkpoint of the guest, which ends, and returns it. `n` is the one from which it
+    /// came. Whatever the kernel has to complain about is an error.
     pub fn leave(&mut self, n: usize) -> Result<Vec<u8>> {
         let at = n * STRIDE + OUT;
         let image = self.image.as_ref().map_or(String::new(), |Image { volume, .. }| {

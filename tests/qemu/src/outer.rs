@@ -1,4 +1,5 @@
-//! A Linux with a KVM: [`Outer`], in QEMU, at EL2. [`nested`](crate::nested) and [`accelerated`](crate::accelerated) run guests in it.
+//! A Linux with a KVM: [`Outer`], in QEMU, at EL2. [`nested`](crate::nested) and
+//! [`accelerated`](crate::accelerated) run guests in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,7 +24,8 @@ const LIFE_TIME: Duration = Duration::from_secs(1800);
 /// A kind of host: its kernel, and its CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// The kernel that the guests have, 6.1 in Debian 12, on a Cortex-A72: KVM alone is in EL2 (nVHE).
+    /// The kernel that the guests have, 6.1 in Debian 12, on a Cortex-A72: KVM alone is in EL2
+    /// (nVHE).
     Stable,
     /// The kernel of Debian's backports, 6.12 for Debian 12, on a Cortex-A72.
     Backports,
@@ -93,7 +95,8 @@ impl Outer {
 
     /// Types a command into the shell. Returns its status, and the lines that it prints.
     pub fn shell(&mut self, command: &str) -> Result<(u32, Vec<String>)> {
-        // The shell shows what was typed in several lines; so what it prints begins with a number that was not typed.
+        // The shell shows what was typed in several lines; so what it prints begins with a number
+        // that was not typed.
         let typed = format!("echo begin of $((6 * 7)); {command}; echo ended with $?");
         self.console().send_line(&typed)?;
         let begins = |line: &str| (line == "begin of 42").then_some(());

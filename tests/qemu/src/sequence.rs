@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-/// Numbers that follow one another, each once; behind a resume they may begin again at an earlier one.
+/// Numbers that follow one another, each once; behind a resume they may begin again at an earlier
+/// one.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     step: u64,
@@ -21,8 +22,8 @@ impl Sequence {
         self.last
     }
 
-    /// The guest was resumed from a checkpoint that was made after it had said `number`. The line that it was about to say then
-    /// may be in pieces, of which nobody can make a line.
+    /// The guest was resumed from a checkpoint that was made after it had said `number`. The line
+    /// that it was about to say then may be in pieces, of which nobody can make a line.
     pub fn resumed_behind(&mut self, number: u64) {
         self.back_behind = Some(number);
     }

@@ -24,7 +24,8 @@ const STORE_TIME: Duration = Duration::from_secs(600);
 /// The longest time that a machine runs, unless its test says so.
 const LIFE_TIME: Duration = Duration::from_secs(600);
 
-/// Microseconds from one turn of a QEMU core to the next, where cores have [short turns](Setup::in_short_turns).
+/// Microseconds from one turn of a QEMU core to the next, where cores have [short
+/// turns](Setup::in_short_turns).
 pub const TURN_US: u64 = 200;
 
 /// A machine in the making.
@@ -141,7 +142,8 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Gives the machine a network card at [`UPLINK`](xtask::qemu::UPLINK), with QEMU's `netdev` behind it.
+    /// Gives the machine a network card at [`UPLINK`](xtask::qemu::UPLINK), with QEMU's `netdev`
+    /// behind it.
     pub fn network_card(mut self, netdev: &str) -> Self {
         self.network_card = Some(netdev.to_owned());
         self
@@ -201,7 +203,8 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Takes the Raspberry Pi 4 for the machine, with its own cores and memory, and a card for a disk.
+    /// Takes the Raspberry Pi 4 for the machine, with its own cores and memory, and a card for a
+    /// disk.
     pub fn raspi4(mut self) -> Result<Self> {
         self.board = Board::raspi4(&Built::get()?.workspace)?;
         Ok(self)
@@ -241,15 +244,16 @@ impl<'l> Setup<'l> {
         disk_in_slot(slot, disk, "", "").into_iter().fold(self, Setup::argument)
     }
 
-    /// Makes QEMU count instructions, each of which takes 2^`shift` ns: then how long something takes does not depend on
-    /// what else the host does. Time in which all cores wait is skipped.
+    /// Makes QEMU count instructions, each of which takes 2^`shift` ns: then how long something
+    /// takes does not depend on what else the host does. Time in which all cores wait is skipped.
     pub fn counting_instructions(self, shift: u32) -> Self {
         self.argument("-icount").argument(format!("shift={shift},sleep=off"))
     }
 
-    /// Gives the cores of a machine that [counts](Self::counting_instructions) take short turns. QEMU executes one after the
-    /// other, each until half way to the next event that QEMU itself waits for. So here is one that comes each
-    /// [`TURN_US`]: that of a filter on a network without members.
+    /// Gives the cores of a machine that [counts](Self::counting_instructions) take short turns.
+    /// QEMU executes one after the other, each until half way to the next event that QEMU itself
+    /// waits for. So here is one that comes each [`TURN_US`]: that of a filter on a network without
+    /// members.
     pub fn in_short_turns(self) -> Self {
         self.argument("-netdev")
             .argument("hubport,id=nobody,hubid=0")
@@ -373,7 +377,8 @@ impl Stasis {
         Ok(reason)
     }
 
-    /// Returns the line before the first prompt that names what is wrong with `guest`, or with all of them.
+    /// Returns the line before the first prompt that names what is wrong with `guest`, or with all
+    /// of them.
     pub fn complaint(&self, words: &[&str]) -> Result<&str> {
         let fits = |line: &&String| {
             let line = line.to_lowercase();

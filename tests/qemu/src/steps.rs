@@ -6,7 +6,8 @@ use xtask::initramfs::{self, Loop};
 use crate::guests::is_log;
 use crate::sequence::Sequence;
 
-/// The steps of the loop, from the first on. They must all be there, each once, each with the right hash, and the kernel must be silent.
+/// The steps of the loop, from the first on. They must all be there, each once, each with the right
+/// hash, and the kernel must be silent.
 #[derive(Clone)]
 pub struct Steps {
     hashes: Loop,
@@ -34,7 +35,8 @@ impl Steps {
         Ok(())
     }
 
-    /// Returns the hash of a step, of which all before are kept: a resume may take the loop back, and hashes can be computed forwards only.
+    /// Returns the hash of a step, of which all before are kept: a resume may take the loop back,
+    /// and hashes can be computed forwards only.
     fn hash_of(&mut self, step: u64) -> Result<&str> {
         let index = usize::try_from(step)?.checked_sub(1).context("there is no step 0")?;
         while self.known.len() <= index {

@@ -1,7 +1,7 @@
 //! Checkpoints that are taken out of a disk, changed, and put back.
 //!
-//! The file is taken apart and put together again with right checksums by code of its own: a reader that agrees with
-//! it agrees with the format, not with itself.
+//! The file is taken apart and put together again with right checksums by code of its own: a reader
+//! that agrees with it agrees with the format, not with itself.
 
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -23,7 +23,8 @@ const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 /// Bytes of a page, and of the units in which places of blocks are stored.
 const PAGE: u64 = stasis_state::PAGE_SIZE as u64;
 
-/// Returns the bytes of a checkpoint on a disk, also of a machine that does not write at the moment.
+/// Returns the bytes of a checkpoint on a disk, also of a machine that does not write at the
+/// moment.
 pub fn get(disk: &Path, number: u64) -> Result<Vec<u8>> {
     let mut store = store(disk)?;
     let mut reader = store.open_checkpoint(number)?;
@@ -59,8 +60,8 @@ pub fn memory(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(ram)
 }
 
-/// Returns the number of a checkpoint with this one's guest whose memory is in blocks, so that it can be loaded while the guest runs: this one, or
-/// one that is put beside it.
+/// Returns the number of a checkpoint with this one's guest whose memory is in blocks, so that it
+/// can be loaded while the guest runs: this one, or one that is put beside it.
 pub fn in_blocks(disk: &Path, number: u64) -> Result<u64> {
     let bytes = get(disk, number)?;
     if Index::open(&mut &bytes[..], Routines::default()).is_ok() {
@@ -77,8 +78,8 @@ fn captured(state: &GuestState, ram: &Vec<u8>) -> Result<Vec<u8>> {
     Ok(written)
 }
 
-/// Returns the number of a checkpoint with this one's guest, which is put beside it: in it the guest has switched its machine off, so it does not run when it
-/// is resumed.
+/// Returns the number of a checkpoint with this one's guest, which is put beside it: in it the
+/// guest has switched its machine off, so it does not run when it is resumed.
 pub fn switched_off(disk: &Path, number: u64) -> Result<u64> {
     let bytes = get(disk, number)?;
     let (mut state, ram) = (state(&bytes)?, memory(&bytes)?);
@@ -86,7 +87,8 @@ pub fn switched_off(disk: &Path, number: u64) -> Result<u64> {
     put(disk, "switched-off", &captured(&state, &ram)?)
 }
 
-/// Returns the guest-physical addresses of the pages that a checkpoint says were touched first, in that order.
+/// Returns the guest-physical addresses of the pages that a checkpoint says were touched first, in
+/// that order.
 pub fn touched(bytes: &[u8]) -> Result<Vec<u64>> {
     let opened = Index::open(&mut &bytes[..], Routines::default());
     let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
@@ -94,7 +96,8 @@ pub fn touched(bytes: &[u8]) -> Result<Vec<u64>> {
     Ok(runs.flat_map(|(first, pages)| (0..pages).map(move |n| first + n * PAGE)).collect())
 }
 
-/// Returns where the bytes of a checkpoint have the page at a guest-physical address, whose memory is in blocks.
+/// Returns where the bytes of a checkpoint have the page at a guest-physical address, whose memory
+/// is in blocks.
 pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
     let source = &mut &bytes[..];
     let opened = Index::open(source, Routines::default());

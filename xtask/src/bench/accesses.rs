@@ -1,5 +1,6 @@
-//! The accesses to the control registers of the virtual interface (GICH) in each round of an operation. On hardware, each of them
-//! costs as much as dozens of instructions. QEMU logs them as trace events.
+//! The accesses to the control registers of the virtual interface (GICH) in each round of an
+//! operation. On hardware, each of them costs as much as dozens of instructions. QEMU logs them as
+//! trace events.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -24,13 +25,14 @@ pub struct Accesses {
 pub struct Log {
     /// Reads and writes of each round, in the order of the rounds.
     rounds: Vec<(u64, u64)>,
-    /// The machine's count at which the count of the guest that was measured was 0: the last value that was written to CNTVOFF_EL2 before
-    /// the first round.
+    /// The machine's count at which the count of the guest that was measured was 0: the last value
+    /// that was written to CNTVOFF_EL2 before the first round.
     pub guest_begins: u64,
 }
 
 impl Log {
-    /// Returns what QEMU has logged. A guest reads GICC_IIDR only at the beginning and at the end of a round.
+    /// Returns what QEMU has logged. A guest reads GICC_IIDR only at the beginning and at the end
+    /// of a round.
     pub fn parse(text: &str) -> Self {
         let mut log = Self::default();
         let mut round = None;
@@ -72,8 +74,8 @@ impl Log {
     }
 }
 
-/// Returns whether a logged read, such as `vcpu 1 iface read at 0x000000fc: 0x0002043b`, is of GICC_IIDR (IHI 0048B.b 4.4.15) of a virtual CPU
-/// interface.
+/// Returns whether a logged read, such as `vcpu 1 iface read at 0x000000fc: 0x0002043b`, is of
+/// GICC_IIDR (IHI 0048B.b 4.4.15) of a virtual CPU interface.
 fn is_edge(read: &str) -> bool {
     read.starts_with("vcpu") && read.contains("at 0x000000fc:")
 }

@@ -7,7 +7,8 @@ const STEPS: [(&str, &str); 3] = [
     ("] guest \"", "the guest's memory and image"),
 ];
 
-/// Returns the name of each step and its instructions. The log has microseconds, and each of them is 1000 instructions.
+/// Returns the name of each step and its instructions. The log has microseconds, and each of them
+/// is 1000 instructions.
 pub fn steps(transcript: &str) -> Vec<(String, u64)> {
     let mut lines = transcript.lines();
     let mut begin = 0;

@@ -1,7 +1,10 @@
-//! Virtio devices of guests: what Stasis executes for a request of a disk and for a frame, and how long Linux takes for the same.
+//! Virtio devices of guests: what Stasis executes for a request of a disk and for a frame, and how
+//! long Linux takes for the same.
 //!
-//! The guest `requests` does as many requests of one kind as a phase has, told by a byte that is typed. QEMU logs every instruction of Stasis meanwhile; those
-//! of a phase without requests, in which all that is typed and printed is the same, are taken off. [`linux`] measures time, beside plain QEMU.
+//! The guest `requests` does as many requests of one kind as a phase has, told by a byte that is
+//! typed. QEMU logs every instruction of Stasis meanwhile; those of a phase without requests, in
+//! which all that is typed and printed is the same, are taken off. [`linux`] measures time, beside
+//! plain QEMU.
 
 pub mod linux;
 
@@ -39,7 +42,8 @@ const PHASES: [Phase; 4] = [
     Phase { name: "read-1m", key: 'R', count: 4, bytes: 1 << 20 },
     Phase { name: "read-4k", key: 'r', count: 64, bytes: 4096 },
 ];
-/// The function that copies, and who calls it to move a request's data between the guest and Stasis.
+/// The function that copies, and who calls it to move a request's data between the guest and
+/// Stasis.
 const COPY: [&str; 2] = ["stasis_copy", "memcpy"];
 const COPIED_FOR: &str = "DiskTransfer";
 
@@ -117,14 +121,16 @@ impl<'a> Devices<'a> {
         anyhow::bail!("there are no requests of the name {name}")
     }
 
-    /// Boots a machine with one core, on which the guest has a disk. QEMU executes several cores in long turns, and a request waits for that of the console.
+    /// Boots a machine with one core, on which the guest has a disk. QEMU executes several cores in
+    /// long turns, and a request waits for that of the console.
     fn with_disk(&self) -> Result<Logged> {
         let disk = DiskConfig { volume: "data".to_owned(), size: 64 << 20, from: None };
         let config = GuestConfig { disks: vec![disk], cores: vec![0], ..guest(GUEST) };
         self.boot(vec![config], 1)
     }
 
-    /// Boots a machine on which two guests have a core each, and cards in one network. One of them listens.
+    /// Boots a machine on which two guests have a core each, and cards in one network. One of them
+    /// listens.
     fn with_cards(&self) -> Result<Logged> {
         let networks = vec!["lan".to_owned()];
         let on = |name, core| GuestConfig {
@@ -232,7 +238,8 @@ impl Sum {
 }
 
 impl Phase {
-    /// Returns what a request takes, of a phase with these instructions, of which `nothing` are those of one without requests.
+    /// Returns what a request takes, of a phase with these instructions, of which `nothing` are
+    /// those of one without requests.
     fn of(&self, sum: Sum, nothing: Sum) -> Result<Request> {
         let per = |with: u64, without: u64| with.saturating_sub(without).div_ceil(self.count);
         let (all, copy) = (per(sum.all, nothing.all), per(sum.copy, nothing.copy));

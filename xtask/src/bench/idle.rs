@@ -1,8 +1,11 @@
-//! Idle: what `checkpoint-every = "1s"` leaves to a Linux that has nothing to do, and how many bytes each checkpoint has that no other one has.
+//! Idle: what `checkpoint-every = "1s"` leaves to a Linux that has nothing to do, and how many
+//! bytes each checkpoint has that no other one has.
 //!
-//! Linux has one CPU, on a [counting](super::meter) machine of one core, which it shares with the task that makes its checkpoints. Its init does all by itself: a
-//! process without memory to speak of counts for [`SECONDS`] of Linux's own clock, which goes on while the task has the core. Then nothing runs for as long, and
-//! Linux switches itself off. The same Linux without checkpoints counts, too: what is missing is what checkpoints take.
+//! Linux has one CPU, on a [counting](super::meter) machine of one core, which it shares with the
+//! task that makes its checkpoints. Its init does all by itself: a process without memory to speak
+//! of counts for [`SECONDS`] of Linux's own clock, which goes on while the task has the core. Then
+//! nothing runs for as long, and Linux switches itself off. The same Linux without checkpoints
+//! counts, too: what is missing is what checkpoints take.
 
 use std::path::Path;
 use std::time::Duration;
@@ -54,7 +57,8 @@ pub struct Idle {
     pub counted: u64,
     /// How far it counts with one each second.
     pub counted_periodic: u64,
-    /// Bytes of each of the last checkpoints that no other one has, in their order: while nothing ran.
+    /// Bytes of each of the last checkpoints that no other one has, in their order: while nothing
+    /// ran.
     pub bytes: Vec<u64>,
 }
 
@@ -118,7 +122,8 @@ impl Bench<'_> {
         let machine = Machine::stasis(self.image, Some(&archive)).memory("2G").disk(&image);
         let mut machine = counting(machine).cpus(1).time_limit(TIME_LIMIT).start()?;
         let console = &mut machine.console;
-        // What is typed is received at no certain instruction, so nothing is typed before the guest has finished.
+        // What is typed is received at no certain instruction, so nothing is typed before the guest
+        // has finished.
         console.wait_for("[guest \"linux\": is off]", TIME_LIMIT)?;
         Ok((counted(console)?, machine))
     }
@@ -134,7 +139,8 @@ fn counted(console: &mut Console) -> Result<u64> {
     digits.parse().with_context(|| format!("Linux has counted \"{line}\""))
 }
 
-/// Returns how many bytes each checkpoint in a list has that no other one has. The last one alone has what it shares with those that were deleted, and is left out; the oldest one, too.
+/// Returns how many bytes each checkpoint in a list has that no other one has. The last one alone
+/// has what it shares with those that were deleted, and is left out; the oldest one, too.
 fn bytes(lines: &[String]) -> Result<Vec<u64>> {
     let name = periodic::name("linux");
     let rows = lines.iter().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

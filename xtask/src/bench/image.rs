@@ -24,7 +24,8 @@ pub fn sections(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// Returns the bytes of `.text` of each crate, by the functions' names. Inlined code counts for the function in which it is.
+/// Returns the bytes of `.text` of each crate, by the functions' names. Inlined code counts for the
+/// function in which it is.
 pub fn crates(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     let header = Elf::parse(elf)?;
     let endian = header.endian()?;
@@ -48,7 +49,8 @@ pub fn crates(elf: &[u8]) -> Result<BTreeMap<String, u64>> {
     Ok(sizes)
 }
 
-/// Returns the crate in a mangled name: that of the function, or of the first type or trait of an `impl`.
+/// Returns the crate in a mangled name: that of the function, or of the first type or trait of an
+/// `impl`.
 fn crate_of(symbol: &str) -> Option<&str> {
     if let Some(path) = symbol.strip_prefix("_ZN") {
         let (length, rest) = split_number(path)?;
@@ -61,7 +63,8 @@ fn crate_of(symbol: &str) -> Option<&str> {
         let start = before.rfind('$').map_or(0, |at| at + 1);
         return Some(&before[start..]);
     }
-    // Rust's newer mangling has `C`, a disambiguator `s<base 62>_`, then the length of the name and the name.
+    // Rust's newer mangling has `C`, a disambiguator `s<base 62>_`, then the length of the name and
+    // the name.
     let path = symbol.strip_prefix("_R")?;
     let (_, after) = path.split_once("Cs")?;
     let (length, rest) = split_number(after.split_once('_')?.1)?;

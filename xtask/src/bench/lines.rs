@@ -1,4 +1,5 @@
-//! Draws the history as SVG: a line over all saved runs for each operation and each world switch, each with a scale of its own.
+//! Draws the history as SVG: a line over all saved runs for each operation and each world switch,
+//! each with a scale of its own.
 
 use std::fmt::Write;
 
@@ -18,7 +19,8 @@ const LINE: f64 = 22.0;
 /// Number of letters of a run's name that are shown if there are many runs.
 const NAME: usize = 12;
 
-/// Returns the picture of everything that the last run has measured, from the first run to the last.
+/// Returns the picture of everything that the last run has measured, from the first run to the
+/// last.
 pub fn draw(runs: &[Run]) -> String {
     let each: Vec<_> = runs.iter().map(|run| costs(&run.numbers)).collect();
     let names = each.last().map(|last| last.iter().map(|(name, _)| name)).into_iter().flatten();
@@ -47,7 +49,8 @@ pub fn draw(runs: &[Run]) -> String {
     svg::end(svg)
 }
 
-/// Draws one row: a line through the points, a dot for each run, and the numbers of the first and the last run.
+/// Draws one row: a line through the points, a dot for each run, and the numbers of the first and
+/// the last run.
 fn line(svg: &mut String, bottom: f64, points: &[(usize, u64)], runs: usize) {
     let (Some((_, first)), Some((_, last))) = (points.first(), points.last()) else { return };
     let most = points.iter().map(|(_, cost)| *cost).max().unwrap_or(1).max(1);

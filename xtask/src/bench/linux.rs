@@ -1,8 +1,10 @@
-//! Linux: what its boot takes, and what two processes take that send each other bytes through pipes, without Stasis and under it.
+//! Linux: what its boot takes, and what two processes take that send each other bytes through
+//! pipes, without Stasis and under it.
 //!
-//! Debian's kernel runs with two CPUs on a machine that [counts](super::meter). Its init does all by itself: what is typed is received at no certain
-//! instruction. The kernel's messages have microseconds, and each is a thousand instructions of all cores. Under Stasis, the kernel
-//! prints its device tree, with which it then boots on plain QEMU: so it finds the same machine on both.
+//! Debian's kernel runs with two CPUs on a machine that [counts](super::meter). Its init does all
+//! by itself: what is typed is received at no certain instruction. The kernel's messages have
+//! microseconds, and each is a thousand instructions of all cores. Under Stasis, the kernel prints
+//! its device tree, with which it then boots on plain QEMU: so it finds the same machine on both.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,7 +33,8 @@ const CMDLINE: &str = "console=ttyAMA0";
 /// Measures, in their order: the boot to the first process, two processes on one CPU, and on two.
 const MEASURES: [&str; 3] = ["boot", "ping-pong, one CPU", "ping-pong, two CPUs"];
 
-/// Program of the first process. It says with `bench: ` what has begun or ended; in the end it prints that, and the device tree.
+/// Program of the first process. It says with `bench: ` what has begun or ended; in the end it
+/// prints that, and the device tree.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -69,7 +72,8 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// Returns, for each measure, its name, the thousands of instructions without Stasis, and those under it, for each number of cores.
+    /// Returns, for each measure, its name, the thousands of instructions without Stasis, and those
+    /// under it, for each number of cores.
     pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64, Vec<u64>)> {
         MEASURES.iter().enumerate().map(|(n, name)| {
             (*name, self.alone[n], self.stasis.iter().map(|(_, times)| times[n]).collect())
@@ -134,7 +138,8 @@ struct Said {
 fn under_stasis(machine: Machine) -> Result<Said> {
     let mut machine = machine.start()?;
     let console = &mut machine.console;
-    // What is typed is received at no certain instruction, so nothing is typed before the guest has finished.
+    // What is typed is received at no certain instruction, so nothing is typed before the guest has
+    // finished.
     console.wait_for("[guest \"linux\": is off]", TIME_LIMIT)?;
     console.send_line("attach linux")?;
     let said = said(console)?;

@@ -55,7 +55,8 @@ impl Run {
         Ok(self)
     }
 
-    /// Returns this run with what another run, on a machine with `cores` cores, has of [`OF_CORES`] in addition.
+    /// Returns this run with what another run, on a machine with `cores` cores, has of [`OF_CORES`]
+    /// in addition.
     fn and(mut self, cores: u32, other: &Self) -> Result<Self> {
         for name in OF_CORES {
             let place = other.results.iter().position(|(other, _)| other == name);
@@ -73,7 +74,8 @@ pub struct Meter {
     image: PathBuf,
     guest: PathBuf,
     archive: PathBuf,
-    /// The archive with the guest that has the device. The other results must come from a guest without one.
+    /// The archive with the guest that has the device. The other results must come from a guest
+    /// without one.
     with_device: PathBuf,
     /// The archive with the guest that has 3 GiB of RAM.
     large: PathBuf,
@@ -121,8 +123,9 @@ impl Meter {
         counting(Machine::stasis(&self.image, Some(archive)))
     }
 
-    /// Runs the guest under Stasis, without the device and with it, on more cores, and with more memory. Only the cost of the device's interrupt is of the second run, and
-    /// the boot of the large guest of the last one.
+    /// Runs the guest under Stasis, without the device and with it, on more cores, and with more
+    /// memory. Only the cost of the device's interrupt is of the second run, and the boot of the
+    /// large guest of the last one.
     pub fn under_stasis(&self) -> Result<Run> {
         let run = |archive, cores| self.run(archive, cores, "1G");
         let usual = run(&self.archive, 2)?.with(OF_DEVICE, run(&self.with_device, 2)?)?;
@@ -141,7 +144,8 @@ impl Meter {
         }
         let mut machine = machine.arg("-D").arg(&log).start()?;
         let console = &mut machine.console;
-        // What is typed is received at no certain instruction, so nothing is typed before the guest has finished.
+        // What is typed is received at no certain instruction, so nothing is typed before the guest
+        // has finished.
         console.wait_for("[guest \"bench\": is off]", TIME_LIMIT)?;
         let steps = boot::steps(&console.transcript());
         console.send_line("attach bench")?;
@@ -165,7 +169,8 @@ fn same(first: Run, second: Run) -> Result<Run> {
     Ok(first)
 }
 
-/// Returns a machine whose counter has a tick for each instruction, and on which nothing depends on chance.
+/// Returns a machine whose counter has a tick for each instruction, and on which nothing depends on
+/// chance.
 pub fn counting(machine: Machine) -> Machine {
     machine
         .cpu("cortex-a57,cntfrq=1000000000")

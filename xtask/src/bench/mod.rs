@@ -1,10 +1,13 @@
 //! `cargo xtask bench`: what everything costs, in instructions, which are the same on every host.
 //!
-//! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis; [`accesses`] and [`boot`] read what else these runs
-//! tell. [`switch`] counts world switches, [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what they pay for them, [`idle`] what a Linux with nothing to do pays, and [`image`] the
-//! bytes of the image. [`linux`] has Linux boot and its processes talk. [`devices`] has guests use their disks and network cards. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it, [`plot`] draws the comparison, and [`lines`] draws
-//! all runs. [`profile`] shows where instructions are spent.
-//! `docs/bench.md` has the results and what they mean.
+//! The guest `bench` measures its operations. [`meter`] boots it with and without Stasis;
+//! [`accesses`] and [`boot`] read what else these runs tell. [`switch`] counts world switches,
+//! [`pages`] what checkpoints do for a page, [`pauses`] what guests notice of them, [`writes`] what
+//! they pay for them, [`idle`] what a Linux with nothing to do pays, and [`image`] the bytes of the
+//! image. [`linux`] has Linux boot and its processes talk. [`devices`] has guests use their disks
+//! and network cards. [`table`] prints everything, [`runs`] keeps it, [`history`] compares it,
+//! [`plot`] draws the comparison, and [`lines`] draws all runs. [`profile`] shows where
+//! instructions are spent. `docs/bench.md` has the results and what they mean.
 
 mod accesses;
 mod boot;
@@ -138,16 +141,20 @@ pub struct Arguments {
     /// Draw all runs in the file as SVG, and this one if one is measured
     #[arg(long, value_name = "FILE", requires = "earlier")]
     plot_history: Option<PathBuf>,
-    /// List the runs in a file, and compare the last one with the one before or with --with, and measure nothing
+    /// List the runs in a file, and compare the last one with the one before or with --with, and
+    /// measure nothing
     #[arg(long, value_name = "FILE", group = "earlier", conflicts_with = "save")]
     runs: Option<PathBuf>,
-    /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is a world switch, "read-4k", "read-1m", "write-4k", "write-1m" and "frame-1500" are requests of virtio devices
+    /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is
+    /// a world switch, "read-4k", "read-1m", "write-4k", "write-1m" and "frame-1500" are requests
+    /// of virtio devices
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
     /// Measure what a page costs in a checkpoint and a resume, and nothing else
     #[arg(long, exclusive = true)]
     pages: bool,
-    /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in this file as SVG
+    /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in
+    /// this file as SVG
     #[arg(long, value_name = "FILE", num_args = 0..=1, exclusive = true)]
     pauses: Option<Option<PathBuf>>,
     /// Measure what a world switch takes, and nothing else
@@ -156,13 +163,16 @@ pub struct Arguments {
     /// Measure what Linux's boot takes, and two processes that play ping-pong, and nothing else
     #[arg(long, exclusive = true)]
     linux: bool,
-    /// Measure what a guest's writes take behind a checkpoint, and the time that periodic ones leave it, and nothing else
+    /// Measure what a guest's writes take behind a checkpoint, and the time that periodic ones
+    /// leave it, and nothing else
     #[arg(long, exclusive = true)]
     writes: bool,
-    /// Measure the time that periodic checkpoints leave to an idle Linux, and their bytes, and nothing else
+    /// Measure the time that periodic checkpoints leave to an idle Linux, and their bytes, and
+    /// nothing else
     #[arg(long, exclusive = true)]
     idle: bool,
-    /// Measure what requests of guests' disks and frames of their network cards take, in instructions, in time beside plain QEMU, or in both, and nothing else
+    /// Measure what requests of guests' disks and frames of their network cards take, in
+    /// instructions, in time beside plain QEMU, or in both, and nothing else
     #[arg(long, value_name = "IN", num_args = 0..=1, exclusive = true)]
     devices: Option<Option<Measure>>,
 }
@@ -206,7 +216,8 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Does what the arguments ask for in place of measuring everything; `None` if they ask for nothing else.
+/// Does what the arguments ask for in place of measuring everything; `None` if they ask for nothing
+/// else.
 fn one_thing(workspace: &Workspace, arguments: &Arguments) -> Option<Result<()>> {
     let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, .. } = arguments;
     let Arguments { with, plot, plot_history, devices, .. } = arguments;
@@ -235,7 +246,8 @@ fn one_thing(workspace: &Workspace, arguments: &Arguments) -> Option<Result<()>>
     Some(table.and_then(|table| report::print(|out| write!(out, "{table}"))))
 }
 
-/// Lists the runs in a file, and what the last one has changed since `with`, or since the one before. Draws that, and the history.
+/// Lists the runs in a file, and what the last one has changed since `with`, or since the one
+/// before. Draws that, and the history.
 fn look_back(
     file: &Path,
     with: Option<&str>,
@@ -351,7 +363,8 @@ fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
     Ok(())
 }
 
-/// Measures everything. Prints the tables of what takes minutes as soon as it is measured: a failure of what comes later does not lose it.
+/// Measures everything. Prints the tables of what takes minutes as soon as it is measured: a
+/// failure of what comes later does not lose it.
 fn measure(workspace: &Workspace) -> Result<Numbers> {
     let show = |table: String| report::print(|out| write!(out, "{table}"));
     let (meter, built) = prepare(workspace)?;

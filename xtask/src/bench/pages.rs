@@ -1,8 +1,10 @@
 //! Checkpoint and resume: what each page of a guest's memory costs, by its content.
 //!
-//! From one checkpoint to the next, the guest `pages` writes pages of one kind beside another page, or that one alone: the difference is their
-//! cost. Each checkpoint but the first shares with the one before it, so that it looks at what was written alone. Each is resumed as a whole on one
-//! machine, and on demand, until all is there, on another. QEMU logs every instruction of Stasis meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
+//! From one checkpoint to the next, the guest `pages` writes pages of one kind beside another page,
+//! or that one alone: the difference is their cost. Each checkpoint but the first shares with the
+//! one before it, so that it looks at what was written alone. Each is resumed as a whole on one
+//! machine, and on demand, until all is there, on another. QEMU logs every instruction of Stasis
+//! meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,14 +26,16 @@ use crate::{archive, disk};
 
 /// The core of the console's commands and of the guest.
 const CORE: usize = 0;
-/// Number of pages that the guest writes from one phase to the next. The guest has the same constant.
+/// Number of pages that the guest writes from one phase to the next. The guest has the same
+/// constant.
 const WRITTEN_PAGES: u64 = 128;
 /// Pages in a MiB.
 const MIB_PAGES: u64 = 256;
 /// Time that a command may take. With the log, QEMU needs seconds for one.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The steps of all commands: the name of each, and its function. The look is a step within the next one.
+/// The steps of all commands: the name of each, and its function. The look is a step within the
+/// next one.
 const STEPS: [(&str, &str); 5] = [
     ("look", "stasis_state::capture::pages::look"),
     ("store", "stasis_state::capture::Capture::write"),
@@ -41,7 +45,8 @@ const STEPS: [(&str, &str); 5] = [
 ];
 /// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
-/// The functions that give the disk a request, wait for it, or let others have the core. How often they run depends on the host's disk.
+/// The functions that give the disk a request, wait for it, or let others have the core. How often
+/// they run depends on the host's disk.
 const PAUSES: [&str; 3] = [
     "stasis_hw::virtio_blk::VirtioBlk<T>::submit",
     "stasis_hw::virtio_blk::VirtioBlk<T>::end_one",
@@ -76,12 +81,14 @@ type Steps = [u64; STEPS.len()];
 pub struct Page {
     /// What the page holds.
     pub name: String,
-    /// Instructions for a MiB of such pages, in the order of [`step_names`]. In a file of an earlier version the last ones are missing.
+    /// Instructions for a MiB of such pages, in the order of [`step_names`]. In a file of an
+    /// earlier version the last ones are missing.
     pub mib: Vec<u64>,
 }
 
 impl Page {
-    /// Returns whether each step takes as much as the other page's, or at most one instruction more or less.
+    /// Returns whether each step takes as much as the other page's, or at most one instruction more
+    /// or less.
     fn is_nearly(&self, other: &Self) -> bool {
         self.one().zip(other.one()).all(|(one, other)| one.abs_diff(other) <= 1)
     }
@@ -117,8 +124,9 @@ impl<'a> Pages<'a> {
         Ok(Self { workspace, image: image.to_owned(), guest: folder.join("pages"), functions })
     }
 
-    /// Measures twice, and returns the first result. Both times a page must take the same, but for one instruction: how often the task gives way depends on the host's disk. So resumes on demand,
-    /// of which each unit is a turn of its own, are measured once.
+    /// Measures twice, and returns the first result. Both times a page must take the same, but for
+    /// one instruction: how often the task gives way depends on the host's disk. So resumes on
+    /// demand, of which each unit is a turn of its own, are measured once.
     pub fn measure(&self) -> Result<Vec<Page>> {
         let run = || timed("checkpoints and resumes", || self.run(How::Whole));
         let (mut pages, again) = (run()?, run()?);
@@ -162,7 +170,8 @@ impl<'a> Pages<'a> {
         write(&archive, &archive::pack(&configuration, &[("pages", &read(&self.guest)?)])?)?;
         let socket = Socket::new()?;
         let machine = counting(Machine::stasis(&self.image, Some(&archive)).disk(&image));
-        // The machine has only one core. QEMU executes several cores in long turns, and a command waits for the guest's core.
+        // The machine has only one core. QEMU executes several cores in long turns, and a command
+        // waits for the guest's core.
         let machine = Switched::prepare(machine, &self.functions.range(), &log, &socket);
         let mut machine = machine.cpus(1).time_limit(PATIENCE * 4).start()?;
         let console = &mut machine.console;
@@ -239,8 +248,9 @@ impl Logged<'_, '_> {
     }
 }
 
-/// Counts the instructions between the first one of a step's function and its return: those of a step within another for the inner one alone.
-/// [`MAINTENANCE`] outside of all steps counts for the step before it, or for the first step if there is none before it.
+/// Counts the instructions between the first one of a step's function and its return: those of a
+/// step within another for the inner one alone. [`MAINTENANCE`] outside of all steps counts for the
+/// step before it, or for the first step if there is none before it.
 struct StepCounter {
     entries: Steps,
     maintenance: u64,
@@ -252,7 +262,8 @@ struct StepCounter {
     /// The address to which the pause returns.
     pause: Option<u64>,
     last: u64,
-    /// The addresses to which the calls under way return. A function that is reached by a jump, at the end of another one, returns where that does.
+    /// The addresses to which the calls under way return. A function that is reached by a jump, at
+    /// the end of another one, returns where that does.
     calls: Vec<u64>,
     /// Whether the last instruction was a call.
     called: bool,
@@ -325,7 +336,8 @@ impl StepCounter {
     }
 }
 
-/// Returns the instructions per MiB of the `pages` that the second measurement has more than the first.
+/// Returns the instructions per MiB of the `pages` that the second measurement has more than the
+/// first.
 fn per_mib(with_less: &Steps, with_more: &Steps, pages: u64) -> [i64; STEPS.len()] {
     std::array::from_fn(|step| {
         let more = with_more[step] as i64 - with_less[step] as i64;
@@ -337,7 +349,8 @@ fn per_mib(with_less: &Steps, with_more: &Steps, pages: u64) -> [i64; STEPS.len(
 mod tests {
     use super::*;
 
-    /// What is counted of these instructions, with the first step at 0x1000 and the first pause at 0x9000.
+    /// What is counted of these instructions, with the first step at 0x1000 and the first pause at
+    /// 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
         // All that is entered is called, but for what 0x2f00 jumps to.
         let entries = [0x1000, 0x2000, 0x3000, 0x4000, 0x5000];

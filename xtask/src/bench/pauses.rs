@@ -1,8 +1,9 @@
 //! Pauses: how long a guest stands still for a checkpoint or a clone, by the size of its memory.
 //!
-//! The guest `pages` has memory that was never written but for some pages; Linux has booted to its shell, and idles. Stasis says how many microseconds a
-//! guest has stood still, and on a [counting](super::meter) machine a microsecond is a thousand instructions. What is typed is received at no certain
-//! instruction, so two runs differ by some thousands.
+//! The guest `pages` has memory that was never written but for some pages; Linux has booted to its
+//! shell, and idles. Stasis says how many microseconds a guest has stood still, and on a
+//! [counting](super::meter) machine a microsecond is a thousand instructions. What is typed is
+//! received at no certain instruction, so two runs differ by some thousands.
 
 mod plot;
 
@@ -56,7 +57,8 @@ pub struct Stored {
     pub written: u64,
 }
 
-/// Measures all guests on machines with this image, the guest `pages` in this folder, and Debian's Linux.
+/// Measures all guests on machines with this image, the guest `pages` in this folder, and Debian's
+/// Linux.
 pub fn measure(workspace: &Workspace, image: &Path, guests: &Path) -> Result<Vec<Pauses>> {
     let pages = read(&guests.join("pages"))?;
     let mut found = Vec::new();
@@ -128,7 +130,8 @@ fn stored(console: &mut Console, command: &str) -> Result<Stored> {
     found.with_context(|| format!("a checkpoint that says {answer:?}"))
 }
 
-/// Returns what a line tells that ends `…, N bytes, N of them shared, N ms; guest stood still N us`.
+/// Returns what a line tells that ends `…, N bytes, N of them shared, N ms; guest stood still N
+/// us`.
 fn parse(line: &str) -> Option<Stored> {
     let (line, pause) = line.strip_suffix(" us")?.split_once("; guest stood still ")?;
     let number = |ending: &str| {

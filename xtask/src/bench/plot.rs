@@ -1,4 +1,5 @@
-//! Draws what a change has done, as SVG: for each operation a bar of before and one of after, on a logarithmic scale.
+//! Draws what a change has done, as SVG: for each operation a bar of before and one of after, on a
+//! logarithmic scale.
 
 use std::cmp::Ordering;
 use std::fmt::Write;

@@ -1,4 +1,5 @@
-//! Files of saved runs, the oldest first: each with its name, the commit that was measured, and the date of that commit.
+//! Files of saved runs, the oldest first: each with its name, the commit that was measured, and the
+//! date of that commit.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -84,7 +85,8 @@ impl Runs {
         json.push(b'\n');
         let mut output = Output::create(file)?;
         output.write_all(&json).with_context(|| format!("cannot write {}", file.display()))?;
-        // The older file was read, and all of its runs are in this one, so replacing it loses nothing.
+        // The older file was read, and all of its runs are in this one, so replacing it loses
+        // nothing.
         output.finish()
     }
 
@@ -137,7 +139,8 @@ impl Runs {
 }
 
 impl Run {
-    /// Returns the run of what was measured in this checkout. Without a name, it gets the name of the commit.
+    /// Returns the run of what was measured in this checkout. Without a name, it gets the name of
+    /// the commit.
     pub fn here(workspace: &Workspace, name: Option<String>, numbers: Numbers) -> Result<Self> {
         let shown = git(workspace, &["log", "-1", "--format=%h %cs"])?;
         let (commit, date) = shown.split_once(' ').context("git tells no commit")?;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-/// Returns the beginning of a picture of this size in pixels, with its title, which must be SVG already.
+/// Returns the beginning of a picture of this size in pixels, with its title, which must be SVG
+/// already.
 pub fn begin(width: f64, height: f64, title: &str) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \

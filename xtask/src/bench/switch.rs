@@ -1,7 +1,9 @@
-//! Counts world switches: the instructions from the last one of a guest to the first one of the next guest on the same core.
+//! Counts world switches: the instructions from the last one of a guest to the first one of the
+//! next guest on the same core.
 //!
-//! The guests `switch` and `rival` have core 1 in turns, by windows; and `sharer` and `rival`s, by weights. QEMU logs every instruction of Stasis there,
-//! and its accesses to GICH. What Stasis executes from an exit to the next entry is a switch if it loads FP registers.
+//! The guests `switch` and `rival` have core 1 in turns, by windows; and `sharer` and `rival`s, by
+//! weights. QEMU logs every instruction of Stasis there, and its accesses to GICH. What Stasis
+//! executes from an exit to the next entry is a switch if it loads FP registers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,13 +31,15 @@ pub const NAME: &str = "switch";
 const CORE: usize = 1;
 /// Microseconds of each guest's window.
 const WINDOW_US: u64 = 100;
-/// The numbers of interrupts that are pending in the guest `switch`, one after the other. The guest has the same constant.
+/// The numbers of interrupts that are pending in the guest `switch`, one after the other. The guest
+/// has the same constant.
 const PENDING: [u32; 6] = [0, 1, 2, 3, 4, 8];
 
 /// Numbers of guests that share the core by weights.
 const SHARERS: [usize; 3] = [2, 4, 8];
 
-/// The parts of a switch, with names of functions that are in them. The first part that fits counts.
+/// The parts of a switch, with names of functions that are in them. The first part that fits
+/// counts.
 const PARTS: [(&str, &[&str]); 5] = [
     ("FP", &["stasis_fp_save", "stasis_fp_load"]),
     ("registers", &["stasis_arch::world::", "interrupt_look", "stasis_enter_guest"]),
@@ -147,7 +151,8 @@ impl Switches {
         twice("switches", || self.run(&functions))
     }
 
-    /// Returns the profile of the fastest switch from the guest `switch`, with nothing pending in it.
+    /// Returns the profile of the fastest switch from the guest `switch`, with nothing pending in
+    /// it.
     pub fn profile(&self) -> Result<Profile> {
         let functions = Functions::new(&self.elf)?;
         let phases = self.windows.phases(&self.elf, &functions, PENDING.len())?;
@@ -160,7 +165,8 @@ impl Switches {
         let mut switches = Vec::new();
         let phases = self.windows.phases(&self.elf, functions, PENDING.len())?;
         for (pending, phase) in PENDING.iter().zip(&phases) {
-            // The guest was running when it reported that it was ready, so the first switch is one from it.
+            // The guest was running when it reported that it was ready, so the first switch is one
+            // from it.
             for (first, direction) in ["from", "to"].into_iter().enumerate() {
                 let stays: Vec<&Stay> = phase.iter().skip(first).step_by(2).collect();
                 let name = format!("{direction} a guest with {pending} pending");
@@ -231,7 +237,8 @@ struct Splitter {
 }
 
 impl Splitter {
-    /// Bytes of one entry of the vector table. The next constant is the bytes of all entries for exceptions of guests.
+    /// Bytes of one entry of the vector table. The next constant is the bytes of all entries for
+    /// exceptions of guests.
     const VECTOR: u64 = 0x80;
     const VECTORS: u64 = 0x400;
 

@@ -14,8 +14,9 @@ use super::switch::{self, Switch};
 use super::writes::Writes;
 use super::{Boot, Cost, Numbers, Operation};
 
-/// The costs of this guest's operations under Bao (of July 2026, gcc 12.2) on the same meter, measured once; `docs/bench.md` says more. Bao
-/// passes the UART and CNTPCT through. Operations for which Bao lacks something are missing.
+/// The costs of this guest's operations under Bao (of July 2026, gcc 12.2) on the same meter,
+/// measured once; `docs/bench.md` says more. Bao passes the UART and CNTPCT through. Operations for
+/// which Bao lacks something are missing.
 const BAO: &[(&str, u64)] = &[
     ("hypercall", 191),
     ("gicd-read-isenabler0", 1292),

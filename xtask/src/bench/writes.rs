@@ -1,7 +1,8 @@
-//! Writes: what a guest's first write to a page takes after a checkpoint, and how much of its time is left to a guest with `checkpoint-every = "1s"`.
+//! Writes: what a guest's first write to a page takes after a checkpoint, and how much of its time
+//! is left to a guest with `checkpoint-every = "1s"`.
 //!
-//! The guest `writer` tells what its writes take, on a [counting](super::meter) machine of one core, which the guest shares with the task that makes its
-//! checkpoints.
+//! The guest `writer` tells what its writes take, on a [counting](super::meter) machine of one
+//! core, which the guest shares with the task that makes its checkpoints.
 
 use std::path::Path;
 use std::time::Duration;
@@ -82,7 +83,8 @@ struct Bench<'w> {
 }
 
 impl Bench<'_> {
-    /// Boots the guest, and waits until it has written its pages once. Returns the folder of the disk, too.
+    /// Boots the guest, and waits until it has written its pages once. Returns the folder of the
+    /// disk, too.
     fn boot(&self, periodic: Option<Periodic>) -> Result<(Qemu, tempfile::TempDir)> {
         let config = GuestConfig {
             cores: vec![0],

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::text::{clean, find};
 
-/// What is in the first line of last words, and in no other line: of a panic, of an exception at EL2, of a machine that Stasis can't run on.
-/// `boot/src/panic.rs` says them.
+/// What is in the first line of last words, and in no other line: of a panic, of an exception at
+/// EL2, of a machine that Stasis can't run on. `boot/src/panic.rs` says them.
 const SIGNS: [&str; 3] =
     ["*** Stasis panicked on core ", " at EL2 on core ", "error: Stasis can't run on this machine"];
 /// Length of the longest of [`SIGNS`], in bytes.

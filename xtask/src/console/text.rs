@@ -7,7 +7,8 @@ pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
-/// Returns a line as a person sees it on a terminal: without control sequences, overwritten characters, and our prompt.
+/// Returns a line as a person sees it on a terminal: without control sequences, overwritten
+/// characters, and our prompt.
 pub(super) fn clean(line: &str) -> String {
     let line = line.trim_end_matches(['\r', '\n']);
     let mut visible = String::new();

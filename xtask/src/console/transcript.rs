@@ -62,7 +62,8 @@ pub(crate) struct Transcript {
 #[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
-    /// What QEMU itself has said, apart from the line: it may come at any time, even within a word of the line.
+    /// What QEMU itself has said, apart from the line: it may come at any time, even within a word
+    /// of the line.
     complaints: Vec<u8>,
     last_words: Option<LastWords>,
     /// Number of threads that read what the machine and QEMU say.
@@ -118,7 +119,8 @@ impl Transcript {
         self.lock().complaints.extend_from_slice(bytes);
     }
 
-    /// Counts a thread that reads what the machine or QEMU says. The thread calls [`end`](Self::end).
+    /// Counts a thread that reads what the machine or QEMU says. The thread calls
+    /// [`end`](Self::end).
     pub(crate) fn begin(&self) {
         self.lock().readers += 1;
     }
@@ -195,7 +197,8 @@ impl Transcript {
     }
 }
 
-/// Returns a time limit for this machine. Limits are made for a fast one; `STASIS_TIME_FACTOR` stretches them.
+/// Returns a time limit for this machine. Limits are made for a fast one; `STASIS_TIME_FACTOR`
+/// stretches them.
 pub(super) fn scaled(timeout: Duration) -> Duration {
     let factor = std::env::var("STASIS_TIME_FACTOR").ok().and_then(|factor| factor.parse().ok());
     timeout.mul_f32(factor.unwrap_or(1.0))

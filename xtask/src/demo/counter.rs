@@ -1,4 +1,5 @@
-//! The bare-metal guest of the demo: a counter that its timer drives, and a hash over memory that the guest keeps changing.
+//! The bare-metal guest of the demo: a counter that its timer drives, and a hash over memory that
+//! the guest keeps changing.
 
 use anyhow::Result;
 use stasis_guests::workload::{Model, TICKS_PER_HASH, parse};

@@ -1,7 +1,8 @@
-//! `cargo xtask demo`: stores a guest, ends QEMU, starts a new one, resumes the guest, and shows that the guest goes on as if nothing
-//! had happened.
+//! `cargo xtask demo`: stores a guest, ends QEMU, starts a new one, resumes the guest, and shows
+//! that the guest goes on as if nothing had happened.
 //!
-//! A [`Workload`] prints steps, each with a hash that the host can compute beforehand: [`counter`], [`linux`] and [`debian`].
+//! A [`Workload`] prints steps, each with a hash that the host can compute beforehand: [`counter`],
+//! [`linux`] and [`debian`].
 
 mod counter;
 mod debian;
@@ -48,23 +49,27 @@ trait Workload {
     /// Starts the work of a guest that has just booted and whose terminal is attached.
     fn begin(&mut self, console: &mut Console) -> Result<()>;
 
-    /// Returns the step that a line reports, if it does; by default, one of the loop in a guest's shell.
+    /// Returns the step that a line reports, if it does; by default, one of the loop in a guest's
+    /// shell.
     fn step(&self, line: &str) -> Option<Step> {
         initramfs::parse(line).map(|(step, hash)| (step, hash.to_owned()))
     }
 
-    /// Returns the difference between the numbers of two steps that follow each other; by default, that of the loop in a guest's shell.
+    /// Returns the difference between the numbers of two steps that follow each other; by default,
+    /// that of the loop in a guest's shell.
     fn stride(&self) -> u64 {
         1
     }
 
-    /// Returns the hash that a step must have. The step must be later than those that were asked for before.
+    /// Returns the hash that a step must have. The step must be later than those that were asked
+    /// for before.
     fn expected(&mut self, step: u64) -> String;
 
     /// Looks at the guest right before the checkpoint.
     fn before(&mut self, console: &mut Console) -> Result<()>;
 
-    /// Looks at the guest after it was resumed. Returns what the summary says about it, as names and values.
+    /// Looks at the guest after it was resumed. Returns what the summary says about it, as names
+    /// and values.
     fn after(&mut self, console: &mut Console) -> Result<Values>;
 
     /// Returns the guest that is stored and resumed together with this one.
@@ -200,7 +205,8 @@ impl Demo {
         let mut summary = Summary::new(guest, self.memory);
         let began = Instant::now();
         let (stored, resume) = match workload.neighbour() {
-            // The lines of the answer are in this order, and so are those in the store: the last is the guest's.
+            // The lines of the answer are in this order, and so are those in the store: the last is
+            // the guest's.
             Some(other) => (format!("checkpoint {other},{guest} demo"), "resume demo/"),
             None => (format!("checkpoint {guest} demo"), "resume demo"),
         };
@@ -279,7 +285,8 @@ fn show(line: &str) {
     report::note(format_args!("| {line}"));
 }
 
-/// Reads the guest's terminal until `count` steps were printed, shows some of them, and returns all.
+/// Reads the guest's terminal until `count` steps were printed, shows some of them, and returns
+/// all.
 fn watch(console: &mut Console, workload: &dyn Workload, count: usize) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     while steps.len() < count {
@@ -300,7 +307,8 @@ fn watch(console: &mut Console, workload: &dyn Workload, count: usize) -> Result
     Ok(steps)
 }
 
-/// Checks that no step is missing, and that the hashes are those that the host computes and those of `reference`.
+/// Checks that no step is missing, and that the hashes are those that the host computes and those
+/// of `reference`.
 fn check(
     workload: &mut dyn Workload,
     steps: &[Step],

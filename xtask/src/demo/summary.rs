@@ -24,8 +24,9 @@ impl Summary {
         self.lines.push((what, value));
     }
 
-    /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages stored, 60416 zero, 20987456 bytes, 1234 ms;
-    /// guest stood still 87 us`, and the size that the host finds on the disk.
+    /// Adds the checkpoint: what Stasis says of it, such as `checkpoint 3 "linux": 5120 pages
+    /// stored, 60416 zero, 20987456 bytes, 1234 ms; guest stood still 87 us`, and the size that the
+    /// host finds on the disk.
     pub(super) fn checkpointed(
         &mut self,
         answer: &[String],

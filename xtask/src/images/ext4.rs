@@ -1,4 +1,5 @@
-//! Ext4 file systems in images, by the programs of e2fsprogs: made, checked and read without root and without a mount.
+//! Ext4 file systems in images, by the programs of e2fsprogs: made, checked and read without root
+//! and without a mount.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,8 @@ fn program(name: &str) -> Result<PathBuf> {
     found.with_context(|| format!("{name} is missing: as root, `apt-get install e2fsprogs`"))
 }
 
-/// Makes an image of `size` bytes with an ext4 file system that has the files of `folder`, if there is one.
+/// Makes an image of `size` bytes with an ext4 file system that has the files of `folder`, if there
+/// is one.
 ///
 /// # Errors
 ///
@@ -50,7 +52,8 @@ pub(super) fn size_for(folders: &[&Path]) -> Result<u64> {
     Ok(bytes.next_multiple_of(1 << 20))
 }
 
-/// Does what a system does before it mounts the file system of an image: replays its journal, and removes files that were deleted while they were open.
+/// Does what a system does before it mounts the file system of an image: replays its journal, and
+/// removes files that were deleted while they were open.
 ///
 /// # Errors
 ///
@@ -117,7 +120,8 @@ mod tests {
         assert_eq!(std::fs::read(&back).unwrap(), b"something");
         assert!(take(&image, "/b", &back).unwrap_err().to_string().contains("has no file /b"));
 
-        // In the root folder's entry of lost+found, the number of its inode, which stands 8 bytes before the name.
+        // In the root folder's entry of lost+found, the number of its inode, which stands 8 bytes
+        // before the name.
         let mut bytes = std::fs::read(&image).unwrap();
         let name = bytes.windows(10).position(|bytes| bytes == b"lost+found").unwrap();
         bytes[name - 8] ^= 0x40;

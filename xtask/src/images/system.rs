@@ -1,9 +1,12 @@
-//! A whole Debian for arm64 as an ext4 image: [`System`]. Systemd, nginx and the kernel are as their packages have them. The initramfs is ours: it mounts
-//! the disk, and gives the machine to what is on it.
+//! A whole Debian for arm64 as an ext4 image: [`System`]. Systemd, nginx and the kernel are as
+//! their packages have them. The initramfs is ours: it mounts the disk, and gives the machine to
+//! what is on it.
 //!
-//! This system's apt chooses and downloads the packages. They are installed as Debian's own installer does it: the essential ones are
-//! extracted by a busybox, then dpkg installs them all. Their scripts run programs for arm64. So this happens in a plain machine of QEMU's, and takes
-//! minutes, but neither root nor binfmt_misc nor a mount on this system. It happens once; the image stays in `target/guests/debian`.
+//! This system's apt chooses and downloads the packages. They are installed as Debian's own
+//! installer does it: the essential ones are extracted by a busybox, then dpkg installs them all.
+//! Their scripts run programs for arm64. So this happens in a plain machine of QEMU's, and takes
+//! minutes, but neither root nor binfmt_misc nor a mount on this system. It happens once; the image
+//! stays in `target/guests/debian`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,7 +21,8 @@ use crate::setup::qemu;
 use crate::workspace::{Workspace, write};
 use crate::{initramfs, report};
 
-/// What the image has besides the essential packages, and all that these depend on. Of two packages that others depend on, the smaller one.
+/// What the image has besides the essential packages, and all that these depend on. Of two packages
+/// that others depend on, the smaller one.
 const PACKAGES: [&str; 13] = [
     "apt",
     "systemd-sysv",
@@ -80,11 +84,13 @@ impl System {
     }
 }
 
-/// Returns the Debian. Makes it if it is not there, or if an older version of this program has made another one.
+/// Returns the Debian. Makes it if it is not there, or if an older version of this program has made
+/// another one.
 ///
 /// # Errors
 ///
-/// This system has no apt or no e2fsprogs, the mirror can't be reached, or a package is not installed. What to do by hand is said.
+/// This system has no apt or no e2fsprogs, the mirror can't be reached, or a package is not
+/// installed. What to do by hand is said.
 pub fn ensure(workspace: &Workspace) -> Result<System> {
     let folder = workspace.folder("guests/debian")?;
     let system = System::in_folder(&folder);
@@ -151,7 +157,8 @@ fn make(workspace: &Workspace, folder: &Path, system: &System) -> Result<()> {
     std::fs::remove_dir_all(&downloaded).context("cannot remove the packages")
 }
 
-/// Fills a folder with the packages, what runs in the machine, and the lists of what is essential and what is not. Returns the number of packages.
+/// Fills a folder with the packages, what runs in the machine, and the lists of what is essential
+/// and what is not. Returns the number of packages.
 fn gather(packages: &Packages, folder: &Path) -> Result<usize> {
     let wanted = [&ESSENTIAL[..], &PACKAGES[..]].concat();
     report::step("downloading its packages");

@@ -1,4 +1,5 @@
-//! QEMU for a Linux on arm64, which runs guests on a KVM there, with all libraries that it needs: Debian's packages, of which nothing is installed here.
+//! QEMU for a Linux on arm64, which runs guests on a KVM there, with all libraries that it needs:
+//! Debian's packages, of which nothing is installed here.
 
 use std::path::{Path, PathBuf};
 

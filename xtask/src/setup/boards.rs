@@ -1,4 +1,5 @@
-//! What boards need and QEMU does not bring: the device tree of the Raspberry Pi 4, from Debian's arm64 kernel.
+//! What boards need and QEMU does not bring: the device tree of the Raspberry Pi 4, from Debian's
+//! arm64 kernel.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,8 @@ use super::guests::ARCHITECTURE;
 use crate::report;
 use crate::workspace::Workspace;
 
-/// The package that depends on the newest kernel for real boards. The kernel for clouds has no device trees.
+/// The package that depends on the newest kernel for real boards. The kernel for clouds has no
+/// device trees.
 const KERNEL: &str = "linux-image-arm64";
 
 /// Returns the path of the Raspberry Pi 4's device tree. Fetches it if it is not there.

@@ -1,6 +1,8 @@
-//! Debian's packages, fetched into a folder of the checkout: without root, and without a change to the system's lists or architectures.
+//! Debian's packages, fetched into a folder of the checkout: without root, and without a change to
+//! the system's lists or architectures.
 //!
-//! The mirror is the one that this system uses. Apt checks everything that it gets with Debian's keys.
+//! The mirror is the one that this system uses. Apt checks everything that it gets with Debian's
+//! keys.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -68,7 +70,8 @@ impl Debian {
         self.packages_of(workspace, &[suite], architecture)
     }
 
-    /// Returns the packages of some suites for `architecture`, of which the last one comes first. Fetches their lists now.
+    /// Returns the packages of some suites for `architecture`, of which the last one comes first.
+    /// Fetches their lists now.
     pub fn packages_of(
         &self,
         workspace: &Workspace,
@@ -118,7 +121,8 @@ impl Packages {
         kernel.with_context(|| format!("{package} depends on no kernel"))
     }
 
-    /// Returns the names of these packages and of all that they depend on. `?essential` stands for the essential ones.
+    /// Returns the names of these packages and of all that they depend on. `?essential` stands for
+    /// the essential ones.
     pub fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
         let mut command = self.apt("apt-get");
         let wanted = ["--simulate", "--no-install-recommends", "install"];
@@ -130,7 +134,8 @@ impl Packages {
         Ok(plan.lines().filter_map(name).collect())
     }
 
-    /// Downloads these packages and all that they depend on into the folder `into`, of which nothing else is left. Returns the names of the files.
+    /// Downloads these packages and all that they depend on into the folder `into`, of which
+    /// nothing else is left. Returns the names of the files.
     pub fn download(&self, packages: &[&str], into: &Path) -> Result<Vec<String>> {
         // Another version may be there.
         let _ = std::fs::remove_dir_all(into);

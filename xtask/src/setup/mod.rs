@@ -1,6 +1,8 @@
-//! Installs what is missing. Every part looks first, says what it does, and does nothing if nothing is missing.
+//! Installs what is missing. Every part looks first, says what it does, and does nothing if nothing
+//! is missing.
 //!
-//! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux guest's packages.
+//! - [`rust`]: the Rust targets; [`qemu`]: a QEMU that has the boards; [`guests`]: the Linux
+//!   guest's packages.
 //! - [`arm_qemu`]: a QEMU that runs in a Linux on arm64, which only tests want.
 //! - [`programs`]: programs of Debian's for arm64, with their libraries.
 //! - [`tools`]: programs that only tests run.

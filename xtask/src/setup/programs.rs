@@ -1,4 +1,5 @@
-//! Programs of Debian's for a Linux on arm64, with all libraries that they need: taken out of unpacked packages.
+//! Programs of Debian's for a Linux on arm64, with all libraries that they need: taken out of
+//! unpacked packages.
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,13 @@ use crate::workspace::read;
 
 /// The program that loads all others, by the path that is in each.
 const LOADER: &str = "ld-linux-aarch64.so.1";
-/// Where packages have libraries. In the last, those that only a package's own libraries look for, by their RUNPATH.
+/// Where packages have libraries. In the last, those that only a package's own libraries look for,
+/// by their RUNPATH.
 const LIBRARIES: [&str; 4] =
     ["lib/aarch64-linux-gnu", "usr/lib/aarch64-linux-gnu", "lib", "usr/lib/aarch64-linux-gnu/ceph"];
 
-/// Copies the libraries that these programs need into `libraries`, then the programs into `to`. The programs are given by their paths in the unpacked packages.
+/// Copies the libraries that these programs need into `libraries`, then the programs into `to`. The
+/// programs are given by their paths in the unpacked packages.
 ///
 /// # Errors
 ///

@@ -60,7 +60,8 @@ fn advice() -> String {
     }
 }
 
-/// Installs QEMU from this release or its backports. A list of our own has the sources of the release together with those of the backports.
+/// Installs QEMU from this release or its backports. A list of our own has the sources of the
+/// release together with those of the backports.
 fn install(workspace: &Workspace) -> Result<()> {
     let user = output(Command::new("id").arg("-u"))?;
     ensure!(user.trim() == "0", "only root can install packages");

@@ -1,7 +1,8 @@
 //! The Rust targets: the hypervisor's, without SIMD registers, and the guests'.
 //!
-//! Where rustup cannot install a target, the core library is built from Debian's `rust-src` of the same version and
-//! put beside the compiler. From then on the target is an ordinary one. `STASIS_NO_RUSTUP=1` does not try rustup.
+//! Where rustup cannot install a target, the core library is built from Debian's `rust-src` of the
+//! same version and put beside the compiler. From then on the target is an ordinary one.
+//! `STASIS_NO_RUSTUP=1` does not try rustup.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -50,7 +51,8 @@ pub fn ensure_kvm() -> Result<()> {
     ensure_static(KVM)
 }
 
-/// Installs a target of programs that have the C library in them. It has the standard library, and is not built here.
+/// Installs a target of programs that have the C library in them. It has the standard library, and
+/// is not built here.
 pub fn ensure_static(target: &str) -> Result<()> {
     if Compiler::find()?.has(target) {
         return Ok(());
@@ -121,7 +123,8 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
     let source = Source::provide(workspace, compiler)?;
     let scratch = workspace.folder("setup/core")?;
     std::fs::create_dir_all(scratch.join("src"))?;
-    // The package is a workspace of its own: it lies within the project's, but does not belong to it.
+    // The package is a workspace of its own: it lies within the project's, but does not belong to
+    // it.
     let manifest = "[package]\nname = \"empty\"\nedition = \"2024\"\n\n[workspace]\n";
     write(&scratch.join("Cargo.toml"), manifest.as_bytes())?;
     write(&scratch.join("src/lib.rs"), b"#![no_std]\n")?;
@@ -137,7 +140,8 @@ fn build(workspace: &Workspace, compiler: &Compiler, targets: &[&str]) -> Result
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_FUTURE_INCOMPAT_REPORT_FREQUENCY", "never")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            // Without bitcode in the libraries, a program that uses them can't have link-time optimisation.
+            // Without bitcode in the libraries, a program that uses them can't have link-time
+            // optimisation.
             .env("RUSTFLAGS", "-Cembed-bitcode=yes")
             .status()
             .context("cannot start cargo")?;
@@ -163,8 +167,8 @@ fn install(built: &Path, libraries: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The standard library's source at the place where cargo looks for it. It is removed in the end, so that rustup finds its folders as it
-/// has left them.
+/// The standard library's source at the place where cargo looks for it. It is removed in the end,
+/// so that rustup finds its folders as it has left them.
 struct Source {
     borrowed: Option<PathBuf>,
 }
@@ -197,7 +201,8 @@ impl Drop for Source {
     }
 }
 
-/// Fetches Debian's package of the source of exactly this version, and returns the path of the source.
+/// Fetches Debian's package of the source of exactly this version, and returns the path of the
+/// source.
 fn fetch(workspace: &Workspace, version: &str) -> Result<PathBuf> {
     let unpacked = workspace.folder("setup/rust-src")?;
     let source = unpacked.join(format!("usr/src/rustc-{version}"));

@@ -1,5 +1,6 @@
-//! Programs that only tests run: gdb-multiarch, which opens core files, lldb, which debugs guests as gdb does, Python, which runs a reader of the format, Chromium, which shows reports, and the shells that complete
-//! commands.
+//! Programs that only tests run: gdb-multiarch, which opens core files, lldb, which debugs guests
+//! as gdb does, Python, which runs a reader of the format, Chromium, which shows reports, and the
+//! shells that complete commands.
 
 use std::process::{Command, Stdio};
 
@@ -16,7 +17,8 @@ const TOOLS: [(&str, &str); 6] = [
     ("fish", "fish"),
 ];
 
-/// Installs the programs that are missing, if that is possible. If not, the tests that need them say so.
+/// Installs the programs that are missing, if that is possible. If not, the tests that need them
+/// say so.
 pub fn ensure() {
     for (program, package) in TOOLS {
         if output(Command::new(program).arg("--version")).is_err() {
@@ -30,7 +32,8 @@ pub fn ensure() {
     }
 }
 
-/// Installs a package, and returns whether that has worked. The package lists may be old or missing.
+/// Installs a package, and returns whether that has worked. The package lists may be old or
+/// missing.
 fn install(package: &str) -> bool {
     let apt = |arguments: &[&str]| {
         let status = Command::new("apt-get")

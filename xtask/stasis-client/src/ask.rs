@@ -23,13 +23,16 @@ pub enum Part<'a> {
 }
 
 impl Client {
-    /// Sends a command line, passes the parts of the answer to `take`, and returns at the answer's end. `take` returns whether it still wants the request, which is
-    /// given up otherwise. What belongs to nobody's request is dropped.
+    /// Sends a command line, passes the parts of the answer to `take`, and returns at the answer's
+    /// end. `take` returns whether it still wants the request, which is given up otherwise. What
+    /// belongs to nobody's request is dropped.
     ///
     /// # Errors
     ///
-    /// The session is lost, or [`Error::Refused`], or [`Error::TooLong`]. By a signal, or behind the session's limit, the request is given up, and its end waited for; by a
-    /// second signal it is left. If it is done all the same, the next [`Self::next`] fails instead: who asks for more is told then.
+    /// The session is lost, or [`Error::Refused`], or [`Error::TooLong`]. By a signal, or behind
+    /// the session's limit, the request is given up, and its end waited for; by a second signal it
+    /// is left. If it is done all the same, the next [`Self::next`] fails instead: who asks for
+    /// more is told then.
     pub fn ask(&mut self, line: &str, take: &mut dyn FnMut(Part<'_>) -> bool) -> Result<(), Error> {
         const MOMENT: Duration = Duration::from_millis(100);
         let id = self.request(line)?;

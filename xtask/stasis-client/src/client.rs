@@ -33,9 +33,11 @@ pub struct Options {
     pub events: bool,
     /// The time in which the machine must answer: to the hello, and later to a ping.
     pub patience: Duration,
-    /// The time that the session may take in all, from the connection on; `None` for as long as it likes.
+    /// The time that the session may take in all, from the connection on; `None` for as long as it
+    /// likes.
     pub limit: Option<Duration>,
-    /// Whether SIGINT, SIGTERM and SIGHUP end the session by [`Error::Interrupted`], and not the process. The machine is told then that what is under way is given up.
+    /// Whether SIGINT, SIGTERM and SIGHUP end the session by [`Error::Interrupted`], and not the
+    /// process. The machine is told then that what is under way is given up.
     pub catches_signals: bool,
     /// The client's name.
     pub name: String,
@@ -55,7 +57,8 @@ impl Default for Options {
     }
 }
 
-/// What the machine has said to be under way. A ping has the id of the last request or stream that was begun before it.
+/// What the machine has said to be under way. A ping has the id of the last request or stream that
+/// was begun before it.
 #[derive(Debug, Default)]
 struct UnderWay {
     /// The ping's id; 0 before the first answer, and of a ping before the first request.
@@ -108,13 +111,15 @@ impl Client {
         &self.machine.0
     }
 
-    /// Makes these signals end the session from now on, as [`Options::catches_signals`] does, and leaves others to whom they belong.
+    /// Makes these signals end the session from now on, as [`Options::catches_signals`] does, and
+    /// leaves others to whom they belong.
     ///
     /// # Errors
     ///
     /// Linux has no file for it.
     pub fn catch(&mut self, signals: &[Signal]) -> Result<(), Error> {
-        // The signals of before are let go first: each leaves the thread the mask that it has found.
+        // The signals of before are let go first: each leaves the thread the mask that it has
+        // found.
         self.signals = None;
         self.signals = Some(Signals::catch(signals)?);
         Ok(())
@@ -145,11 +150,13 @@ impl Client {
         self.send(Kind::Cancel, id, &[])
     }
 
-    /// Returns the next message. Waits for it until `until`, or for ever; `None` if none has come by then.
+    /// Returns the next message. Waits for it until `until`, or for ever; `None` if none has come
+    /// by then.
     ///
     /// # Errors
     ///
-    /// The session is lost: the connection, the machine's answers, or to another client. [`Error::Interrupted`] for each signal, and once [`Error::TooLong`]: the session is as it
+    /// The session is lost: the connection, the machine's answers, or to another client.
+    /// [`Error::Interrupted`] for each signal, and once [`Error::TooLong`]: the session is as it
     /// was then, and who gives it up drops it.
     pub fn next(&mut self, until: Option<Instant>) -> Result<Option<Message>, Error> {
         loop {
@@ -186,7 +193,8 @@ impl Client {
         }
     }
 
-    /// Returns the next message, whenever it comes. `id` is a request or a stream that is waited for.
+    /// Returns the next message, whenever it comes. `id` is a request or a stream that is waited
+    /// for.
     ///
     /// # Errors
     ///
@@ -201,7 +209,8 @@ impl Client {
         }
     }
 
-    /// Returns whether a request or a stream was not under way any more when the machine was last asked. Its end is lost if it has not come.
+    /// Returns whether a request or a stream was not under way any more when the machine was last
+    /// asked. Its end is lost if it has not come.
     pub fn has_vanished(&self, id: u16) -> bool {
         self.under_way.lacks(id)
     }
@@ -239,19 +248,22 @@ impl Client {
         self.is_taken_over |= !is_ours;
     }
 
-    /// Sends a frame, or as much of it as the line takes now; the rest goes when something is waited for.
+    /// Sends a frame, or as much of it as the line takes now; the rest goes when something is
+    /// waited for.
     pub(crate) fn send(&mut self, kind: Kind, id: u16, payload: &[u8]) -> Result<(), Error> {
         self.wire.send(kind, id, payload)
     }
 
-    /// Returns what is waited for where this session is: bytes of the machine's, signals, and room for what waits.
+    /// Returns what is waited for where this session is: bytes of the machine's, signals, and room
+    /// for what waits.
     pub(crate) fn polled(&self) -> Vec<PollFd<'_>> {
         let signals = self.signals.as_ref().map(Signals::as_fd);
         let signals = signals.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         signals.into_iter().chain([self.wire.polled()]).collect()
     }
 
-    /// Returns the frames that have come, for who keeps the session's requests and streams itself. Asks the machine whether it is there if it has been silent.
+    /// Returns the frames that have come, for who keeps the session's requests and streams itself.
+    /// Asks the machine whether it is there if it has been silent.
     ///
     /// # Errors
     ///
@@ -313,7 +325,8 @@ impl Drop for Client {
     }
 }
 
-/// Waits until bytes have come, or more can be sent of what waits, or a signal has come; no longer than `limit`.
+/// Waits until bytes have come, or more can be sent of what waits, or a signal has come; no longer
+/// than `limit`.
 fn wait(polled: &mut [PollFd<'_>], limit: Duration) -> Result<(), Error> {
     let limit = PollTimeout::try_from(limit.as_millis().min(60_000) as i32 + 1);
     match poll(polled, limit.unwrap_or(PollTimeout::MAX)) {

@@ -75,8 +75,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the exit code of a program that ends by this error: 1 if the machine has refused it, 2 for what is mistyped, 3 if there is no session, 4 if the
-    /// session was lost, 5 for another version, 6 if it was given up, 7 if it took too long.
+    /// Returns the exit code of a program that ends by this error: 1 if the machine has refused it,
+    /// 2 for what is mistyped, 3 if there is no session, 4 if the session was lost, 5 for another
+    /// version, 6 if it was given up, 7 if it took too long.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Refused { status: Status::Mistyped, .. } => 2,

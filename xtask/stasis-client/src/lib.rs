@@ -1,7 +1,9 @@
 //! The client's side of the channel of a machine with Stasis, which `docs/channel.md` specifies.
 //!
-//! [`Target`] says where the channel is. [`Client`] is a session: it sends requests and opens streams, many at a time, and returns what comes as [`Message`]s.
-//! [`Client::ask`] is for who asks one thing only. [`Share`] makes one session many, for those who come to a [`Rendezvous`]. [`target`] and [`terminal`] also serve `stasis console`.
+//! [`Target`] says where the channel is. [`Client`] is a session: it sends requests and opens
+//! streams, many at a time, and returns what comes as [`Message`]s. [`Client::ask`] is for who asks
+//! one thing only. [`Share`] makes one session many, for those who come to a [`Rendezvous`].
+//! [`target`] and [`terminal`] also serve `stasis console`.
 //!
 //! ```no_run
 //! use stasis_client::{Client, Options, Target};

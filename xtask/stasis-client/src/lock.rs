@@ -1,6 +1,7 @@
 //! [`Lock`]: the sign that a tool of this host has a channel, or serves one for many. QEMU's sockets let a second one wait without a word.
 //!
-//! The lock is a socket in the abstract namespace of this host (unix(7)), which goes with the process, and leaves no file.
+//! The lock is a socket in the abstract namespace of this host (unix(7)), which goes with the
+//! process, and leaves no file.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -26,7 +27,8 @@ impl Lock {
         Self::named("shared", target).ok()
     }
 
-    /// Returns whether many tools can use a target at a time. The look itself is no sign: another tool that looks meanwhile does not see it.
+    /// Returns whether many tools can use a target at a time. The look itself is no sign: another
+    /// tool that looks meanwhile does not see it.
     pub(crate) fn is_shared(target: &Target) -> bool {
         let looked =
             sign().and_then(|socket| connect(socket.as_raw_fd(), &name("shared", target)?));

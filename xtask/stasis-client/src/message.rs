@@ -68,7 +68,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Message {
-    /// Returns the message in a frame that is not about the session or a stream's flow; `None` if there is none.
+    /// Returns the message in a frame that is not about the session or a stream's flow; `None` if
+    /// there is none.
     pub(crate) fn of(frame: Frame) -> Option<Self> {
         let Frame { kind, id, payload } = frame;
         Some(match kind {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use crate::Target;
 use crate::lock::Lock;
 
-/// A socket at which tools connect to a session that they share. Its path goes when this is dropped.
+/// A socket at which tools connect to a session that they share. Its path goes when this is
+/// dropped.
 #[derive(Debug)]
 pub struct Rendezvous {
     listener: UnixListener,
@@ -19,13 +20,15 @@ pub struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// Makes the socket. Tools that come before the session is shared wait. A socket is replaced that was left by a process that was killed.
+    /// Makes the socket. Tools that come before the session is shared wait. A socket is replaced
+    /// that was left by a process that was killed.
     ///
     /// # Errors
     ///
     /// The path is another's, or can't be a socket's.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        // A tool that finds the socket finds the sign, too. Who has the sign is alone with the path: it is taken before the path is looked at, and outlives it.
+        // A tool that finds the socket finds the sign, too. Who has the sign is alone with the
+        // path: it is taken before the path is looked at, and outlives it.
         let sign = Lock::share(&Target::Unix(path.to_owned())).ok_or_else(|| {
             io::Error::new(ErrorKind::AddrInUse, "another `stasis connect` serves there")
         })?;

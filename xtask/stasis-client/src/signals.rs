@@ -10,7 +10,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// The signals that end a tool.
 pub(crate) const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Signals of this thread, such as [`ENDING`], which end nothing by themselves until this is dropped. One that the process ignores, as behind `nohup`, is still ignored.
+/// Signals of this thread, such as [`ENDING`], which end nothing by themselves until this is
+/// dropped. One that the process ignores, as behind `nohup`, is still ignored.
 pub(crate) struct Signals {
     arrived: SignalFd,
     before: SigSet,
@@ -46,7 +47,8 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // One more that came while the machine was told has ended nothing, and must not do so in the midst of what else is cleaned up.
+        // One more that came while the machine was told has ended nothing, and must not do so in
+        // the midst of what else is cleaned up.
         while self.take().is_some() {}
         // The mask is one that the thread has had.
         let _ = self.before.thread_set_mask();

@@ -30,10 +30,12 @@ pub enum Target {
 }
 
 impl Target {
-    /// Returns the socket at which `stasis connect` serves this user's tools unless it is told another place, if there is one that is this user's own.
+    /// Returns the socket at which `stasis connect` serves this user's tools unless it is told
+    /// another place, if there is one that is this user's own.
     pub fn usual() -> Option<Self> {
         let path = usual_socket();
-        // Where others may write, a link could lead to a socket of this user's that is something else.
+        // Where others may write, a link could lead to a socket of this user's that is something
+        // else.
         let metadata = path.symlink_metadata().ok()?;
         let is_own = metadata.uid() == geteuid().as_raw();
         (metadata.file_type().is_socket() && is_own).then_some(Self::Unix(path))
@@ -68,7 +70,8 @@ fn absent(path: &Path) -> Option<PathBuf> {
     Some(folder.canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// Returns the path of the socket at which `stasis connect` serves this user's tools unless it is told another place.
+/// Returns the path of the socket at which `stasis connect` serves this user's tools unless it is
+/// told another place.
 pub fn usual_socket() -> PathBuf {
     let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match folder.filter(|folder| folder.is_dir()) {
@@ -147,7 +150,8 @@ fn rate(baud: u32) -> Option<BaudRate> {
 pub enum Line {
     /// A socket, which is read and written as a file is.
     Socket(File),
-    /// A serial device, which nobody else has who honours its lock, with the settings that it needs.
+    /// A serial device, which nobody else has who honours its lock, with the settings that it
+    /// needs.
     Device(Box<Settings<File>>),
 }
 
@@ -252,7 +256,8 @@ fn device(path: &Path, baud: u32) -> Result<Settings<File>> {
     Ok(settings)
 }
 
-/// Changes settings to those of a line to a machine: 8 bits, no parity, one stop bit, no flow control.
+/// Changes settings to those of a line to a machine: 8 bits, no parity, one stop bit, no flow
+/// control.
 fn line_settings(settings: &mut Termios, rate: BaudRate) {
     termios::cfmakeraw(settings);
     settings.control_flags -= ControlFlags::CSTOPB | ControlFlags::CRTSCTS;

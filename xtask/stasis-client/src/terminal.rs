@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 
 use nix::sys::termios::{self, SetArg, Termios};
 
-/// Settings that a terminal has for a while. When this is dropped, the terminal has those from before.
+/// Settings that a terminal has for a while. When this is dropped, the terminal has those from
+/// before.
 #[derive(Debug)]
 pub struct Settings<T: AsFd> {
     terminal: T,
@@ -29,7 +30,8 @@ impl<T: AsFd> Settings<T> {
         Ok(settings)
     }
 
-    /// Gives the terminal its changed settings again: a shell may have given it others while this process was stopped.
+    /// Gives the terminal its changed settings again: a shell may have given it others while this
+    /// process was stopped.
     pub fn apply(&self) -> io::Result<()> {
         // Do not wait for what is still to be sent: nobody may take it.
         Ok(termios::tcsetattr(&self.terminal, SetArg::TCSANOW, &self.meanwhile)?)

@@ -63,7 +63,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Returns all frames that have come: their kinds, ids and payloads. What comes before the line is lost is returned first.
+    /// Returns all frames that have come: their kinds, ids and payloads. What comes before the line
+    /// is lost is returned first.
     pub(crate) fn receive(&mut self) -> Result<Vec<(Kind, u16, Vec<u8>)>, Error> {
         let mut frames = Vec::new();
         match self.flush().and_then(|()| self.read(&mut frames)) {

@@ -10,7 +10,8 @@ use stasis_channel::session::welcome;
 use stasis_channel::{Frame, Kind, Reader, VERSION};
 use stasis_client::{Client, Error, Message, Options, Status};
 
-/// Starts a machine that answers a hello by `greet` and all other frames by `answer`, and returns a session with it.
+/// Starts a machine that answers a hello by `greet` and all other frames by `answer`, and returns a
+/// session with it.
 fn session(
     greet: fn(&mut UnixStream, [u8; 4]),
     answer: fn(&mut UnixStream, Frame),

@@ -15,7 +15,8 @@ use crate::disk::{self, Disk};
 use crate::memory::Memory;
 use crate::outside::Outside;
 
-/// What was typed and is not yet in the UART, in characters, from which on nobody should be asked for more.
+/// What was typed and is not yet in the UART, in characters, from which on nobody should be asked
+/// for more.
 const ENOUGH: usize = 4096;
 
 /// The time of an access, and the guest's RAM.
@@ -71,8 +72,9 @@ pub struct Board {
 }
 
 impl Board {
-    /// Returns the devices of a guest that was stored, and these disks. What its UART sends goes to `console`, which need not take it; each interrupt whose level changes goes
-    /// to `wire`, and all of them once now.
+    /// Returns the devices of a guest that was stored, and these disks. What its UART sends goes to
+    /// `console`, which need not take it; each interrupt whose level changes goes to `wire`, and
+    /// all of them once now.
     pub fn new(
         state: &GuestState,
         disks: Vec<Disk>,
@@ -127,7 +129,8 @@ impl Board {
         if due_changed { Answer::DueChanged } else { Answer::Done }
     }
 
-    /// Does all that the virtio devices have to do. Requests are done at once, so none is under way when the guest stands still.
+    /// Does all that the virtio devices have to do. Requests are done at once, so none is under way
+    /// when the guest stands still.
     fn serve(&mut self, now: &mut Moment) {
         while let Some(slot) = self.devices.virtio.serve(&mut now.memory(), &mut self.outside) {
             self.tell_slot(slot);
@@ -164,7 +167,8 @@ impl Board {
         lookup(address, width).filter(|target| self.devices.has(*target))
     }
 
-    /// Tells the levels after an access that has left an interrupt at the level of `line`. The UART's is told once it has taken what it has room for.
+    /// Tells the levels after an access that has left an interrupt at the level of `line`. The
+    /// UART's is told once it has taken what it has room for.
     fn after(&mut self, line: Option<Line>) {
         let uart = Line::of(&self.devices.pl011, 0).map(|uart| uart.intid);
         if let Some(line) = line.filter(|line| Some(line.intid) != uart) {
@@ -202,7 +206,8 @@ impl Board {
         }
     }
 
-    /// Brings the devices up to the time of `now`. Returns why the guest can't go on, if a device says so.
+    /// Brings the devices up to the time of `now`. Returns why the guest can't go on, if a device
+    /// says so.
     pub fn tick(&mut self, now: &mut Moment) -> Option<String> {
         // A request that was published before the checkpoint may not be notified any more.
         self.serve(now);
@@ -212,7 +217,8 @@ impl Board {
         self.devices.verdict().map(|verdict| format!("the guest {verdict}"))
     }
 
-    /// Returns the CNTVCT_EL0 at which [`tick`](Self::tick) must be called next, of a guest whose counter runs at `hz`.
+    /// Returns the CNTVCT_EL0 at which [`tick`](Self::tick) must be called next, of a guest whose
+    /// counter runs at `hz`.
     pub fn due(&self, now: &Moment, hz: u64) -> u64 {
         let to_ticks = |deadline| match deadline {
             Deadline::Never => u64::MAX,
@@ -226,7 +232,8 @@ impl Board {
     }
 }
 
-/// Returns what is at an address that no device has: the rest of the distributor's window reads as 0, and ignores writes.
+/// Returns what is at an address that no device has: the rest of the distributor's window reads as
+/// 0, and ignores writes.
 fn rest(address: u64) -> Answer {
     if (GICD_BASE..GICD_BASE + GICD_SIZE).contains(&address) {
         Answer::Done

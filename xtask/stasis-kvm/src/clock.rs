@@ -1,7 +1,8 @@
 //! [`Clock`]: the guest's counter, which is the machine's less an offset.
 //!
-//! Linux since 6.4 takes the offset of both of a guest's counters at once (KVM_ARM_SET_COUNTER_OFFSET). An older one takes a value of CNTVCT_EL0 alone, and its
-//! guests read the machine's CNTPCT_EL0.
+//! Linux since 6.4 takes the offset of both of a guest's counters at once
+//! (KVM_ARM_SET_COUNTER_OFFSET). An older one takes a value of CNTVCT_EL0 alone, and its guests
+//! read the machine's CNTPCT_EL0.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,8 +46,9 @@ impl Clock {
         let offset = machine_counter().wrapping_sub(cntvct);
         if self.is_whole {
             let counter = kvm_arm_counter_offset { counter_offset: offset, reserved: 0 };
-            // SAFETY: 1. `vm` is the descriptor of a machine of KVM's, which has this ioctl, and refuses it where it has not. 2. The kernel reads
-            // `struct kvm_arm_counter_offset`, which `counter` is, and writes nothing. 3. `counter` lives until the call returns.
+            // SAFETY: 1. `vm` is the descriptor of a machine of KVM's, which has this ioctl, and
+            // refuses it where it has not. 2. The kernel reads `struct kvm_arm_counter_offset`,
+            // which `counter` is, and writes nothing. 3. `counter` lives until the call returns.
             let result = unsafe { ioctl_with_ref(vm, KVM_ARM_SET_COUNTER_OFFSET(), &counter) };
             if result != 0 {
                 return Err(errno::Error::last()).context("KVM does not take the counter's offset");
@@ -68,7 +70,8 @@ impl Clock {
 /// Returns CNTVCT_EL0, which Linux shows every process.
 fn machine_counter() -> u64 {
     let value;
-    // SAFETY: 1. The instruction reads a register that EL0 may read, as Linux sets CNTKCTL_EL1.EL0VCTEN. 2. It touches no memory and no flags.
+    // SAFETY: 1. The instruction reads a register that EL0 may read, as Linux sets
+    // CNTKCTL_EL1.EL0VCTEN. 2. It touches no memory and no flags.
     unsafe {
         core::arch::asm!("isb", "mrs {}, cntvct_el0", out(reg) value, options(nostack, preserves_flags));
     }
@@ -78,7 +81,8 @@ fn machine_counter() -> u64 {
 /// Returns CNTFRQ_EL0, the frequency of the machine's counter in Hz, which is every guest's.
 pub fn frequency() -> u64 {
     let value;
-    // SAFETY: 1. The instruction reads a register that EL0 may read, as Linux sets CNTKCTL_EL1.EL0VCTEN. 2. It touches no memory and no flags.
+    // SAFETY: 1. The instruction reads a register that EL0 may read, as Linux sets
+    // CNTKCTL_EL1.EL0VCTEN. 2. It touches no memory and no flags.
     unsafe {
         core::arch::asm!("mrs {}, cntfrq_el0", out(reg) value, options(nomem, nostack, preserves_flags));
     }

@@ -38,11 +38,13 @@ struct State {
     ended: Option<Ended>,
 }
 
-/// The time after which a vCPU that has not come out is interrupted once more: a signal that came right before it went in did nothing.
+/// The time after which a vCPU that has not come out is interrupted once more: a signal that came
+/// right before it went in did nothing.
 const AGAIN: Duration = Duration::from_millis(5);
 
 impl Control {
-    /// Returns the control of a machine that stands still: all vCPUs wait until they are [let go](Self::release).
+    /// Returns the control of a machine that stands still: all vCPUs wait until they are [let
+    /// go](Self::release).
     ///
     /// # Errors
     ///
@@ -82,7 +84,8 @@ impl Control {
         state.hold || state.ended.is_some()
     }
 
-    /// Stands still until the vCPUs may go on. Called by a vCPU's thread that has let go of its vCPU.
+    /// Stands still until the vCPUs may go on. Called by a vCPU's thread that has let go of its
+    /// vCPU.
     pub fn stand(&self) {
         let mut state = self.lock();
         state.standing += 1;

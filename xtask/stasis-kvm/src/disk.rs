@@ -1,4 +1,5 @@
-//! The disks of a guest: [`Disk`] is a copy of the image beside its checkpoint, which is left as it is; and [`perform`] does a request of the guest's on one.
+//! The disks of a guest: [`Disk`] is a copy of the image beside its checkpoint, which is left as it
+//! is; and [`perform`] does a request of the guest's on one.
 
 use std::fs::File;
 use std::io;
@@ -35,7 +36,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Returns the guest's disks, with what is in the images beside the checkpoint's `file`. They take their room where `out` will be.
+    /// Returns the guest's disks, with what is in the images beside the checkpoint's `file`. They
+    /// take their room where `out` will be.
     ///
     /// # Errors
     ///
@@ -63,7 +65,8 @@ impl Disk {
         disks.map(disk).collect()
     }
 
-    /// Writes what is on the disk to an image beside the checkpoint's file, which is there once it is [finished](Output::finish).
+    /// Writes what is on the disk to an image beside the checkpoint's file, which is there once it
+    /// is [finished](Output::finish).
     ///
     /// # Errors
     ///
@@ -126,7 +129,8 @@ impl Volume for Disk {
         Ok(())
     }
 
-    /// Does nothing: the copy ends with this program, so a loss of power leaves nothing of it in any case.
+    /// Does nothing: the copy ends with this program, so a loss of power leaves nothing of it in
+    /// any case.
     fn flush(&mut self) -> Result<(), VolumeError> {
         Ok(())
     }

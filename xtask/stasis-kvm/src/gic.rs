@@ -16,7 +16,8 @@ pub struct Gic {
 }
 
 impl Gic {
-    /// Makes the GIC of a machine that has all of its vCPUs, in this state. The lines of the devices are the caller's to raise.
+    /// Makes the GIC of a machine that has all of its vCPUs, in this state. The lines of the
+    /// devices are the caller's to raise.
     ///
     /// # Errors
     ///
@@ -42,7 +43,8 @@ impl Gic {
         }
     }
 
-    /// Returns the state, while all vCPUs stand. Says what KVM does not. `high` has the interrupts whose lines are high.
+    /// Returns the state, while all vCPUs stand. Says what KVM does not. `high` has the interrupts
+    /// whose lines are high.
     ///
     /// # Errors
     ///
@@ -62,8 +64,9 @@ impl Gic {
     fn get(&self, group: u32, attr: u64) -> Result<Attribute> {
         let mut value = 0_u64;
         let mut access = kvm_device_attr { group, attr, addr: (&raw mut value) as u64, flags: 0 };
-        // SAFETY: 1. `addr` is the address of `value`, which lives until the call returns, and to which nobody has a reference meanwhile. 2. The kernel writes
-        // 8 bytes at the most to it: 64 bits in group 0, and 32 in the others that are read.
+        // SAFETY: 1. `addr` is the address of `value`, which lives until the call returns, and to
+        // which nobody has a reference meanwhile. 2. The kernel writes 8 bytes at the most to it:
+        // 64 bits in group 0, and 32 in the others that are read.
         let result = unsafe { self.device.get_device_attr(&mut access) };
         if let Err(error) = result {
             bail!("KVM does not tell attribute {attr:#x} of group {group}: {error}");

@@ -76,7 +76,8 @@ impl Image {
     ///
     /// # Errors
     ///
-    /// The file can't be read, is damaged, or has a guest with something that is not there with KVM.
+    /// The file can't be read, is damaged, or has a guest with something that is not there with
+    /// KVM.
     pub fn open(path: &Path) -> Result<Self> {
         let opened = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let image = Self::read(opened);
@@ -152,7 +153,8 @@ fn admit(state: &GuestState) -> Result<()> {
     Ok(())
 }
 
-/// Brings the pages of a block to their place. Pages that stand in the file one behind the other are read at once, and then checked one by one.
+/// Brings the pages of a block to their place. Pages that stand in the file one behind the other
+/// are read at once, and then checked one by one.
 fn load_piece(piece: &Piece, base: u64, memory: &mut Memory, file: &mut File) -> Result<()> {
     let count = piece.block.contents().len();
     let address = |page: usize| piece.block.address() + (page * PAGE_SIZE) as u64;

@@ -36,7 +36,8 @@ use crate::vcpu::Vcpu;
 
 /// KVM_REG_ARM_PSCI_VERSION, and PSCI 1.1, which Stasis's guests have.
 const PSCI_VERSION: (u64, u64) = (0x6030_0000_0014_0000, 0x1_0001);
-/// KVM_REG_ARM_STD_BMAP, STD_HYP_BMAP and VENDOR_HYP_BMAP: what KVM's firmware answers besides PSCI (TRNG, stolen time, vendor services). Stasis's does not.
+/// KVM_REG_ARM_STD_BMAP, STD_HYP_BMAP and VENDOR_HYP_BMAP: what KVM's firmware answers besides PSCI
+/// (TRNG, stolen time, vendor services). Stasis's does not.
 const FIRMWARE: [u64; 3] = [0x6030_0000_0016_0000, 0x6030_0000_0016_0001, 0x6030_0000_0016_0002];
 
 /// Opens the machine's KVM.
@@ -61,7 +62,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Makes the guest of a checkpoint, which does not run yet, with these disks. What its UART sends goes to `console`.
+    /// Makes the guest of a checkpoint, which does not run yet, with these disks. What its UART
+    /// sends goes to `console`.
     ///
     /// # Errors
     ///
@@ -141,12 +143,14 @@ impl Machine {
         *self.state.clock.cntfrq
     }
 
-    /// Writes a checkpoint of the guest to a file, while the guest stands still: its time goes on from the instant, however long that takes. If it is not to go on, it
-    /// stands still for ever. Returns the bytes of the file.
+    /// Writes a checkpoint of the guest to a file, while the guest stands still: its time goes on
+    /// from the instant, however long that takes. If it is not to go on, it stands still for ever.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
     ///
-    /// The guest is in a state that no checkpoint has, or the file can't be written. The guest goes on.
+    /// The guest is in a state that no checkpoint has, or the file can't be written. The guest goes
+    /// on.
     pub fn checkpoint(&mut self, path: &Path, goes_on: bool) -> Result<u64> {
         self.shared.control.hold(&self.threads);
         let result = self.counter().and_then(|cntvct| self.checkpoint_at(cntvct, path));
@@ -156,7 +160,8 @@ impl Machine {
         result
     }
 
-    /// Does the work of [`Self::checkpoint`] for a guest that stands still, and whose counter reads `cntvct`.
+    /// Does the work of [`Self::checkpoint`] for a guest that stands still, and whose counter reads
+    /// `cntvct`.
     fn checkpoint_at(&mut self, cntvct: u64, path: &Path) -> Result<u64> {
         let result = self.read(cntvct).and_then(|state| {
             let bytes = self.write(&state, path)?;
@@ -253,13 +258,15 @@ fn connect(vm: &VmFd, memory: &Memory, base: u64) -> Result<()> {
         memory_size: stasis_state::ReadRam::len(memory) as u64,
         userspace_addr: memory.address(),
     };
-    // SAFETY: 1. The region is all of `memory`'s mapping, so nothing else of this process is in it. 2. A clone of `memory` lives in `Shared` as long as the
-    // machine's threads, which never end before the process does: the mapping outlives the machine. 3. This process accesses the mapping as memory that
-    // others write, and has no reference to it.
+    // SAFETY: 1. The region is all of `memory`'s mapping, so nothing else of this process is in
+    // it. 2. A clone of `memory` lives in `Shared` as long as the machine's threads, which never
+    // end before the process does: the mapping outlives the machine. 3. This process accesses the
+    // mapping as memory that others write, and has no reference to it.
     unsafe { vm.set_user_memory_region(region) }.context("KVM does not take the guest's memory")
 }
 
-/// Makes a vCPU at reset, on or off as its record says, with the firmware that Stasis's guests have.
+/// Makes a vCPU at reset, on or off as its record says, with the firmware that Stasis's guests
+/// have.
 fn new_vcpu(vm: &VmFd, state: &GuestState, index: usize) -> Result<Arc<Vcpu>> {
     let records = &state.vcpus[index];
     let fd = vm.create_vcpu(index as u64).context("KVM makes no vCPU")?;

@@ -14,7 +14,8 @@ use vm_memory::{Bytes, MmapRegion, ReadVolatile, VolatileMemory, VolatileSlice};
 /// Bytes that are looked at, or cleared, at once.
 type Page = [u8; PAGE_SIZE];
 
-/// A guest's RAM. Its clones are the same memory. What was never touched is zeros, and takes no room.
+/// A guest's RAM. Its clones are the same memory. What was never touched is zeros, and takes no
+/// room.
 #[derive(Clone, Debug)]
 pub struct Memory {
     region: Arc<MmapRegion>,
@@ -142,7 +143,8 @@ accesses! {
 }
 
 impl Memory {
-    /// Returns the place of a number of `width` bytes. The memory begins at a page, so what is aligned in it is aligned.
+    /// Returns the place of a number of `width` bytes. The memory begins at a page, so what is
+    /// aligned in it is aligned.
     fn aligned(&self, offset: usize, width: usize) -> Result<VolatileSlice<'_>, AccessError> {
         OutOfRange::check_len(offset, width, self.region.size())?;
         if !offset.is_multiple_of(width) {

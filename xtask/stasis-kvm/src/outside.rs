@@ -6,7 +6,8 @@ use std::io::Read;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::net::MAX_FRAME;
 
-/// A source of random bytes, and a network in which nobody is: what a card sends is lost, as on a cable that ends nowhere.
+/// A source of random bytes, and a network in which nobody is: what a card sends is lost, as on a
+/// cable that ends nowhere.
 #[derive(Debug)]
 pub struct Outside {
     random: Option<File>,

@@ -1,4 +1,5 @@
-//! A vCPU's registers to KVM and back; and those that it has beside the format's, which must be as they were at reset.
+//! A vCPU's registers to KVM and back; and those that it has beside the format's, which must be as
+//! they were at reset.
 
 use std::fmt;
 
@@ -12,7 +13,8 @@ use stasis_state::register::Record;
 use stasis_state::vcpu::{Identity, PowerState, sysreg};
 use zerocopy::IntoBytes;
 
-/// The most registers that a vCPU is asked for, which is what the bindings have room for. Linux 6.12 has some 260.
+/// The most registers that a vCPU is asked for, which is what the bindings have room for. Linux
+/// 6.12 has some 260.
 const MOST: usize = 500;
 /// KVM_REG_ARM64_SYSREG, with the bits that say what kind of register an id is of.
 const IS_SYSREG: (u64, u64) = (0x0fff_0000, 0x0013_0000);
@@ -80,7 +82,8 @@ impl Known {
         write_serror(vcpu, state)
     }
 
-    /// Returns the records of a vCPU that stands still, with all else that `before` has. The timers' status is not settled.
+    /// Returns the records of a vCPU that stands still, with all else that `before` has. The
+    /// timers' status is not settled.
     ///
     /// # Errors
     ///
@@ -139,7 +142,8 @@ pub fn check_identity(vcpu: &VcpuFd, saved: &Identity, index: usize) -> Result<(
     let bytes = raw.as_mut_bytes();
     for register in Identity::REGISTERS {
         let at = register.offset + stasis_state::register::VALUE_OFFSET;
-        // What KVM has not for its guests, such as DCZID_EL0, is the machine's own, which nothing here traps.
+        // What KVM has not for its guests, such as DCZID_EL0, is the machine's own, which nothing
+        // here traps.
         let _ = vcpu.get_one_reg(registers::sysreg_id(register.id), &mut bytes[at..][..8]);
     }
     *raw.dczid_el0 = dczid();
@@ -152,7 +156,8 @@ pub fn check_identity(vcpu: &VcpuFd, saved: &Identity, index: usize) -> Result<(
 /// Returns DCZID_EL0, which KVM's guests read as this process does.
 fn dczid() -> u64 {
     let value;
-    // SAFETY: 1. The instruction reads a register that EL0 may read. 2. It touches no memory and no flags.
+    // SAFETY: 1. The instruction reads a register that EL0 may read. 2. It touches no memory and no
+    // flags.
     unsafe {
         core::arch::asm!("mrs {}, dczid_el0", out(reg) value, options(nomem, nostack, preserves_flags));
     }

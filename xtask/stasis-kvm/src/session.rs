@@ -1,4 +1,5 @@
-//! `stasis-kvm run`: the main thread, which waits for keys, signals, the time of a device, and the guest's end.
+//! `stasis-kvm run`: the main thread, which waits for keys, signals, the time of a device, and the
+//! guest's end.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Stdin, Write};
@@ -51,7 +52,8 @@ pub fn run(arguments: &Run) -> Result<()> {
     };
     report::step(format_args!("\"{}\" runs; Ctrl-A H shows the keys", machine.name()));
     if terminal.is_some() {
-        // A terminal with these settings does not return to the first column by itself. Where nobody sees it, the guest runs all the same.
+        // A terminal with these settings does not return to the first column by itself. Where
+        // nobody sees it, the guest runs all the same.
         let _ = io::stderr().write_all(b"\r");
     }
     machine.start()?;
@@ -64,7 +66,8 @@ pub fn run(arguments: &Run) -> Result<()> {
     end
 }
 
-/// Blocks the signals that mean something here, in all threads that come, and returns where they arrive instead.
+/// Blocks the signals that mean something here, in all threads that come, and returns where they
+/// arrive instead.
 fn signals() -> io::Result<SignalFd> {
     let set: SigSet =
         [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGUSR1]

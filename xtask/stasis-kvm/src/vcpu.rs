@@ -12,7 +12,8 @@ use crate::control::Ended;
 use crate::registers::Known;
 use crate::shared::Shared;
 
-/// KVM_EXIT_ARM_NISV: an access where nothing is, by an instruction that the hardware does not describe.
+/// KVM_EXIT_ARM_NISV: an access where nothing is, by an instruction that the hardware does not
+/// describe.
 const EXIT_ARM_NISV: u32 = 28;
 
 /// A vCPU.
@@ -104,7 +105,8 @@ fn answer(exit: VcpuExit<'_>, shared: &Shared) -> Result<Next> {
     })
 }
 
-/// Ends what an exit has begun: the value of a load that a device has answered comes to its register, and the PC behind the instruction, at the next entry only.
+/// Ends what an exit has begun: the value of a load that a device has answered comes to its
+/// register, and the PC behind the instruction, at the next entry only.
 fn complete(fd: &mut VcpuFd) -> Result<()> {
     fd.set_kvm_immediate_exit(1);
     let entered = fd.run().map(drop);

@@ -23,7 +23,8 @@ pub fn pack(configuration: &Configuration, files: &[(&str, &[u8])]) -> Result<Ve
     pack_raw(&compile(configuration)?, files)
 }
 
-/// Returns the archive of these bytes as the configuration, and of these files. The bytes are not checked: this is for tests of bad input.
+/// Returns the archive of these bytes as the configuration, and of these files. The bytes are not
+/// checked: this is for tests of bad input.
 pub fn pack_raw(configuration: &[u8], files: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     archive(configuration, files.iter().map(|(name, data)| (*name, (*data).into())).collect())?
         .to_bytes()
@@ -42,17 +43,20 @@ fn archive(configuration: &[u8], files: Files<'_>) -> Result<Content> {
     Ok(cpio.finish())
 }
 
-/// Returns the archive that the configuration in `path` describes. Makes the files that a checkout makes.
+/// Returns the archive that the configuration in `path` describes. Makes the files that a checkout
+/// makes.
 pub fn from_file(checkout: &dyn Checkout, path: &Path) -> Result<Content> {
     from_config(checkout, &Config::read(checkout, path)?)
 }
 
-/// Returns the archive of a configuration. Makes the files that a checkout makes. Fails if a guest could not start with its files, as Stasis would.
+/// Returns the archive of a configuration. Makes the files that a checkout makes. Fails if a guest
+/// could not start with its files, as Stasis would.
 pub fn from_config(checkout: &dyn Checkout, config: &Config) -> Result<Content> {
     archive(&compile(&config.configuration)?, files(checkout, config)?)
 }
 
-/// Returns the files of a configuration, each with its name in the archive. Fails if a guest could not start with them, as Stasis would.
+/// Returns the files of a configuration, each with its name in the archive. Fails if a guest could
+/// not start with them, as Stasis would.
 pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Files<'c>> {
     let (mut files, mut looked_at) = (Vec::new(), Vec::new());
     for (name, source) in &config.files {
@@ -71,8 +75,9 @@ pub fn files<'c>(checkout: &dyn Checkout, config: &'c Config) -> Result<Files<'c
     Ok(files)
 }
 
-/// Returns bytes of the length of a file, of which its headers are the file's: they are all that [`image::check`] looks at. The others are
-/// zeros, for which Linux gives no memory before they are written.
+/// Returns bytes of the length of a file, of which its headers are the file's: they are all that
+/// [`image::check`] looks at. The others are zeros, for which Linux gives no memory before they are
+/// written.
 fn with_headers(file: &Content) -> Result<Vec<u8>> {
     const BEGINNING: u64 = 1 << 16;
     let len = u32::try_from(file.len()).ok().context("it is too large for a cpio archive")?;
@@ -88,7 +93,8 @@ fn with_headers(file: &Content) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Checks that Stasis can load a guest's files, as far as that can be known without the machine. Returns a warning if there is one.
+/// Checks that Stasis can load a guest's files, as far as that can be known without the machine.
+/// Returns a warning if there is one.
 fn check_guest(
     guest: &GuestConfig,
     configuration: &Configuration,

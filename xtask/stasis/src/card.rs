@@ -1,6 +1,8 @@
-//! `stasis card`: the image of a card for a Raspberry Pi, with a boot partition for Stasis and its guests, and a partition for checkpoints.
+//! `stasis card`: the image of a card for a Raspberry Pi, with a boot partition for Stasis and its
+//! guests, and a partition for checkpoints.
 //!
-//! [`boot`] has the files of the boot partition, [`fat`] its file system, and `volume` the bytes that it lies in.
+//! [`boot`] has the files of the boot partition, [`fat`] its file system, and `volume` the bytes
+//! that it lies in.
 
 pub mod boot;
 pub mod fat;
@@ -23,7 +25,8 @@ use crate::{archive, report};
 
 /// Bytes of which the beginning and the size of a partition are multiples, as is the custom.
 const ALIGNMENT: u64 = 1 << 20;
-/// Bytes that the boot partition has free for what a person adds: firmware, overlays, another archive.
+/// Bytes that the boot partition has free for what a person adds: firmware, overlays, another
+/// archive.
 const SPARE: u64 = 64 << 20;
 /// Bytes that must be left for checkpoints.
 const LEAST_STORE: u64 = 16 << 20;
@@ -94,7 +97,8 @@ pub fn main(checkout: &dyn Checkout, arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Returns the files of the boot partition: those that were given, and those that the checkout makes in the place of others.
+/// Returns the files of the boot partition: those that were given, and those that the checkout
+/// makes in the place of others.
 fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<BootFile>> {
     let config = Config::read(checkout, &checkout.configuration(arguments.guest.as_deref())?)?;
     let firmware = arguments.firmware.as_deref().map(boot::firmware).transpose()?;
@@ -111,7 +115,8 @@ fn boot_files(checkout: &dyn Checkout, arguments: &Arguments) -> Result<Vec<Boot
     boot::files(image, archive, firmware, || checkout.device_tree())
 }
 
-/// Makes the image of a card of `size` bytes, with these files in its boot partition and with an empty store, which compresses in this way.
+/// Makes the image of a card of `size` bytes, with these files in its boot partition and with an
+/// empty store, which compresses in this way.
 pub fn create(
     path: &std::path::Path,
     size: u64,

@@ -1,6 +1,8 @@
-//! `stasis check`: what Stasis would say of a configuration, and, with a board's device tree, what it would say on that board.
+//! `stasis check`: what Stasis would say of a configuration, and, with a board's device tree, what
+//! it would say on that board.
 //!
-//! The rules are Stasis's own: those of the configuration and of images as for `pack`, those of a board by [`rehearse`].
+//! The rules are Stasis's own: those of the configuration and of images as for `pack`, those of a
+//! board by [`rehearse`].
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +22,8 @@ pub const DETAILS: &str = "\
 With --dtb all that the board would say is said: cores, devices and memory that are not there. QEMU writes its own tree
 by `-M virt,virtualization=on,gic-version=2,dumpdtb=board.dtb`. Whether a disk has a store, only the board knows.";
 
-/// Bytes that the image takes with its heap and stacks, where nobody gives it: somewhat more than any has taken so far.
+/// Bytes that the image takes with its heap and stacks, where nobody gives it: somewhat more than
+/// any has taken so far.
 const IMAGE_BYTES: u64 = 8 << 20;
 /// The greatest device tree that is read, in bytes.
 const MAX_TREE: u64 = 2 << 20;
@@ -37,7 +40,8 @@ pub struct Arguments {
     /// Stasis's image, which takes memory of the board's; else 8 MiB are assumed
     #[arg(long, value_name = "IMAGE", requires = "dtb")]
     image: Option<PathBuf>,
-    /// How much RAM the board has, if its firmware alone says so to Stasis, as a Raspberry Pi's does
+    /// How much RAM the board has, if its firmware alone says so to Stasis, as a Raspberry Pi's
+    /// does
     #[arg(long, value_name = "SIZE", requires = "dtb", value_parser = report::size_from, default_value = "0M")]
     ram: u64,
 }
@@ -120,7 +124,8 @@ fn read_tree(path: &Path) -> Result<Vec<u8>> {
     content.to_bytes()
 }
 
-/// Returns how many bytes of memory an arm64 `Image` takes, by its header (Linux, Documentation/arch/arm64/booting.rst).
+/// Returns how many bytes of memory an arm64 `Image` takes, by its header (Linux,
+/// Documentation/arch/arm64/booting.rst).
 fn image_bytes(path: &Path) -> Result<u64> {
     let content = Content::open(path)?;
     let mut header = [0; 64];

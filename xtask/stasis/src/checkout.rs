@@ -1,7 +1,7 @@
 //! [`Checkout`]: what some commands take from a checkout of Stasis.
 //!
-//! `cargo xtask` is in a checkout: it builds the image and the guests, and fetches Linux. The installed tool can do neither, so its
-//! [`NoCheckout`] says what to give it instead.
+//! `cargo xtask` is in a checkout: it builds the image and the guests, and fetches Linux. The
+//! installed tool can do neither, so its [`NoCheckout`] says what to give it instead.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,8 @@ use crate::content::Content;
 
 /// A checkout of Stasis, which makes files from its sources.
 pub trait Checkout {
-    /// Returns the names of all files that [`make`](Self::make) makes. In a configuration, `@` stands before such a name.
+    /// Returns the names of all files that [`make`](Self::make) makes. In a configuration, `@`
+    /// stands before such a name.
     fn made(&self) -> Result<Vec<String>>;
 
     /// Returns the contents of the file of this name. Makes it if it is not there.
@@ -23,8 +24,8 @@ pub trait Checkout {
     /// Returns Linux's device tree of the Raspberry Pi 4. Fetches it if it is not there.
     fn device_tree(&self) -> Result<Content>;
 
-    /// Returns the path of the configuration that a person means by `guest`: an example of the checkout, or a file. None stands for the
-    /// checkout's default.
+    /// Returns the path of the configuration that a person means by `guest`: an example of the
+    /// checkout, or a file. None stands for the checkout's default.
     fn configuration(&self, guest: Option<&str>) -> Result<PathBuf>;
 }
 

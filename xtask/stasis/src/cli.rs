@@ -47,7 +47,8 @@ pub enum Command {
     /// Work on checkpoints: in files, on a disk image or a card
     #[command(subcommand, after_help = checkpoint::DETAILS)]
     Checkpoint(checkpoint::Action),
-    /// Make a page for a browser: of a checkpoint, of what differs between two, or of what `top` has recorded
+    /// Make a page for a browser: of a checkpoint, of what differs between two, or of what `top`
+    /// has recorded
     #[command(after_help = checkpoint::html::DETAILS)]
     Report(checkpoint::html::Arguments),
     /// Work on volumes, the disks of guests, on a disk image or a card
@@ -68,7 +69,8 @@ pub enum Command {
         #[arg(value_name = "OUT.cpio")]
         out: PathBuf,
     },
-    /// Check a configuration, the images that it names, and whether a board has what it asks for; make nothing
+    /// Check a configuration, the images that it names, and whether a board has what it asks for;
+    /// make nothing
     #[command(after_help = check::DETAILS)]
     Check(check::Arguments),
     /// Make a disk image with an empty partition for checkpoints
@@ -144,8 +146,9 @@ impl Command {
     }
 }
 
-/// Returns the command line that was typed. If it is wrong, ends the process with an error and a hint at what was probably meant. If it is
-/// nothing but the program's name, prints the help and ends the process with status 0.
+/// Returns the command line that was typed. If it is wrong, ends the process with an error and a
+/// hint at what was probably meant. If it is nothing but the program's name, prints the help and
+/// ends the process with status 0.
 pub fn parse<L: Parser>() -> L {
     if std::env::args_os().len() <= 1 {
         // A reader who does not read to the end is no error.
@@ -173,7 +176,8 @@ pub fn command() -> clap::Command {
 /// The variable by which a shell's script asks `stasis` itself what it offers.
 const COMPLETE: &str = "COMPLETE";
 
-/// Adds to `script` what a shell needs to complete the commands of `stasis`, and the names that a machine knows: for those, `stasis` is asked.
+/// Adds to `script` what a shell needs to complete the commands of `stasis`, and the names that a
+/// machine knows: for those, `stasis` is asked.
 ///
 /// # Errors
 ///

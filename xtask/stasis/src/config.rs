@@ -1,7 +1,8 @@
-//! Reads the configuration that a person writes, a TOML file. Errors name the file, the line and the key.
+//! Reads the configuration that a person writes, a TOML file. Errors name the file, the line and
+//! the key.
 //!
-//! The configuration becomes the device tree that `stasis_host::config` defines. An image is a path relative to the file, or `@` and the
-//! name of a file that a [`Checkout`] makes.
+//! The configuration becomes the device tree that `stasis_host::config` defines. An image is a path
+//! relative to the file, or `@` and the name of a file that a [`Checkout`] makes.
 
 mod hint;
 mod raw;
@@ -49,7 +50,8 @@ impl Config {
         Written::read(path)?.config(checkout, path)
     }
 
-    /// Reads a configuration that was written. Its relative paths start at `folder`; `made` are the names of all files that a checkout makes.
+    /// Reads a configuration that was written. Its relative paths start at `folder`; `made` are the
+    /// names of all files that a checkout makes.
     fn of(written: &Written, folder: &Path, made: &[String]) -> Result<Self> {
         let file = &written.file;
         let mut config = Self { configuration: Configuration::default(), files: Vec::new() };
@@ -217,7 +219,8 @@ fn core(place: &Origin<'_>, raw: &RawCore) -> Result<CoreConfig> {
     })
 }
 
-/// The context of a configuration: its text, the folder of its files, and the names of all files that a checkout makes.
+/// The context of a configuration: its text, the folder of its files, and the names of all files
+/// that a checkout makes.
 struct Origin<'a> {
     written: &'a Written,
     folder: &'a Path,

@@ -1,7 +1,8 @@
-//! `stasis console`: a terminal on a machine's console, through a socket of QEMU's or a serial device.
+//! `stasis console`: a terminal on a machine's console, through a socket of QEMU's or a serial
+//! device.
 //!
-//! [`Line`] is the line, [`Settings`] are a terminal's settings for a while, [`keys`] finds what is meant for this command among what
-//! is typed, and [`session`] carries bytes to and fro.
+//! [`Line`] is the line, [`Settings`] are a terminal's settings for a while, [`keys`] finds what is
+//! meant for this command among what is typed, and [`session`] carries bytes to and fro.
 
 pub mod keys;
 mod session;
@@ -57,7 +58,8 @@ pub fn main(arguments: Arguments) -> Result<()> {
             Settings::raw(io::stdin()).context("cannot give the terminal its settings")?;
         let end = Session::new(&line, &signals, Some(&terminal)).and_then(Session::run);
         drop(terminal);
-        // What comes next is not to stand behind what the machine has printed. Nothing depends on it.
+        // What comes next is not to stand behind what the machine has printed. Nothing depends on
+        // it.
         let _ = io::stderr().write_all(b"\n");
         end
     } else {

@@ -1,6 +1,7 @@
 //! [`Content`]: what a file has in it that is made of others, such as a boot archive. The others are read when it is written.
 //!
-//! A kernel and an initramfs may have some hundred MiB. No more than a piece of [`BUFFER`] bytes of them is in memory at a time.
+//! A kernel and an initramfs may have some hundred MiB. No more than a piece of [`BUFFER`] bytes of
+//! them is in memory at a time.
 
 use std::fs::File;
 use std::io::Write;
@@ -36,7 +37,8 @@ enum Piece {
 }
 
 impl Content {
-    /// Returns the content of a file, which stays open until it is read. Reads what has no length, such as a pipe. An error names the file.
+    /// Returns the content of a file, which stays open until it is read. Reads what has no length,
+    /// such as a pipe. An error names the file.
     pub fn open(path: &Path) -> Result<Self> {
         let cannot_read = || format!("cannot read {}", path.display());
         let file = File::open(path).with_context(cannot_read)?;
@@ -87,7 +89,8 @@ impl Content {
         self.pieces.push(piece);
     }
 
-    /// Writes all bytes. An error names the file that cannot be read; an error of `out` is as `out` has it.
+    /// Writes all bytes. An error names the file that cannot be read; an error of `out` is as `out`
+    /// has it.
     pub fn write_to(&self, out: &mut impl Write) -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         for piece in &self.pieces {

@@ -1,6 +1,8 @@
 //! `stasis convert`: whole guests to QEMU and from it, and the virtual GIC of a checkpoint for KVM.
 //!
-//! - [`to_qemu`], [`from_qemu`]: the two directions; [`machine`]: the QEMU at the other end, and the base that it writes; [`plugged`]: its virtio devices; [`requests`]: what its disks have not done yet; [`stream`]: a stream's file.
+//! - [`to_qemu`], [`from_qemu`]: the two directions; [`machine`]: the QEMU at the other end, and
+//!   the base that it writes; [`plugged`]: its virtio devices; [`requests`]: what its disks have
+//!   not done yet; [`stream`]: a stream's file.
 //! - [`show`]: a GIC in words.
 
 mod from_qemu;
@@ -32,11 +34,13 @@ const QEMU: &str = "qemu-system-aarch64";
 /// What is converted to what.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Make a stream from which QEMU goes on with a checkpoint's guest, and print the command for it
+    /// Make a stream from which QEMU goes on with a checkpoint's guest, and print the command for
+    /// it
     Qemu(to_qemu::Arguments),
     /// Make a checkpoint of a machine that QEMU has written, or print its GIC
     FromQemu(Box<from_qemu::Arguments>),
-    /// Print what must be done with KVM's GICv2 device, for programs that make a guest of their own; `stasis-kvm` runs whole checkpoints
+    /// Print what must be done with KVM's GICv2 device, for programs that make a guest of their
+    /// own; `stasis-kvm` runs whole checkpoints
     Kvm {
         /// A checkpoint's file
         file: PathBuf,

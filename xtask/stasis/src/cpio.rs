@@ -1,4 +1,5 @@
-//! Writes cpio archives in the "new ASCII" format (`070701`): the boot initrd, and the Linux guest's initramfs.
+//! Writes cpio archives in the "new ASCII" format (`070701`): the boot initrd, and the Linux
+//! guest's initramfs.
 //!
 //! cpio(5), "New ASCII Format", describes the format.
 

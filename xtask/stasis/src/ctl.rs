@@ -1,6 +1,8 @@
-//! `stasis ctl`: a command for a machine that runs, by its channel for programs (`docs/channel.md`).
+//! `stasis ctl`: a command for a machine that runs, by its channel for programs
+//! (`docs/channel.md`).
 //!
-//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its own module: [`wait`], [`events`], [`outputs`], [`transfer`], [`stream`].
+//! All that the console takes is sent as it is ([`ask`]). What needs more than an answer has its
+//! own module: [`wait`], [`events`], [`outputs`], [`transfer`], [`stream`].
 
 mod ask;
 pub mod attach;
@@ -42,7 +44,8 @@ It ends with 0 if it is done; 1: refused, or failed; 2: mistyped; 3: nobody answ
 /// Where a machine's channel is.
 #[derive(Args, Clone, Debug)]
 pub struct Address {
-    /// Where the machine's channel is; else the environment's STASIS_TO says it, or a `stasis connect` that runs
+    /// Where the machine's channel is; else the environment's STASIS_TO says it, or a `stasis
+    /// connect` that runs
     #[arg(long, value_name = "unix:PATH|tcp:HOST:PORT|DEVICE")]
     pub to: Option<Target>,
     /// Bits per second of a serial device [default: 115200]
@@ -59,7 +62,8 @@ impl Address {
         Duration::from_secs(self.patience.max(1))
     }
 
-    /// Returns where the machine's channel is, as `--to` says, or the environment, or a `stasis connect` that runs.
+    /// Returns where the machine's channel is, as `--to` says, or the environment, or a `stasis
+    /// connect` that runs.
     ///
     /// # Errors
     ///
@@ -73,7 +77,8 @@ impl Address {
         })
     }
 
-    /// Returns where the machine's channel is, as `--to` says, or the environment; `None` if neither does.
+    /// Returns where the machine's channel is, as `--to` says, or the environment; `None` if
+    /// neither does.
     ///
     /// # Errors
     ///
@@ -141,7 +146,8 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-/// Returns what is wrong with a command of which the machine knows nothing: it is this tool's own, with other arguments, or is another one's here.
+/// Returns what is wrong with a command of which the machine knows nothing: it is this tool's own,
+/// with other arguments, or is another one's here.
 fn wrong_words(word: &str) -> String {
     match word {
         "events" => "it is `stasis ctl events`",
@@ -154,7 +160,8 @@ fn wrong_words(word: &str) -> String {
     .to_owned()
 }
 
-/// Returns when a time is over that begins now; `None` for one that has no end, or none that can be told.
+/// Returns when a time is over that begins now; `None` for one that has no end, or none that can be
+/// told.
 pub(crate) fn end_of(time: Option<Duration>) -> Option<Instant> {
     time.and_then(|time| Instant::now().checked_add(time))
 }

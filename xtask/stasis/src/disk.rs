@@ -1,4 +1,5 @@
-//! Disk images with a partition for checkpoints, and the store in one. A card in a reader works as well.
+//! Disk images with a partition for checkpoints, and the store in one. A card in a reader works as
+//! well.
 //!
 //! [`lock`] keeps two programs from writing to a disk at the same time.
 
@@ -33,7 +34,8 @@ impl FileDisk {
         Self::of(lock::open(path, if writable { Access::Exclusive } else { Access::Shared })?)
     }
 
-    /// Opens an image to read it while a machine has it open. The caller must know that nobody writes to it meanwhile.
+    /// Opens an image to read it while a machine has it open. The caller must know that nobody
+    /// writes to it meanwhile.
     pub fn open_unlocked(path: &Path) -> Result<Self> {
         Self::of(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
     }
@@ -65,7 +67,8 @@ impl BlockDevice for FileDisk {
     }
 }
 
-/// Makes a sparse image of `size` bytes, with a GPT and an empty store in its only partition. Replaces an older image.
+/// Makes a sparse image of `size` bytes, with a GPT and an empty store in its only partition.
+/// Replaces an older image.
 pub fn create(path: &Path, size: u64) -> Result<()> {
     create_with(path, size, Compression::None)
 }
@@ -122,8 +125,8 @@ pub fn warn_of_version(store: &Store<FileDisk>, before: u32) {
     }
 }
 
-/// Returns the Stasis partition of an image or a disk. A device that is itself a partition has no partition table; unless `blank` is true, it must
-/// have a store.
+/// Returns the Stasis partition of an image or a disk. A device that is itself a partition has no
+/// partition table; unless `blank` is true, it must have a store.
 pub fn stasis_partition(path: &Path, writable: bool, blank: bool) -> Result<(FileDisk, Partition)> {
     let mut disk = FileDisk::open(path, writable)?;
     let whole = Partition::whole(&disk);

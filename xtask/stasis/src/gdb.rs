@@ -1,7 +1,8 @@
 //! `stasis gdb`: a debugger on a guest of a machine that runs, or in a checkpoint.
 //!
-//! [`listen`] waits for a debugger, or starts one. Of a machine, its packets go through the [channel](crate::ctl) as they are, and EL2 answers them. A guest
-//! in a [`checkpoint`] is answered for here, by [`serve`].
+//! [`listen`] waits for a debugger, or starts one. Of a machine, its packets go through the
+//! [channel](crate::ctl) as they are, and EL2 answers them. A guest in a [`checkpoint`] is answered
+//! for here, by [`serve`].
 
 mod checkpoint;
 mod listen;
@@ -55,7 +56,8 @@ struct Choice {
 }
 
 impl Choice {
-    /// Returns the debugger, which has connected. `symbols` is given to one that is started without a file.
+    /// Returns the debugger, which has connected. `symbols` is given to one that is started without
+    /// a file.
     fn connect(&self, symbols: Option<&Path>) -> Result<Debugger> {
         match &self.listen {
             Some(listen) => listen.accept(),
@@ -68,7 +70,8 @@ impl Choice {
 ///
 /// # Errors
 ///
-/// The checkpoint can't be read, the machine or the guest is not there, nobody can listen there, or there is no debugger.
+/// The checkpoint can't be read, the machine or the guest is not there, nobody can listen there, or
+/// there is no debugger.
 pub fn main(arguments: Arguments) -> Result<()> {
     let Arguments { words, machine, debugger } = arguments;
     match &words[..] {
@@ -87,7 +90,8 @@ pub fn main(arguments: Arguments) -> Result<()> {
     })
 }
 
-/// Returns whether a word that no file has as its name is a guest's of a machine that the environment, or a `stasis connect` that runs, says.
+/// Returns whether a word that no file has as its name is a guest's of a machine that the
+/// environment, or a `stasis connect` that runs, says.
 fn is_guest(word: &str, machine: &Address) -> bool {
     !Path::new(word).exists() && machine.target().is_ok()
 }

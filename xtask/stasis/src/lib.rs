@@ -1,13 +1,16 @@
 //! The users' tool of Stasis, `stasis`: everything that is done on a host to the files of Stasis.
 //!
-//! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where there is one.
+//! - [`cli`]: the commands; [`checkout`]: what some of them take from a checkout of Stasis, where
+//!   there is one.
 //! - [`volume`]: the disks of guests in a store.
 //! - [`checkpoint`]: checkpoints in files and on disks; [`convert`]: to and from QEMU and KVM.
-//! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd; [`check`]: what Stasis, and a board, would say of it.
+//! - [`config`], [`archive`], [`cpio`]: what goes into the boot initrd; [`check`]: what Stasis, and
+//!   a board, would say of it.
 //! - [`console`]: a terminal on a machine's console.
 //! - `gdb`: a debugger on a guest.
 //! - [`disk`], [`card`]: disk images and cards with a partition for checkpoints.
-//! - [`files`], [`content`], [`output`]: files that are read, what is made of them piece by piece, and files that are there whole or not at all.
+//! - [`files`], [`content`], [`output`]: files that are read, what is made of them piece by piece,
+//!   and files that are there whole or not at all.
 //! - [`report`], [`suggest`]: what a person sees.
 //!
 //! `cargo xtask` has these commands, too, and uses this library for its own tasks.

@@ -1,6 +1,9 @@
-//! What a shell offers behind Tab: the names of a machine's guests and checkpoints, which the machine is asked for if `--to`, STASIS_TO, or a `stasis connect` that runs says where it is.
+//! What a shell offers behind Tab: the names of a machine's guests and checkpoints, which the
+//! machine is asked for if `--to`, STASIS_TO, or a `stasis connect` that runs says where it is.
 //!
-//! The words are those that the [console](stasis_console::command) itself completes. A machine that has not answered within a second, for it is busy with another request or is not there, offers nothing.
+//! The words are those that the [console](stasis_console::command) itself completes. A machine that
+//! has not answered within a second, for it is busy with another request or is not there, offers
+//! nothing.
 
 use std::ffi::OsStr;
 use std::time::{Duration, Instant};
@@ -19,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The longest that it may take, whatever the line says.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The commands of `ctl` that are no commands of the console's; each with one that takes the same name first, if there is one.
+/// The commands of `ctl` that are no commands of the console's; each with one that takes the same
+/// name first, if there is one.
 const OWN: [(&str, Option<&str>); 6] = [
     ("wait", None),
     ("events", None),
@@ -65,7 +69,8 @@ fn offered(before: &str, typed: &str) -> Vec<CompletionCandidate> {
     words_for(&line, &names).into_iter().map(CompletionCandidate::new).collect()
 }
 
-/// Returns the names of this list that the machine knows; `None` if nobody says where it is, or it does not answer in time.
+/// Returns the names of this list that the machine knows; `None` if nobody says where it is, or it
+/// does not answer in time.
 fn asked(list: List) -> Option<Names> {
     let words: Vec<String> = std::env::args().collect();
     let option = |name| find(name, &words).and_then(|(_, value)| value);
@@ -90,7 +95,8 @@ fn asked(list: List) -> Option<Names> {
     })
 }
 
-/// Returns the answer to a command line; `None` if its end has not come by `until`. A request that is under way on the machine is not waited for longer.
+/// Returns the answer to a command line; `None` if its end has not come by `until`. A request that
+/// is under way on the machine is not waited for longer.
 fn answer(client: &mut Client, line: &str, until: Instant) -> Option<Vec<u8>> {
     let id = client.request(line).ok()?;
     let mut answer = Vec::new();

@@ -1,7 +1,8 @@
 //! [`Output`]: a file that is there whole or not at all. It is written beside its place, synced, and renamed at the end.
 //!
-//! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and whenever the host loses its
-//! power, the name stands for one of the two files. A command that fails and can say so leaves nothing else behind.
+//! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and
+//! whenever the host loses its power, the name stands for one of the two files. A command that
+//! fails and can say so leaves nothing else behind.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -12,13 +13,15 @@ use anyhow::{Context, Result, ensure};
 use crate::content::Content;
 use crate::report;
 
-/// A file that is being made. If it is dropped without [`finish`](Self::finish), nothing is left of it.
+/// A file that is being made. If it is dropped without [`finish`](Self::finish), nothing is left of
+/// it.
 #[derive(Debug)]
 pub struct Output {
     file: File,
     /// The path that the file will have. If that is a symbolic link, the path to which it points.
     path: PathBuf,
-    /// The path that the file has until then; `None` for what is no regular file, such as a pipe, which is written directly.
+    /// The path that the file has until then; `None` for what is no regular file, such as a pipe,
+    /// which is written directly.
     beside: Option<PathBuf>,
 }
 
@@ -120,8 +123,8 @@ impl Drop for Output {
     }
 }
 
-/// Syncs all files, and then gives them their names in this order. So no file is there if another could not be written. An error names
-/// its file.
+/// Syncs all files, and then gives them their names in this order. So no file is there if another
+/// could not be written. An error names its file.
 pub fn finish_together(outputs: impl IntoIterator<Item = Output>) -> Result<()> {
     let mut outputs: Vec<Output> = outputs.into_iter().collect();
     for output in &mut outputs {
@@ -133,7 +136,8 @@ pub fn finish_together(outputs: impl IntoIterator<Item = Output>) -> Result<()> 
     Ok(())
 }
 
-/// Finishes files that a person has named, as [`finish_together`] does. Says of each whether an older file was replaced.
+/// Finishes files that a person has named, as [`finish_together`] does. Says of each whether an
+/// older file was replaced.
 pub fn finish_together_and_tell(outputs: impl IntoIterator<Item = Output>) -> Result<()> {
     let outputs: Vec<Output> = outputs.into_iter().collect();
     let is_older = |output: &&Output| output.beside.is_some() && output.path.exists();
@@ -157,7 +161,8 @@ fn cannot_write(path: &Path) -> String {
     format!("cannot write {}", path.display())
 }
 
-/// Returns an error if there is a file of the name. For disks and cards, which may have checkpoints.
+/// Returns an error if there is a file of the name. For disks and cards, which may have
+/// checkpoints.
 pub fn must_be_new(path: &Path) -> Result<()> {
     ensure!(!path.exists(), "{} is there already; remove it first if it may go", path.display());
     Ok(())

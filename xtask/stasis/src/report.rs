@@ -1,7 +1,8 @@
-//! Messages for a person while a command runs: one line for each step, on the standard error. [`print`] writes a command's results, to
-//! the standard output.
+//! Messages for a person while a command runs: one line for each step, on the standard error.
+//! [`print`] writes a command's results, to the standard output.
 //!
-//! Nothing else in this crate writes to either: the standard library's macros panic where nobody reads to the end, as in `| head`.
+//! Nothing else in this crate writes to either: the standard library's macros panic where nobody
+//! reads to the end, as in `| head`.
 
 use std::fmt::{Display, Write};
 use std::io::{self, BufWriter, IsTerminal, Write as _};
@@ -13,7 +14,8 @@ use serde::Serialize;
 
 use stasis_console::text::{Escape, Size, parse_size};
 
-/// Prints a command's results to the standard output. It is no error if the reader does not read to the end, as in `| head`.
+/// Prints a command's results to the standard output. It is no error if the reader does not read to
+/// the end, as in `| head`.
 pub fn print(write: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     match write(&mut out).and_then(|()| out.flush()) {
@@ -76,7 +78,8 @@ impl Display for Coded {
 
 impl std::error::Error for Coded {}
 
-/// Returns the exit code of the process for the result of a command. Says why the command has failed, if it has.
+/// Returns the exit code of the process for the result of a command. Says why the command has
+/// failed, if it has.
 pub fn exit(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -100,7 +103,8 @@ fn line(label: &str, colour: &str, what: impl Display) {
     };
 }
 
-/// Returns lines with escapes for what would control a terminal: a text may come from a file, a disk or a machine's console.
+/// Returns lines with escapes for what would control a terminal: a text may come from a file, a
+/// disk or a machine's console.
 fn harmless(what: impl Display) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -128,7 +132,8 @@ pub fn date(seconds: u64) -> String {
         return "unknown".to_owned();
     }
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their leap day at the end (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    // Years that begin in March have their leap day at the end (Hinnant, "chrono-Compatible
+    // Low-Level Date Algorithms").
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =
@@ -142,7 +147,8 @@ pub fn date(seconds: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Returns the bytes of a size on the command line. Fails for a small number without a unit, which is hardly meant as bytes.
+/// Returns the bytes of a size on the command line. Fails for a small number without a unit, which
+/// is hardly meant as bytes.
 pub fn size_from(text: &str) -> Result<u64, String> {
     const LEAST_BYTES: u64 = 1 << 20;
     let has_unit = !text.trim().ends_with(|c: char| c.is_ascii_digit());

@@ -1,6 +1,8 @@
-//! `stasis top`: what the cores and the guests of a machine do, live, by its channel; and as a record of it.
+//! `stasis top`: what the cores and the guests of a machine do, live, by its channel; and as a
+//! record of it.
 //!
-//! [`state`] is what is known, [`screen`] draws it, [`record`] writes it, and [`recorded`] makes a page of what was written.
+//! [`state`] is what is known, [`screen`] draws it, [`record`] writes it, and [`recorded`] makes a
+//! page of what was written.
 
 mod record;
 pub mod recorded;

@@ -1,4 +1,5 @@
-//! `stasis volume`: the disks of guests in the store of a disk image or a card, without a hypervisor.
+//! `stasis volume`: the disks of guests in the store of a disk image or a card, without a
+//! hypervisor.
 //!
 //! [`image`] moves bytes between a volume and a file, in both directions so that holes stay holes.
 

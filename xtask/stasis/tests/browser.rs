@@ -1,6 +1,7 @@
 //! The page that `stasis report` makes, in a real browser: Debian's chromium, without a window.
 //!
-//! What the browser makes of a page is asked by a script that the test puts into a copy of it, without the page's policy, which forbids it.
+//! What the browser makes of a page is asked by a script that the test puts into a copy of it,
+//! without the page's policy, which forbids it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +11,8 @@ use serde_json::Value;
 /// The policy as the page has it.
 const POLICY: &str = r#"<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">"#;
 
-/// Opens everything that is folded in, and says in the title of the window what the browser has made of the page.
+/// Opens everything that is folded in, and says in the title of the window what the browser has
+/// made of the page.
 const ASK: &str = r#"<script>
 for (const one of document.querySelectorAll("details")) one.open = true;
 const root = document.documentElement, style = one => getComputedStyle(document.querySelector(one));
@@ -50,7 +52,8 @@ fn title(folder: &Path, html: &str, dark: bool) -> String {
     title.replace("&quot;", "\"")
 }
 
-/// Returns what the browser has made of a page in a frame of this width. Its windows are not as narrow as a phone.
+/// Returns what the browser has made of a page in a frame of this width. Its windows are not as
+/// narrow as a phone.
 fn measured(folder: &Path, html: &str, width: u32, dark: bool) -> Value {
     let asking = html.replace(POLICY, "").replace("</body>", &format!("{ASK}</body>"));
     let quoted = asking.replace('&', "&amp;").replace('"', "&quot;");

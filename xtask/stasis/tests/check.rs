@@ -1,4 +1,5 @@
-//! `stasis check` with a board: what the board would say, with the line and the key of the configuration.
+//! `stasis check` with a board: what the board would say, with the line and the key of the
+//! configuration.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -17,7 +18,8 @@ fn node(name: &str, properties: &[(&str, Vec<u8>)]) -> DeviceTreeNode {
     node
 }
 
-/// Returns the device tree of a board with two cores, 512 MiB of RAM, a GICv2 with this many frames, a console and a PL061.
+/// Returns the device tree of a board with two cores, 512 MiB of RAM, a GICv2 with this many
+/// frames, a console and a PL061.
 fn board(gic_frames: u32) -> Vec<u8> {
     let frames: Vec<u32> =
         (0..gic_frames).flat_map(|n| [0x800_0000 + n * 0x1_0000, 0x1_0000]).collect();

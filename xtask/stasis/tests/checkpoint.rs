@@ -350,7 +350,8 @@ fn gdb_opens_a_core_file_with_the_registers_of_each_vcpu_and_the_memory() {
             "x/2xb 0x40000000",
         ],
     );
-    // `tests/golden/1.0` has pages of the letter g, and vCPUs that differ by their index in bits [63:32].
+    // `tests/golden/1.0` has pages of the letter g, and vCPUs that differ by their index in bits
+    // [63:32].
     for answer in [
         "0x40001000",
         "0x40001001",

@@ -1,4 +1,5 @@
-//! What a person types, in the orders in which a person types it, and output that nobody reads to the end.
+//! What a person types, in the orders in which a person types it, and output that nobody reads to
+//! the end.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

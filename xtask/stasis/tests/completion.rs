@@ -1,4 +1,5 @@
-//! What bash, zsh and fish offer behind Tab, each by its own script of `stasis completions`, beside a machine that is busy with a checkpoint.
+//! What bash, zsh and fish offer behind Tab, each by its own script of `stasis completions`, beside
+//! a machine that is busy with a checkpoint.
 
 mod machine;
 mod patience;
@@ -13,7 +14,8 @@ use stasis_channel::Kind;
 /// Returns what a shell offers for a line that ends where the cursor is.
 type Offer = fn(folder: &Path, line: &str) -> Vec<String>;
 
-/// Runs a script of a shell, with `stasis` in its path and the line as `$LINE`. Returns the lines that it prints.
+/// Runs a script of a shell, with `stasis` in its path and the line as `$LINE`. Returns the lines
+/// that it prints.
 fn printed(folder: &Path, shell: &[&str], script: &str, line: &str) -> Vec<String> {
     let tool = Path::new(env!("CARGO_BIN_EXE_stasis")).parent().unwrap();
     let path = std::env::join_paths(
@@ -46,7 +48,8 @@ fn bash(folder: &Path, line: &str) -> Vec<String> {
     printed(folder, &["bash", "-c"], script, line)
 }
 
-/// The script calls `_describe` with the name of an array of what it offers, each with its description behind a colon.
+/// The script calls `_describe` with the name of an array of what it offers, each with its
+/// description behind a colon.
 fn zsh(folder: &Path, line: &str) -> Vec<String> {
     let script = r#"compdef() { }
         _describe() { print -l -- ${${(P)@[-1]}%%:*}; }

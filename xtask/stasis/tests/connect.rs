@@ -1,4 +1,5 @@
-//! `stasis connect` and the tools that find it, with a machine that is a socket, a port of TCP or a serial line, and answers as the channel's specification says.
+//! `stasis connect` and the tools that find it, with a machine that is a socket, a port of TCP or a
+//! serial line, and answers as the channel's specification says.
 
 mod machine;
 mod patience;
@@ -186,7 +187,8 @@ impl Write for Curt {
     }
 }
 
-/// Starts a machine at a socket in this folder that says no more than welcome. Returns what leads to it, and the kinds of the frames that come.
+/// Starts a machine at a socket in this folder that says no more than welcome. Returns what leads
+/// to it, and the kinds of the frames that come.
 fn curt_at_a_socket(folder: &Path) -> (String, Receiver<Kind>) {
     let path = folder.join("curt");
     let listener = UnixListener::bind(&path).unwrap();

@@ -1,4 +1,5 @@
-//! `stasis console` at a terminal, whose other end is the test, with a machine that is a socket or another terminal.
+//! `stasis console` at a terminal, whose other end is the test, with a machine that is a socket or
+//! another terminal.
 
 mod patience;
 

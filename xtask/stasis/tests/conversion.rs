@@ -39,7 +39,8 @@ fn random(len: usize) -> Vec<u8> {
     words.take(len / 8).flatten().collect()
 }
 
-/// Makes QEMU write a machine to `stream`, with what is in `file` at the start of its RAM, if that is given.
+/// Makes QEMU write a machine to `stream`, with what is in `file` at the start of its RAM, if that
+/// is given.
 fn qemu_writes(stream: &Path, file: Option<&Path>) {
     let loader =
         file.map(|file| format!("loader,addr=0x48000000,force-raw=on,file={}", file.display()));
@@ -75,7 +76,8 @@ fn fastest(mut run: impl FnMut()) -> Duration {
     (0..ROUNDS).map(|_| once()).min().unwrap()
 }
 
-/// Returns the shortest time of `cp`, with what it has written on the medium, for which `stasis` waits, too.
+/// Returns the shortest time of `cp`, with what it has written on the medium, for which `stasis`
+/// waits, too.
 fn copies(from: &Path, to: &Path) -> Duration {
     fastest(|| {
         let _ = std::fs::remove_file(to);

@@ -1,5 +1,5 @@
-//! The fuzz targets of `tests/fuzz` over all that reads files, with bounded random bytes and mutated good ones; and
-//! how much memory reading takes.
+//! The fuzz targets of `tests/fuzz` over all that reads files, with bounded random bytes and
+//! mutated good ones; and how much memory reading takes.
 
 #[path = "../../../tests/fuzz/src/boot.rs"]
 mod boot;

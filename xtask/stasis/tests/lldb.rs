@@ -7,7 +7,8 @@ const LLDB: &str = "lldb-19";
 const RUNNING: &str = "tests/golden/running/1.0-handler.stasis";
 const FOUR: &str = "tests/golden/1.5/four-vcpus.stasis";
 
-/// Starts `stasis gdb` on a checkpoint, and lldb with these commands, of which it carries out those up to the first that fails. Returns what both say.
+/// Starts `stasis gdb` on a checkpoint, and lldb with these commands, of which it carries out those
+/// up to the first that fails. Returns what both say.
 fn lldb(checkpoint: &str, commands: &[&str]) -> String {
     // A debugger that steps for ever is a failure.
     let mut command = Command::new("timeout");

@@ -21,8 +21,8 @@ const RAM: u64 = 256 << 20;
 /// Pages that are alike: all of them are stored, or all are zero.
 const STRETCH: u32 = Extent::MAX_RAW_PAGES;
 
-/// A checkpoint in the place of another guest's, with `ram` bytes of RAM: a MiB with content, a MiB of zeros, and so on. Each third page
-/// depends on `seed`.
+/// A checkpoint in the place of another guest's, with `ram` bytes of RAM: a MiB with content, a MiB
+/// of zeros, and so on. Each third page depends on `seed`.
 fn checkpoint(path: &Path, ram: u64, seed: u64) {
     let golden =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");
@@ -131,8 +131,8 @@ fn stream(path: &Path, len: u64) {
     file.write_all(&tail).unwrap();
 }
 
-/// An arm64 `Image` with an initramfs, and an ELF file whose table of segments is behind its segment, each of `len` bytes; and the
-/// configuration of guests with them.
+/// An arm64 `Image` with an initramfs, and an ELF file whose table of segments is behind its
+/// segment, each of `len` bytes; and the configuration of guests with them.
 fn guests(folder: &Path, len: u64) {
     let put = |name: &str, at: u64, bytes: &[u8]| {
         let mut file = File::options();
@@ -156,8 +156,9 @@ fn guests(folder: &Path, len: u64) {
     std::fs::write(folder.join("guests.toml"), config + &guest("elf", "image = \"elf\"")).unwrap();
 }
 
-/// Returns the most bytes that a child of this process has had in memory at once, of those that have ended: VmHWM. Linux counts what the parent
-/// had when it made the child, too, so this process must stay small.
+/// Returns the most bytes that a child of this process has had in memory at once, of those that
+/// have ended: VmHWM. Linux counts what the parent had when it made the child, too, so this process
+/// must stay small.
 fn peak() -> u64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() as u64 * 1024
 }

@@ -8,7 +8,8 @@ fn golden() -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// Runs a command in a folder, with files of at most 512 times `blocks` bytes: a write beyond is an error.
+/// Runs a command in a folder, with files of at most 512 times `blocks` bytes: a write beyond is an
+/// error.
 fn run(folder: &Path, blocks: &str, words: &[&str]) -> Output {
     let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     Command::new("bash")

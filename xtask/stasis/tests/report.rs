@@ -1,4 +1,5 @@
-//! The page that `stasis report` makes: it has what the checkpoint has, it needs nothing else, and nothing in it is more than text.
+//! The page that `stasis report` makes: it has what the checkpoint has, it needs nothing else, and
+//! nothing in it is more than text.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,4 +1,5 @@
-//! The stream `attach GUEST`: a guest's UART, or its terminal, for as many clients as like, beside the console.
+//! The stream `attach GUEST`: a guest's UART, or its terminal, for as many clients as like, beside
+//! the console.
 
 use super::endpoint::{Endpoint, Step};
 use crate::console::find::NoTerminal;
@@ -28,7 +29,8 @@ impl Attach {
         Self::to(domain, port)
     }
 
-    /// Returns a stream that begins with what is kept of what the guest has printed at its terminal.
+    /// Returns a stream that begins with what is kept of what the guest has printed at its
+    /// terminal.
     pub fn to_terminal(domain: Arc<Domain>) -> Self {
         let port = Port::terminal(domain.number);
         Self::to(domain, port)

@@ -1,4 +1,5 @@
-//! The request of the channel that is carried out, whose work can be given up: by its client, or because that is gone. [`Ticket`] is its answer's way to the client.
+//! The request of the channel that is carried out, whose work can be given up: by its client, or
+//! because that is gone. [`Ticket`] is its answer's way to the client.
 
 use super::line;
 use alloc::string::{String, ToString};
@@ -64,7 +65,8 @@ pub fn begin(id: u16) {
     *CURRENT.lock() = Current::new(Some(id));
 }
 
-/// Ends what was carried out, with its result. Returns the id of the request, if its client is there, and what the client is told of the result.
+/// Ends what was carried out, with its result. Returns the id of the request, if its client is
+/// there, and what the client is told of the result.
 pub fn end(result: Result<(), (Status, String)>) -> (Option<u16>, Result<(), (Status, String)>) {
     let current = core::mem::replace(&mut *CURRENT.lock(), Current::new(None));
     let result = result.map_err(|(status, why)| match (current.was_noticed, current.end) {
@@ -91,7 +93,8 @@ pub fn disown() {
     current.is_given_up |= current.id.take().is_some();
 }
 
-/// Returns whether the request that is carried out must be given up. The caller must give it up then: that it has asked is noted.
+/// Returns whether the request that is carried out must be given up. The caller must give it up
+/// then: that it has asked is noted.
 pub fn is_given_up() -> bool {
     let mut current = CURRENT.lock();
     current.was_noticed |= current.is_given_up;

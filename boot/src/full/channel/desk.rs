@@ -54,7 +54,8 @@ impl Desk {
         self.waiting.pop_front()
     }
 
-    /// Returns the value of the counter at which something must be looked at; `None` if nothing is planned.
+    /// Returns the value of the counter at which something must be looked at; `None` if nothing is
+    /// planned.
     pub(super) fn next_due(&self) -> Option<u64> {
         let soon = || timer::counter() + timer::frequency() / 100;
         let is_soon = self.streams.iter().any(|stream| stream.is_soon);
@@ -92,7 +93,8 @@ impl Desk {
         }
     }
 
-    /// Answers a request now, or again and again, if it needs nothing but the task; else in its turn.
+    /// Answers a request now, or again and again, if it needs nothing but the task; else in its
+    /// turn.
     fn request(&mut self, task: &mut Task, id: u16, line: &str) {
         match requests::begin(task, id, line) {
             requests::Begun::Ended(result) => self.end(task, id, result),
@@ -129,7 +131,8 @@ impl Desk {
         }
     }
 
-    /// Ends what has this id, unless it is carried out: then the work notices, and its end comes behind that, so that nobody gets the id meanwhile.
+    /// Ends what has this id, unless it is carried out: then the work notices, and its end comes
+    /// behind that, so that nobody gets the id meanwhile.
     fn give_up(&mut self, task: &mut Task, id: u16, status: Status, why: &'static str) {
         self.waiting.retain(|(waiting, _)| *waiting != id);
         self.streams.retain(|stream| stream.id != id);
@@ -157,7 +160,8 @@ impl Desk {
         }
     }
 
-    /// Lets all that is under way go on, and sends what has happened. Returns whether something has more to do at once.
+    /// Lets all that is under way go on, and sends what has happened. Returns whether something has
+    /// more to do at once.
     pub(super) fn step(&mut self, task: &mut Task) -> bool {
         let mut is_busy = self.step_streams(task);
         for mut watch in core::mem::take(&mut self.watches) {
@@ -202,7 +206,8 @@ impl Desk {
         self.step_each(work, |end, work, pipe| end.work(work, pipe), |work| work.task)
     }
 
-    /// Lets each endpoint go on that needs nothing but the task. Returns whether one has more to do.
+    /// Lets each endpoint go on that needs nothing but the task. Returns whether one has more to
+    /// do.
     pub(super) fn step_streams(&mut self, task: &mut Task) -> bool {
         self.step_each(task, |end, task, pipe| end.step(task, pipe), |task| task)
     }

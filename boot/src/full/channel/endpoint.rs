@@ -17,16 +17,20 @@ pub enum Step {
     Waits,
     /// The stream waits for something that wakes nobody: it must be asked again within 10 ms.
     Soon,
-    /// The stream has come to its end: well, or for this reason. What it has written is sent before the client is told.
+    /// The stream has come to its end: well, or for this reason. What it has written is sent before
+    /// the client is told.
     Ended(Result<(), StreamFailure>),
 }
 
-/// What a stream leads to. It goes on by steps of the console's task, which must be short: other work waits meanwhile. Whatever happens elsewhere that an
-/// endpoint waits for wakes the task by [`wake_console`](stasis_run::roster::wake_console).
+/// What a stream leads to. It goes on by steps of the console's task, which must be short: other
+/// work waits meanwhile. Whatever happens elsewhere that an endpoint waits for wakes the task by
+/// [`wake_console`](stasis_run::roster::wake_console).
 ///
-/// An endpoint whose client is gone, or has given the stream up, is dropped. One that has ended is asked again until all is sent, and must say again that it has ended.
+/// An endpoint whose client is gone, or has given the stream up, is dropped. One that has ended is
+/// asked again until all is sent, and must say again that it has ended.
 pub trait Endpoint: Send {
-    /// Goes on as far as it can without waiting. This may be in the midst of a command, so nothing but the task is at hand, and a guest may be parked.
+    /// Goes on as far as it can without waiting. This may be in the midst of a command, so nothing
+    /// but the task is at hand, and a guest may be parked.
     fn step(&mut self, _: &mut Task, _: &mut Pipe) -> Step {
         Step::Waits
     }

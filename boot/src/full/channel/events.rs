@@ -18,7 +18,8 @@ use stasis_run::{clock, roster};
 /// Events that wait to be sent, at most. Of more, the number is told.
 const MOST: usize = 64;
 
-/// Whether anybody wants events. The task writes it; relaxed, for an event that comes as a client does is no loss.
+/// Whether anybody wants events. The task writes it; relaxed, for an event that comes as a client
+/// does is no loss.
 static WANTED: AtomicBool = AtomicBool::new(false);
 
 static EVENTS: SpinMutex<Events> = SpinMutex::new(Events { waiting: VecDeque::new(), lost: 0 });
@@ -29,7 +30,8 @@ struct Events {
     lost: usize,
 }
 
-/// Adds an event of this name, with the values of its keys, which are JSON. Any core may call this, under any lock but those of the channel.
+/// Adds an event of this name, with the values of its keys, which are JSON. Any core may call this,
+/// under any lock but those of the channel.
 pub fn add(name: &str, values: &[(&str, &dyn Display)]) {
     if !WANTED.load(Ordering::Relaxed) {
         return;
@@ -46,7 +48,8 @@ pub fn add(name: &str, values: &[(&str, &dyn Display)]) {
     roster::wake_console();
 }
 
-/// Tells that a checkpoint is committed, and for how many microseconds the guest stood still, if it ran.
+/// Tells that a checkpoint is committed, and for how many microseconds the guest stood still, if it
+/// ran.
 pub fn checkpoint(guest: &str, number: u64, name: &str, still_us: Option<u64>) {
     let still_us = still_us.map_or_else(|| "null".to_string(), |us| us.to_string());
     let (guest, name) = (json_text(guest), json_text(name));
@@ -89,7 +92,8 @@ impl GuestWatch {
         self.windows = WindowWatch::new(is_wanted);
     }
 
-    /// Returns the value of the counter at which the windows must be looked at next; `None` if nobody wants it, or there are none.
+    /// Returns the value of the counter at which the windows must be looked at next; `None` if
+    /// nobody wants it, or there are none.
     pub(super) fn next_due(&self) -> Option<u64> {
         self.windows.due.filter(|_| plans::has_any())
     }
@@ -111,7 +115,8 @@ impl GuestWatch {
     }
 }
 
-/// The windows that guests had missed when they were looked at last. Who decides whose turn it is counts them, and tells nobody, so they are looked at twice a second.
+/// The windows that guests had missed when they were looked at last. Who decides whose turn it is
+/// counts them, and tells nobody, so they are looked at twice a second.
 #[derive(Default)]
 struct WindowWatch {
     /// The counter at which they must be looked at next; `None` if nobody wants it.

@@ -1,6 +1,8 @@
-//! The UART of the channel: one of its own, or else the console's, while a client has that ([`Shared`]).
+//! The UART of the channel: one of its own, or else the console's, while a client has that
+//! ([`Shared`]).
 //!
-//! The console's task alone sends frames, so that no two are mixed. Where the line is the console's, what all cores say waits here meanwhile, and goes in frames, too.
+//! The console's task alone sends frames, so that no two are mixed. Where the line is the
+//! console's, what all cores say waits here meanwhile, and goes in frames, too.
 
 use crate::output;
 use alloc::collections::VecDeque;
@@ -32,7 +34,8 @@ static CONSOLES: SpinMutex<Divided> = SpinMutex::new(Divided {
     received: VecDeque::new(),
 });
 
-/// Whether the console's line is the channel's. The task writes it, all read it before they say something; relaxed, for it is about no other data.
+/// Whether the console's line is the channel's. The task writes it, all read it before they say
+/// something; relaxed, for it is about no other data.
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
 /// What the console has said while the line is the channel's. A leaf among the locks.
@@ -54,8 +57,8 @@ pub fn init(uart: Serial) {
     OWN.call_once(|| uart);
 }
 
-/// Returns the oldest byte for the channel that was received and not read yet, if there is one. One with an error of the line is a byte like any other: the frame's CRC
-/// will tell.
+/// Returns the oldest byte for the channel that was received and not read yet, if there is one. One
+/// with an error of the line is a byte like any other: the frame's CRC will tell.
 pub fn read() -> Option<u8> {
     if let Some(uart) = OWN.get() {
         return uart.read().map(|received| received as u8);
@@ -112,8 +115,9 @@ pub fn has_console() -> bool {
     IS_ON.load(Ordering::Relaxed)
 }
 
-/// Gives the console's line back, if the channel has it, with what the console has said meanwhile, and the bytes that came behind. Returns whether the channel had it: then
-/// the terminal must be drawn again.
+/// Gives the console's line back, if the channel has it, with what the console has said meanwhile,
+/// and the bytes that came behind. Returns whether the channel had it: then the terminal must be
+/// drawn again.
 pub fn leave(task: &mut Task) -> bool {
     if !has_console() {
         return false;
@@ -136,7 +140,8 @@ pub fn leave(task: &mut Task) -> bool {
     true
 }
 
-/// Says bytes as they are, for the console: on its line or, while the channel has that, in frames. Takes the lock of the UART.
+/// Says bytes as they are, for the console: on its line or, while the channel has that, in frames.
+/// Takes the lock of the UART.
 pub fn say(bytes: &[u8]) {
     if !keep_said(bytes) {
         output::write_bytes(bytes);
@@ -168,7 +173,8 @@ pub fn take_said() -> Vec<u8> {
     said.drain(..len).collect()
 }
 
-/// Returns whether bytes wait that were read from the UART: some may have come behind the channel's last frame.
+/// Returns whether bytes wait that were read from the UART: some may have come behind the channel's
+/// last frame.
 pub fn is_waiting() -> bool {
     let divided = CONSOLES.lock();
     !divided.typed.is_empty() || !divided.received.is_empty()

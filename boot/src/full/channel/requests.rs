@@ -1,4 +1,5 @@
-//! Requests: command lines that come by the channel, and their answers. One that takes long is carried out at a time, and others wait for it.
+//! Requests: command lines that come by the channel, and their answers. One that takes long is
+//! carried out at a time, and others wait for it.
 
 use super::current::{self, Ticket};
 use super::transfer::{self, Received};
@@ -50,7 +51,8 @@ pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
     }
 }
 
-/// Carries out a request that has waited, or takes the checkpoint that a stream brings, by `received`. Returns the result, unless the client is gone.
+/// Carries out a request that has waited, or takes the checkpoint that a stream brings, by
+/// `received`. Returns the result, unless the client is gone.
 pub fn carry_out(
     work: &mut Work,
     id: u16,

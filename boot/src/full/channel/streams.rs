@@ -1,4 +1,5 @@
-//! Streams: bytes in both directions between a client and something on the machine, which is an [`Endpoint`]. [`open`] finds it.
+//! Streams: bytes in both directions between a client and something on the machine, which is an
+//! [`Endpoint`]. [`open`] finds it.
 
 use super::attach::Attach;
 use super::endpoint::{Endpoint, Step};

@@ -1,4 +1,5 @@
-//! Checkpoints on their way: the stream `get CHECKPOINT` reads one from the store, the stream `put NAME BYTES` writes one into it.
+//! Checkpoints on their way: the stream `get CHECKPOINT` reads one from the store, the stream `put
+//! NAME BYTES` writes one into it.
 
 use super::endpoint::{Endpoint, Step};
 use super::events;
@@ -96,15 +97,18 @@ impl Endpoint for Get {
     }
 }
 
-/// Reads what the client of a stream has sent, as much as there is room for. Returns how many bytes that are, and whether no more will come; `None` if there is no such stream any more.
+/// Reads what the client of a stream has sent, as much as there is room for. Returns how many bytes
+/// that are, and whether no more will come; `None` if there is no such stream any more.
 pub type Received<'r> = &'r mut dyn FnMut(&mut [u8]) -> Option<(usize, bool)>;
 
-/// The place of a stream `put` among the streams. [`receive`] reads what comes, in the turn of a request.
+/// The place of a stream `put` among the streams. [`receive`] reads what comes, in the turn of a
+/// request.
 pub struct Put;
 
 impl Endpoint for Put {}
 
-/// Writes what is `received` into the store, as a checkpoint of this name and length. Says its number.
+/// Writes what is `received` into the store, as a checkpoint of this name and length. Says its
+/// number.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! `top` with a time, asked for by the channel: tables that come as time goes on, while other requests are carried out.
+//! `top` with a time, asked for by the channel: tables that come as time goes on, while other
+//! requests are carried out.
 
 use crate::answer::Answer;
 use crate::console::find::guests_are_free;

@@ -1,8 +1,9 @@
 //! The checkpoint that a guest's next one shares with: [`Base`].
 //!
-//! A guest's memory knows what has changed since a committed checkpoint. What has not is shared with that, if it is still there, and still the one that
-//! it was. The identity tells: the number may be another checkpoint's, on another disk. Where anything is not surely right, the memory forgets the
-//! checkpoint, and all of it is stored.
+//! A guest's memory knows what has changed since a committed checkpoint. What has not is shared
+//! with that, if it is still there, and still the one that it was. The identity tells: the number
+//! may be another checkpoint's, on another disk. Where anything is not surely right, the memory
+//! forgets the checkpoint, and all of it is stored.
 
 use crate::storage::disk::Disk;
 use crate::storage::error::DiskError;
@@ -31,7 +32,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Returns where the next checkpoint of `domain` comes from. If it can't share with the one before, the memory forgets that.
+    /// Returns where the next checkpoint of `domain` comes from. If it can't share with the one
+    /// before, the memory forgets that.
     pub fn of(store: &mut Store<Disk>, domain: &Domain) -> Self {
         let parent = domain.baseline().map_or(0, |baseline| baseline.identity);
         Self { parent, base: Base::of(store, domain) }
@@ -50,7 +52,8 @@ enum NotFound {
 }
 
 impl Base {
-    /// Returns the checkpoint that the memory of `domain` counts its changes from, if the next one can share with it. Otherwise the memory forgets it.
+    /// Returns the checkpoint that the memory of `domain` counts its changes from, if the next one
+    /// can share with it. Otherwise the memory forgets it.
     fn of(store: &mut Store<Disk>, domain: &Domain) -> Option<Self> {
         let baseline = domain.baseline()?;
         match find(store, baseline) {

@@ -56,12 +56,14 @@ pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), N
     result.map_err(NotCarriedOut::Failed)
 }
 
-/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command, or one that looks at a guest that is parked.
+/// Writes the answer to a command that only looks, and returns its result; `None` if it is another
+/// command, or one that looks at a guest that is parked.
 pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
     guests_are_free().then(|| show(task, command, out)).flatten()
 }
 
-/// Writes the answer to a command that only looks, and returns its result; `None` if it is another command. The caller has no guest parked.
+/// Writes the answer to a command that only looks, and returns its result; `None` if it is another
+/// command. The caller has no guest parked.
 fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
     Some(match command {
         Command::Help(topic) => written(command::write_help(out, *topic)),

@@ -8,7 +8,8 @@ use stasis_console::command::{self, CommandError};
 use stasis_console::table::GuestRow;
 use stasis_run::domain::{Domain, Look};
 
-/// Returns whether no guest is parked, and so each can be looked at: by the caller, or by who has called it.
+/// Returns whether no guest is parked, and so each can be looked at: by the caller, or by who has
+/// called it.
 pub fn guests_are_free() -> bool {
     /// A vCPU has a guest's lock for less than as many tries to take it.
     const PATIENCE: usize = 10_000;

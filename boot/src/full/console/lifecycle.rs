@@ -1,4 +1,5 @@
-//! Commands that change what guests do: `pause`, `unpause`, `shutdown`, `stop`, `start`, `restart` and `remove`. Each is for one guest, for several, or for all that it fits;
+//! Commands that change what guests do: `pause`, `unpause`, `shutdown`, `stop`, `start`, `restart`
+//! and `remove`. Each is for one guest, for several, or for all that it fits;
 //! [`stasis_console::several`] says what becomes of the others if it can't be done for one.
 
 use super::find::{find, find_all};
@@ -97,7 +98,8 @@ fn known() -> Vec<String> {
     names
 }
 
-/// Returns the name of a guest that a word names or numbers, on the machine or in the configuration.
+/// Returns the name of a guest that a word names or numbers, on the machine or in the
+/// configuration.
 fn named(word: &str) -> Result<String, String> {
     match find(word) {
         Ok(domain) => Ok(domain.name.clone()),

@@ -42,7 +42,8 @@ pub(super) fn list_windows(json: bool, out: &mut Answer) -> Result<(), String> {
     written(table::windows(&plans::rows(&plans, &plans::missed())).write(out, json))
 }
 
-/// Divides a core's time anew: by a frame of so many microseconds with windows, or by weights alone.
+/// Divides a core's time anew: by a frame of so many microseconds with windows, or by weights
+/// alone.
 pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result<(), String> {
     if !smp::is_present(core as usize) {
         return Err(format!("there is no core {core}"));
@@ -63,7 +64,8 @@ pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result
     Ok(())
 }
 
-/// Returns a window as a configuration has it: with its guest's name. What names no guest is left for the check.
+/// Returns a window as a configuration has it: with its guest's name. What names no guest is left
+/// for the check.
 fn configured(window: Window<'_>) -> WindowConfig {
     let Window { guest, at_us, length_us } = window;
     let guest = find(guest).map_or_else(|_| guest.to_string(), |domain| domain.name.clone());

@@ -27,7 +27,8 @@ impl Reading {
             let counters = domain.counters();
             (domain, counters)
         });
-        // Read the counter after the guests' counters, so that no vCPU has run longer than the machine.
+        // Read the counter after the guests' counters, so that no vCPU has run longer than the
+        // machine.
         Self { guests: guests.collect(), counter: timer::counter() }
     }
 
@@ -63,7 +64,8 @@ pub fn show_all(json: bool, out: &mut Answer) -> Result<(), String> {
     written(Reading::take().since(&Reading::default()).write(out, json))
 }
 
-/// Shows what happened since the machine was switched on; with `seconds`, shows `times` times what happened within that time.
+/// Shows what happened since the machine was switched on; with `seconds`, shows `times` times what
+/// happened within that time.
 pub fn show(
     work: &mut Work,
     seconds: Option<u64>,
@@ -88,8 +90,9 @@ pub fn show(
     Ok(())
 }
 
-/// Waits until the counter reads `counter`, and meanwhile does what is due without a command. Returns `false` if a key was pressed. A key
-/// counts even if the instant has passed, because to show a table may take longer than the time between two.
+/// Waits until the counter reads `counter`, and meanwhile does what is due without a command.
+/// Returns `false` if a key was pressed. A key counts even if the instant has passed, because to
+/// show a table may take longer than the time between two.
 fn wait_until(work: &mut Work, counter: u64) -> bool {
     loop {
         if typed::key() {
@@ -107,7 +110,8 @@ fn wait_until(work: &mut Work, counter: u64) -> bool {
     }
 }
 
-/// Leaves the core to others, as part of a command, until the counter reads `counter` or something happens.
+/// Leaves the core to others, as part of a command, until the counter reads `counter` or something
+/// happens.
 fn rest_until(task: &mut Task, counter: u64) {
     interrupts::listen_to_console();
     task.rest_until(counter);

@@ -1,7 +1,9 @@
 //! The checkpoint that a guest's memory is loaded from: [`Origin`].
 //!
-//! Between two units, the store may have been opened anew, on another card. So each time the checkpoint must be the one that it was. Stores before version 3 do not
-//! have checkpoints' identities: there, the beginning of the file must be the same, which has the guest's clock, and the identity since format 1.5.
+//! Between two units, the store may have been opened anew, on another card. So each time the
+//! checkpoint must be the one that it was. Stores before version 3 do not have checkpoints'
+//! identities: there, the beginning of the file must be the same, which has the guest's clock, and
+//! the identity since format 1.5.
 
 use crate::lent::{File, Lent};
 use crate::storage::disk::Disk;
@@ -73,7 +75,8 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Reads the checkpoint with this number but for its pages, checks it, and returns it, with what it holds.
+    /// Reads the checkpoint with this number but for its pages, checks it, and returns it, with
+    /// what it holds.
     ///
     /// # Errors
     ///
@@ -101,7 +104,8 @@ impl Origin {
     ///
     /// # Errors
     ///
-    /// [`OriginError::Exchanged`], if the store has another checkpoint, or none; what the store says if that can't be read.
+    /// [`OriginError::Exchanged`], if the store has another checkpoint, or none; what the store
+    /// says if that can't be read.
     pub fn of<'o>(&'o mut self, lent: &'o mut dyn Lent) -> Result<Pages<'o>, OriginError> {
         let is_it = lent.has(&self.entry)
             && match self.fingerprint {
@@ -116,7 +120,8 @@ impl Origin {
     }
 }
 
-/// Bytes at the beginning of a file that tell it from others: the header and the first records, CLOCK and CHECKPOINT among them.
+/// Bytes at the beginning of a file that tell it from others: the header and the first records,
+/// CLOCK and CHECKPOINT among them.
 const BEGINNING: usize = 512;
 
 /// Returns the CRC-32C of the beginning of a checkpoint's file.
@@ -134,7 +139,8 @@ pub struct Pages<'o> {
 }
 
 impl Pages<'_> {
-    /// Returns the metadata of the block at this guest-physical address, which is read if it is not kept; `None` if the block is zeros.
+    /// Returns the metadata of the block at this guest-physical address, which is read if it is not
+    /// kept; `None` if the block is zeros.
     fn piece(&mut self, address: u64) -> Result<Option<&Piece>, OriginError> {
         let Origin { entry, index, pieces, .. } = &mut *self.origin;
         let Some(place) = index.entry(address) else { return Ok(None) };

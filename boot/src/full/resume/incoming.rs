@@ -1,7 +1,7 @@
 //! The guests that are resumed, each in the place of the guest of its name or beside the others.
 //!
-//! [`steps::resume`] says what is done in which order, and [`Resuming`] does it: it [admits](admit) a guest and takes what that needs, overwrites
-//! memory, and makes the guests run.
+//! [`steps::resume`] says what is done in which order, and [`Resuming`] does it: it [admits](admit)
+//! a guest and takes what that needs, overwrites memory, and makes the guests run.
 
 use super::error::{CheckpointReadError, ResumeError};
 use super::regions;
@@ -57,22 +57,27 @@ pub struct Resumable<'a> {
 pub struct Resumed {
     /// Regions that the guests share with others and that keep their content.
     pub stays: Vec<Stays<'static>>,
-    /// The volumes that were brought back, each with the name of the volume that has what it had become.
+    /// The volumes that were brought back, each with the name of the volume that has what it had
+    /// become.
     pub kept: Vec<(Name, Name)>,
 }
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
-    /// The domain of the guest of the same name, which is parked; and other RAM for it, if it shares its own with others.
+    /// The domain of the guest of the same name, which is parked; and other RAM for it, if it
+    /// shares its own with others.
     Existing(&'a Arc<Domain>, Parked<'a>, Option<Ram>),
     /// A new domain, with this RAM.
     New(Ram),
 }
 
-/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new domain. Their volumes are brought back before, unless the `way` is to keep them.
+/// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new
+/// domain. Their volumes are brought back before, unless the `way` is to keep them.
 ///
-/// `load` fills the memory of the guest with the given index from the `store`, if it must be there before the guest runs. Its last argument says whether it may still give up, because no
-/// guest's memory was overwritten so far. With `any_speed` in the `way`, the guests' clocks may go at another speed than before.
+/// `load` fills the memory of the guest with the given index from the `store`, if it must be there
+/// before the guest runs. Its last argument says whether it may still give up, because no guest's
+/// memory was overwritten so far. With `any_speed` in the `way`, the guests' clocks may go at
+/// another speed than before.
 ///
 /// # Errors
 ///
@@ -202,7 +207,8 @@ impl<F> Resuming<'_, '_, F> {
     /// Makes guests see what was loaded into regions.
     fn finish(&mut self, regions: Vec<Option<Overwritten>>) {
         let pause = &mut || self.store.device_mut().task().yield_now();
-        // Also what a load that failed has written there leaves the caches: the next guest that shares it may run with caches off.
+        // Also what a load that failed has written there leaves the caches: the next guest that
+        // shares it may run with caches off.
         regions.into_iter().flatten().for_each(|region| region.finish(pause));
     }
 
@@ -233,7 +239,8 @@ fn give_fresh(parked: &mut Parked, fresh: &mut Option<Ram>, task: &mut Task) {
     }
 }
 
-/// Checks a guest that will be resumed, and takes the memory that it needs, which is not cleared if it is loaded `on_demand`.
+/// Checks a guest that will be resumed, and takes the memory that it needs, which is not cleared if
+/// it is loaded `on_demand`.
 fn admit<'a>(
     task: &mut Task,
     state: &GuestState,
@@ -256,7 +263,8 @@ fn admit<'a>(
         }
         None => {
             let admitted = terms.admit(state, None)?;
-            // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the guest has none of the machine's devices.
+            // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the
+            // guest has none of the machine's devices.
             let len = admitted.guest.ram_size();
             let ram = match on_demand {
                 true => Ram::take_uncleared(0, len),
@@ -272,7 +280,8 @@ fn admit<'a>(
     Ok(Incoming { admitted, seat, shared })
 }
 
-/// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`] says.
+/// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`]
+/// says.
 pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
     let identity = guests::host_identity();
     let terms = terms(&identity, any_speed);
@@ -323,7 +332,8 @@ fn remove(task: &mut Task, domain: &Arc<Domain>) {
 ///
 /// # Errors
 ///
-/// Why one was not added. Those that were replaced are lost then, as all others whose memory was overwritten, and those that were added are removed.
+/// Why one was not added. Those that were replaced are lost then, as all others whose memory was
+/// overwritten, and those that were added are removed.
 fn run(task: &mut Task, incoming: Vec<Incoming>) -> Result<(), GuestError> {
     let mut fresh = Vec::new();
     let mut parked_ones: Vec<Parked> = Vec::new();

@@ -1,5 +1,6 @@
-//! Memory that guests share, of those that are resumed on demand. Others use it at once, so it is there before the guest runs: it is [checked](check) before anything is
-//! changed, and [loaded](load) then.
+//! Memory that guests share, of those that are resumed on demand. Others use it at once, so it is
+//! there before the guest runs: it is [checked](check) before anything is changed, and
+//! [loaded](load) then.
 
 use crate::loading::origin::{Origin, OriginError};
 use crate::meanwhile;
@@ -16,7 +17,8 @@ use stasis_store::Store;
 /// Why memory that guests share was not loaded.
 pub type Failed = Box<NotLoaded<OriginError>>;
 
-/// Returns the guest-physical addresses of the regions that a guest shares, in the order of its configuration.
+/// Returns the guest-physical addresses of the regions that a guest shares, in the order of its
+/// configuration.
 fn regions(state: &GuestState) -> impl Iterator<Item = Range<u64>> {
     state.devices.shared.iter().flat_map(SharedMemory::ranges)
 }
@@ -42,7 +44,8 @@ pub fn check(
     Ok(())
 }
 
-/// Loads the regions that are given, in the order of the guest's configuration, from the checkpoint with this number.
+/// Loads the regions that are given, in the order of the guest's configuration, from the checkpoint
+/// with this number.
 ///
 /// # Errors
 ///

@@ -14,9 +14,11 @@ pub struct Way {
 /// What becomes of the disks of guests that are resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disks {
-    /// The disks are as they were at the instant, and what they had become is kept until a person deletes it.
+    /// The disks are as they were at the instant, and what they had become is kept until a person
+    /// deletes it.
     BroughtBack,
-    /// The disks are as they were at the instant, and of what they had become, the newest is kept: the machine does this by itself.
+    /// The disks are as they were at the instant, and of what they had become, the newest is kept:
+    /// the machine does this by itself.
     Recovered,
     /// The disks stay as they are.
     Stay,

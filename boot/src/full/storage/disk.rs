@@ -26,7 +26,8 @@ const PATIENCE_MS: u64 = 10_000;
 /// Bytes of a piece for a card, of data that comes in pieces: those of its largest command.
 const CARD_PIECE: usize = sd::MAX_BLOCKS * sd::BLOCK;
 
-/// The memory that a virtio disk shares with its driver, for ever. It lies behind all other variables, which the code reaches within 1 MiB.
+/// The memory that a virtio disk shares with its driver, for ever. It lies behind all other
+/// variables, which the code reaches within 1 MiB.
 #[unsafe(link_section = ".large")]
 static DMA: Mutex<DiskMemory> = Mutex::new(DiskMemory::new());
 
@@ -41,7 +42,8 @@ pub enum Driver {
     Card(Card<Sdhci>, Vec<u8>),
 }
 
-/// A disk that the store can use: a driver, and the task that waits for the disk and lets others run meanwhile.
+/// A disk that the store can use: a driver, and the task that waits for the disk and lets others
+/// run meanwhile.
 pub enum Disk<'t> {
     Virtio(Box<VirtioBlk>, &'t mut Task),
     Card(Card<Sdhci<&'t mut Task>>, Vec<u8>),
@@ -71,8 +73,9 @@ impl Driver {
 }
 
 impl<'t> Disk<'t> {
-    /// Returns the machine's first virtio disk with a partition for checkpoints, and that partition. If no disk has such a partition, returns what is
-    /// wrong with the first one; `None` if the machine has no virtio disk.
+    /// Returns the machine's first virtio disk with a partition for checkpoints, and that
+    /// partition. If no disk has such a partition, returns what is wrong with the first one; `None`
+    /// if the machine has no virtio disk.
     ///
     /// Must be called only once, because the disk keeps the memory `DMA`.
     pub fn virtio(
@@ -86,7 +89,8 @@ impl<'t> Disk<'t> {
         let mut memory = MutexGuard::leak(DMA.lock());
         let mut failure = None;
         loop {
-            // SAFETY: 1. `Machine` is proof that these are virtio slots, mapped as devices for ever. Only this driver uses them: no guest has one yet.
+            // SAFETY: 1. `Machine` is proof that these are virtio slots, mapped as devices for
+            // ever. Only this driver uses them: no guest has one yet.
             // 2. `DMA` is part of the image, which the final translation maps one to one.
             let disk = match unsafe { VirtioBlk::find(&mut slots, memory, PATIENCE_MS) } {
                 Ok(disk) => disk,
@@ -118,7 +122,8 @@ impl<'t> Disk<'t> {
         for slot in slots {
             match Card::start(slot.with(&mut *task)) {
                 Ok(mut card) => {
-                    // The slot knows only after a read whether DMA reaches its memory. What fails here fails again when the partition is looked for.
+                    // The slot knows only after a read whether DMA reaches its memory. What fails
+                    // here fails again when the partition is looked for.
                     let _ = card.read(0, &mut vec![0; SECTOR]);
                     let engine = card.bus_mut().engine();
                     let size = Size(card.capacity() * SECTOR as u64);
@@ -159,7 +164,8 @@ impl<'t> Disk<'t> {
         }
     }
 
-    /// Checks that the disk is still the one that was set up. Finds out what went wrong while nobody used it.
+    /// Checks that the disk is still the one that was set up. Finds out what went wrong while
+    /// nobody used it.
     pub fn check(&mut self) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk, _) => Ok(disk.check()?),
@@ -172,11 +178,14 @@ impl<'t> Disk<'t> {
 pub fn card_slots(machine: &Machine) -> Vec<Sdhci> {
     let slot = |host: &SdHost| {
         let to_bus = |start, len| host.reach.to_bus(Range::new(start as u64, len as u64));
-        // SAFETY: 1. `Machine` is proof of what the device tree says: where the host's bus has memory; and the final translation maps all memory one to one. 2. `clean_and_invalidate_to_poc` writes the lines back to
-        // the point of coherency, and drops them.
+        // SAFETY: 1. `Machine` is proof of what the device tree says: where the host's bus has
+        // memory; and the final translation maps all memory one to one. 2.
+        // `clean_and_invalidate_to_poc` writes the lines back to the point of coherency, and drops
+        // them.
         let dma = unsafe { Dma::new(&CARD_DMA, to_bus, clean_and_invalidate_to_poc) };
-        // SAFETY: 1. `Machine` is proof that the frame is an SD host's, and mapped as a device for ever. 2. Only this driver uses it, and
-        // of the program's memory the host writes what `dma` leads to alone.
+        // SAFETY: 1. `Machine` is proof that the frame is an SD host's, and mapped as a device for
+        // ever. 2. Only this driver uses it, and of the program's memory the host writes what `dma`
+        // leads to alone.
         Sdhci::new(unsafe { Frame::new(host.device.frame.start as usize) }, dma)
     };
     machine.sd_hosts.iter().map(slot).collect()
@@ -254,7 +263,8 @@ impl BlockDevice for Disk<'_> {
     fn flush(&mut self) -> Result<(), DiskError> {
         match self {
             Self::Virtio(disk, task) => Ok(disk.flush(*task)?),
-            // A card that has said that it is ready again has written everything. Its cache (SD specification 6.00) is never switched on.
+            // A card that has said that it is ready again has written everything. Its cache (SD
+            // specification 6.00) is never switched on.
             Self::Card(card, _) => Ok(card.check()?),
         }
     }

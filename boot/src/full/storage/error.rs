@@ -15,7 +15,8 @@ pub enum DiskError {
 }
 
 impl DiskError {
-    /// Returns whether the disk itself is not there, or can't be set up: it may be back later. If not, it is there, and refuses what it was asked for.
+    /// Returns whether the disk itself is not there, or can't be set up: it may be back later. If
+    /// not, it is there, and refuses what it was asked for.
     pub fn is_absence(&self) -> bool {
         matches!(
             self,

@@ -1,6 +1,7 @@
 //! What the secondary cores find when they are let in: their translation, and their numbers.
 //!
-//! [`prepare_secondaries`] leaves both in memory. Each core then comes to `stasis_secondary_entry` in [`super`]'s assembly, with its MMU off.
+//! [`prepare_secondaries`] leaves both in memory. Each core then comes to `stasis_secondary_entry`
+//! in [`super`]'s assembly, with its MMU off.
 
 use super::MAX_CORES;
 use crate::cache;
@@ -20,7 +21,8 @@ const _: () = assert!(offset_of!(SecondaryBoot, mpidrs) == 16);
 /// Value that is no core's MPIDR_EL1.
 const NO_CORE: u64 = u64::MAX;
 
-// SAFETY: `prepare_secondaries` alone writes the cells, before another core runs. After that they are only read.
+// SAFETY: `prepare_secondaries` alone writes the cells, before another core runs. After that they
+// are only read.
 unsafe impl Sync for SecondaryBoot {}
 
 pub(super) static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
@@ -29,8 +31,9 @@ pub(super) static SECONDARY_BOOT: SecondaryBoot = SecondaryBoot {
     mpidrs: UnsafeCell::new([NO_CORE; MAX_CORES]),
 };
 
-/// Writes what secondary cores need to join, and returns the physical address at which PSCI CPU_ON, or a spin table, lets them in. `mpidrs` are the
-/// cores' MPIDR_EL1, from core 1 on: a spin table passes nothing on that would tell a core its number. Each core then arrives in the boot crate's
+/// Writes what secondary cores need to join, and returns the physical address at which PSCI CPU_ON,
+/// or a spin table, lets them in. `mpidrs` are the cores' MPIDR_EL1, from core 1 on: a spin table
+/// passes nothing on that would tell a core its number. Each core then arrives in the boot crate's
 /// `stasis_secondary`, with the tables of this core.
 ///
 /// # Safety

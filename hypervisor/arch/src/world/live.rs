@@ -1,4 +1,5 @@
-//! State of the loaded vCPU that is in the hardware: its registers, its counter, and its memory as the vCPU sees it ([`Translations`]).
+//! State of the loaded vCPU that is in the hardware: its registers, its counter, and its memory as
+//! the vCPU sees it ([`Translations`]).
 
 use super::Loaded;
 use crate::{cpu, mmu, timer};
@@ -19,7 +20,8 @@ macro_rules! live_registers {
                 #[doc = concat!("Writes the vCPU's ", $write, ".")]
                 #[inline(always)]
                 pub fn $set(&mut self, value: u64) {
-                    // SAFETY: the register acts at EL1 and EL0 alone, and is the vCPU's own there: `self` is proof that it is loaded.
+                    // SAFETY: the register acts at EL1 and EL0 alone, and is the vCPU's own there:
+                    // `self` is proof that it is loaded.
                     unsafe { msr!($write; value) };
                 }
             )*
@@ -47,13 +49,15 @@ live_registers! {
 }
 
 impl Loaded {
-    /// Writes CNTVOFF_EL2: how many ticks the guest's counter is behind the machine's. The guest's virtual timer may fire at once.
+    /// Writes CNTVOFF_EL2: how many ticks the guest's counter is behind the machine's. The guest's
+    /// virtual timer may fire at once.
     #[inline]
     pub fn set_counter_offset(&mut self, offset: u64) {
         timer::set_virtual_offset(offset);
     }
 
-    /// Makes the virtual timer compare again, where it does not notice by itself that its time has come: see [`timer::fires_across_zero`].
+    /// Makes the virtual timer compare again, where it does not notice by itself that its time has
+    /// come: see [`timer::fires_across_zero`].
     pub fn nudge_timer(&mut self) {
         timer::nudge_virtual();
     }
@@ -69,7 +73,8 @@ impl Loaded {
         cpu::set_virtual_serror();
     }
 
-    /// Returns the intermediate physical address of a virtual one, as the vCPU's own translation tables have it for a read at EL1; `None` if they have none.
+    /// Returns the intermediate physical address of a virtual one, as the vCPU's own translation
+    /// tables have it for a read at EL1; `None` if they have none.
     pub fn intermediate_address(&self, virtual_address: u64) -> Option<u64> {
         mmu::guest_address(virtual_address)
     }
@@ -81,7 +86,8 @@ impl Loaded {
     }
 }
 
-/// Translations of a vCPU that is loaded on this core, as it finds them, and as cores have copies of them in their TLBs.
+/// Translations of a vCPU that is loaded on this core, as it finds them, and as cores have copies
+/// of them in their TLBs.
 pub struct Translations<'v>(pub(super) PhantomData<&'v mut Loaded>);
 
 impl Translations<'_> {
@@ -91,15 +97,16 @@ impl Translations<'_> {
         mmu::guest_address(virtual_address)
     }
 
-    /// Drops this core's copies of the guest's stage 2 for the block or page of the intermediate physical address `ipa`. To be called after its entry
-    /// was made to allow more than before.
+    /// Drops this core's copies of the guest's stage 2 for the block or page of the intermediate
+    /// physical address `ipa`. To be called after its entry was made to allow more than before.
     #[inline(always)]
     pub fn forget_block(&mut self, ipa: u64) {
         mmu::forget_block(ipa);
     }
 
-    /// Drops all cores' copies of the guest's stage 2 for the block or page of the intermediate physical address `ipa`. To be called after its entry
-    /// was made invalid, and before it gets its new value.
+    /// Drops all cores' copies of the guest's stage 2 for the block or page of the intermediate
+    /// physical address `ipa`. To be called after its entry was made invalid, and before it gets
+    /// its new value.
     pub fn forget_block_everywhere(&mut self, ipa: u64) {
         mmu::forget_block_everywhere(ipa);
     }

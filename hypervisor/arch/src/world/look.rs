@@ -1,7 +1,9 @@
-//! The first look at a call, an access to a system register, an abort, or an interrupt, before all of the vCPU's registers are saved.
+//! The first look at a call, an access to a system register, an abort, or an interrupt, before all
+//! of the vCPU's registers are saved.
 //!
-//! Most of these exits can be answered by a few instructions, to which the saving of all registers and the way back to the caller of
-//! [`Loaded::enter`](super::Loaded::enter) would add as many again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
+//! Most of these exits can be answered by a few instructions, to which the saving of all registers
+//! and the way back to the caller of [`Loaded::enter`](super::Loaded::enter) would add as many
+//! again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
 //! [`Glimpse`] is the vCPU as far as it is saved.
 
 use super::live::Translations;
@@ -17,7 +19,8 @@ pub enum Looked {
     Leave = 0,
     /// The exit is answered, and the vCPU goes on.
     GoOn = 1,
-    /// Nothing was done. Of a system register or an abort, and not of an interrupt: the vectors save the other general registers, too, and look again.
+    /// Nothing was done. Of a system register or an abort, and not of an interrupt: the vectors
+    /// save the other general registers, too, and look again.
     Again = 2,
     /// The exit is answered, and the vCPU leaves nevertheless.
     Answered = 3,
@@ -28,7 +31,8 @@ pub enum Looked {
 /// Kind of an exit by an SError, which is none of what a look says.
 pub(crate) const SERROR: u64 = 7;
 
-/// The class of an exit that is looked at first. The first three are ESR_EL2.EC, of which the vectors take away [`FIRST_CLASS`].
+/// The class of an exit that is looked at first. The first three are ESR_EL2.EC, of which the
+/// vectors take away [`FIRST_CLASS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Class {
@@ -51,8 +55,8 @@ pub(crate) const FIRST_CLASS: u64 = 0x16;
 
 /// Answers to exits that need little of a vCPU.
 pub trait FirstLook {
-    /// Looks at a call or an access to a system register, which [`crate::cpu::syndrome`] describes, and says what happens next. When the vectors look again,
-    /// the answer is another one.
+    /// Looks at a call or an access to a system register, which [`crate::cpu::syndrome`] describes,
+    /// and says what happens next. When the vectors look again, the answer is another one.
     fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked;
 
     /// Looks at an exit of [`Class::Abort`], as [`Self::look`] does.
@@ -62,8 +66,8 @@ pub trait FirstLook {
     fn look_at_interrupt(&mut self) -> Looked;
 }
 
-/// A loaded vCPU at an exit, of whose record the PC and PSTATE are old, and X20 to X28 may be: the core has them. What is written to its other general
-/// registers counts.
+/// A loaded vCPU at an exit, of whose record the PC and PSTATE are old, and X20 to X28 may be: the
+/// core has them. What is written to its other general registers counts.
 pub struct Glimpse<'a> {
     /// The vCPU's record.
     pub core: &'a mut Core,
@@ -110,29 +114,35 @@ impl Glimpse<'_> {
 ///
 /// # Safety
 ///
-/// 1. `look` and `core` point to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses these.
-/// 2. The vectors have saved X0 to X19, X29 and X30 to `core`; and all others if `class` is [`Class::SystemRegisterAgain`].
+/// 1. `look` and `core` point to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and
+///    nobody else uses these.
+/// 2. The vectors have saved X0 to X19, X29 and X30 to `core`; and all others if `class` is
+///    [`Class::SystemRegisterAgain`].
 pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
     look: *mut L,
     core: *mut Core,
     class: Class,
 ) -> Looked {
-    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
+    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by
+    // condition 1. 2. Any value of a record's fields is valid.
     let (look, core) = unsafe { (&mut *look, &mut *core) };
     look.look(class, Glimpse { core, is_whole: class == Class::SystemRegisterAgain })
 }
 
-/// Looks at an exit that may be an access to a device, or a write that stage 2 forbids. Returns what the vectors do then.
+/// Looks at an exit that may be an access to a device, or a write that stage 2 forbids. Returns
+/// what the vectors do then.
 ///
 /// # Safety
 ///
-/// The conditions of [`look_at`], but for the class of the second look, which is [`Class::AbortAgain`].
+/// The conditions of [`look_at`], but for the class of the second look, which is
+/// [`Class::AbortAgain`].
 pub(super) unsafe extern "C" fn look_at_abort<L: FirstLook>(
     look: *mut L,
     core: *mut Core,
     class: Class,
 ) -> Looked {
-    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by condition 1. 2. Any value of a record's fields is valid.
+    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by
+    // condition 1. 2. Any value of a record's fields is valid.
     let (look, core) = unsafe { (&mut *look, &mut *core) };
     look.look_at_abort(Glimpse { core, is_whole: class == Class::AbortAgain })
 }
@@ -141,7 +151,8 @@ pub(super) unsafe extern "C" fn look_at_abort<L: FirstLook>(
 ///
 /// # Safety
 ///
-/// `look` points to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses it.
+/// `look` points to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses
+/// it.
 pub(super) unsafe extern "C" fn look_at_interrupt<L: FirstLook>(look: *mut L) -> Looked {
     // SAFETY: it came from a reference that `enter` has, and nobody else uses it, by the caller.
     unsafe { (*look).look_at_interrupt() }

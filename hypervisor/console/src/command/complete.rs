@@ -41,12 +41,14 @@ pub struct Completion {
     pub choices: Vec<String>,
 }
 
-/// Returns `line`, which is the beginning of a command line, in two parts: the last word, and what stands before it.
+/// Returns `line`, which is the beginning of a command line, in two parts: the last word, and what
+/// stands before it.
 fn parted(line: &str) -> (&str, &str) {
     line.split_at(line.rfind(|c: char| c.is_ascii_whitespace()).map_or(0, |at| at + 1))
 }
 
-/// Returns the words that the last word of `line` could become, as a shell wants them: of a list of guests with those that stand in it already.
+/// Returns the words that the last word of `line` could become, as a shell wants them: of a list of
+/// guests with those that stand in it already.
 pub fn words_for(line: &str, names: &Names) -> Vec<String> {
     let (before, word) = parted(line);
     let (candidates, typed) = candidates(before, word, names);
@@ -58,7 +60,8 @@ pub fn words_for(line: &str, names: &Names) -> Vec<String> {
     words
 }
 
-/// Returns the list that has what the last word of `line` could become; `None` if no list of names has.
+/// Returns the list that has what the last word of `line` could become; `None` if no list of names
+/// has.
 pub fn list_for(line: &str) -> Option<List> {
     let (before, word) = parted(line);
     let mut earlier = before.split_ascii_whitespace();
@@ -113,7 +116,8 @@ fn common_len(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
-/// Returns the words that could stand in the place of `word`, and the part of it that counts as typed.
+/// Returns the words that could stand in the place of `word`, and the part of it that counts as
+/// typed.
 fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &'w str) {
     let mut earlier = before.split_ascii_whitespace();
     let Some(command) = earlier.next() else {
@@ -145,7 +149,8 @@ fn candidates<'w>(before: &str, word: &'w str, names: &Names) -> (Vec<String>, &
     (candidates, word)
 }
 
-/// Returns what could stand behind the last separator of a list of guests, or `all` in its place, and the part of the list that counts as typed.
+/// Returns what could stand behind the last separator of a list of guests, or `all` in its place,
+/// and the part of the list that counts as typed.
 fn several(mut guests: Vec<String>, list: &str) -> (Vec<String>, &str) {
     match list.rfind(SEPARATOR) {
         Some(at) => (guests, &list[at + 1..]),
@@ -160,7 +165,8 @@ fn words() -> Vec<String> {
     TABLE.iter().map(|spec| spec.word.to_string()).collect()
 }
 
-/// Returns the names of checkpoints and sets; those in a set only if its name was typed, as a shell does with folders.
+/// Returns the names of checkpoints and sets; those in a set only if its name was typed, as a shell
+/// does with folders.
 fn checkpoints(typed: &str, names: &[String]) -> Vec<String> {
     let shown = |name: &String| match name[..].find('/') {
         Some(at) if at >= typed.len() => name[..=at].to_string(),

@@ -84,7 +84,8 @@ pub(super) struct Arguments<'a> {
 }
 
 impl<'a> Arguments<'a> {
-    /// Returns the words as arguments, if their number and their kinds are those that the command takes.
+    /// Returns the words as arguments, if their number and their kinds are those that the command
+    /// takes.
     pub(super) fn of(
         spec: &'static Spec,
         words: impl Iterator<Item = &'a str>,
@@ -133,7 +134,8 @@ impl<'a> Arguments<'a> {
         self.options.contains(&option)
     }
 
-    /// Returns an argument that this use of the command requires; `argument` is its name in the help.
+    /// Returns an argument that this use of the command requires; `argument` is its name in the
+    /// help.
     fn needed(&self, index: usize, argument: &'static str) -> Result<&'a str, CommandError> {
         self.optional(index).ok_or(CommandError::Missing { argument, usage: self.usage })
     }

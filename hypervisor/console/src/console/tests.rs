@@ -1,4 +1,5 @@
-//! The console at a terminal that a test types at and reads. The tests below are of any input; the files beside have the others, by subject.
+//! The console at a terminal that a test types at and reads. The tests below are of any input; the
+//! files beside have the others, by subject.
 
 mod attached;
 mod commands;
@@ -179,7 +180,8 @@ proptest! {
                 other => screen.push(other),
             }
         }
-        // Rubbing out writes a space and goes back over it, so popping twice and pushing once matches a terminal.
+        // Rubbing out writes a space and goes back over it, so popping twice and pushing once
+        // matches a terminal.
         prop_assert_eq!(&lines[0], &screen);
     }
 }

@@ -1,7 +1,8 @@
 use super::*;
 use std::format;
 
-/// Keeps what the guest `a`, `b` or `c` with the number 0, 1 or 2 sends. Returns whether it was said that lines wait.
+/// Keeps what the guest `a`, `b` or `c` with the number 0, 1 or 2 sends. Returns whether it was
+/// said that lines wait.
 fn print(lines: &mut Lines, number: usize, bytes: &[u8]) -> bool {
     let name = ["a", "b", "c"][number];
     bytes.iter().fold(false, |said, byte| said | lines.output(number, name, *byte))

@@ -101,8 +101,9 @@ fn write_date(out: &mut dyn Write, since_1970: u64) -> fmt::Result {
     write!(out, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
-/// Returns year, month and day of the Gregorian date that is `days` days after 1970-01-01. Years begin in March here, so that the leap day is the
-/// last; after Howard Hinnant's "chrono-compatible low-level date algorithms".
+/// Returns year, month and day of the Gregorian date that is `days` days after 1970-01-01. Years
+/// begin in March here, so that the leap day is the last; after Howard Hinnant's "chrono-compatible
+/// low-level date algorithms".
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_OF_400_YEARS: u64 = 146_097;
     let days = days + 719_468;

@@ -23,8 +23,9 @@ pub struct Read {
     pub unknowns: Vec<Unknown>,
 }
 
-/// Reads the attributes that [`super::readable`] lists, in any order. Others are not looked at. `high` has the interrupts whose lines are high, which KVM does
-/// not say: those of the devices, and of the timers.
+/// Reads the attributes that [`super::readable`] lists, in any order. Others are not looked at.
+/// `high` has the interrupts whose lines are high, which KVM does not say: those of the devices,
+/// and of the timers.
 pub fn read(attributes: &[Attribute], high: &[Interrupt]) -> Result<Read, Error> {
     let list = List::new(attributes)?;
     let mut vgic = list.machine()?;

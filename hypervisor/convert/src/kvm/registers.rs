@@ -1,6 +1,8 @@
-//! A vCPU's registers, by the ids of KVM_GET_ONE_REG and KVM_SET_ONE_REG (Linux, Documentation/virt/kvm/api.rst, 4.68).
+//! A vCPU's registers, by the ids of KVM_GET_ONE_REG and KVM_SET_ONE_REG (Linux,
+//! Documentation/virt/kvm/api.rst, 4.68).
 //!
-//! [`each`] goes over the registers of a vCPU's records in place. So the one list of them, which is the format's, serves for both directions.
+//! [`each`] goes over the registers of a vCPU's records in place. So the one list of them, which is
+//! the format's, serves for both directions.
 
 use zerocopy::IntoBytes;
 
@@ -20,15 +22,18 @@ const CORE: u64 = 0x0010_0000;
 /// KVM_REG_ARM64_SYSREG: the encoding of the register's MRS and MSR instructions.
 const SYSREG: u64 = 0x0013_0000;
 
-/// KVM_REG_ARM_TIMER_CNT: CNTVCT_EL0 of the whole machine, which runs on while its vCPUs stand. The id is the encoding of CNTV_CVAL_EL0.
+/// KVM_REG_ARM_TIMER_CNT: CNTVCT_EL0 of the whole machine, which runs on while its vCPUs stand. The
+/// id is the encoding of CNTV_CVAL_EL0.
 pub const COUNTER: u64 = sysreg_id(sysreg(3, 3, 14, 3, 2));
 /// KVM_REG_ARM_PTIMER_CNT: CNTPCT_EL0 of the whole machine.
 pub const PHYSICAL_COUNTER: u64 = sysreg_id(sysreg(3, 3, 14, 0, 1));
-/// The encoding of CNTV_CVAL_EL0, and its id, KVM_REG_ARM_TIMER_CVAL: the encoding in that is the one of CNTVCT_EL0.
+/// The encoding of CNTV_CVAL_EL0, and its id, KVM_REG_ARM_TIMER_CVAL: the encoding in that is the
+/// one of CNTVCT_EL0.
 const CNTV_CVAL: (u16, u64) = (sysreg(3, 3, 14, 3, 2), sysreg_id(sysreg(3, 3, 14, 0, 2)));
 /// The encoding of ACTLR_EL1.
 const ACTLR: u16 = sysreg(3, 0, 1, 0, 1);
-/// KVM_REG_ARM_PTIMER_CTL and KVM_REG_ARM_PTIMER_CVAL: CNTP_CTL_EL0 and CNTP_CVAL_EL0, which Linux 6.1 has not.
+/// KVM_REG_ARM_PTIMER_CTL and KVM_REG_ARM_PTIMER_CVAL: CNTP_CTL_EL0 and CNTP_CVAL_EL0, which Linux
+/// 6.1 has not.
 pub const PHYSICAL_TIMER: [u64; 2] =
     [sysreg_id(sysreg(3, 3, 14, 2, 1)), sysreg_id(sysreg(3, 3, 14, 2, 2))];
 /// Offsets of the fields of `struct kvm_regs`, in bytes.
@@ -57,8 +62,9 @@ pub struct Register<'a> {
     pub value: &'a mut [u8],
 }
 
-/// Calls `visit` with each register of a vCPU that KVM has, except for its power state, until `visit` fails. What `visit` makes of a value is in the record
-/// afterwards. ACTLR_EL1 is left out: it is no guest's own.
+/// Calls `visit` with each register of a vCPU that KVM has, except for its power state, until
+/// `visit` fails. What `visit` makes of a value is in the record afterwards. ACTLR_EL1 is left out:
+/// it is no guest's own.
 ///
 /// # Errors
 ///
@@ -138,8 +144,9 @@ pub const fn sysreg_id(encoding: u16) -> u64 {
     ARM64 | U64 | SYSREG | encoding as u64
 }
 
-/// Returns the registers with which a vCPU is entered. KVM knows neither of the states between on and off: a vCPU that CPU_ON was called for, or that sleeps
-/// in CPU_SUSPEND, is one at reset that begins at its entry.
+/// Returns the registers with which a vCPU is entered. KVM knows neither of the states between on
+/// and off: a vCPU that CPU_ON was called for, or that sleeps in CPU_SUSPEND, is one at reset that
+/// begins at its entry.
 pub fn entered(vcpu: &VcpuState) -> VcpuState {
     use stasis_state::vcpu::PowerState::{OnPending, Suspended};
     let state = *vcpu.power.state;

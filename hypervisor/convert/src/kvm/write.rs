@@ -10,7 +10,8 @@ use crate::limits::{Side, reduce};
 use crate::loss::Loss;
 use crate::vgic::{Bits, Interrupt, SGIS, Vgic, apr_to_32};
 
-/// What must be done with a new device of KVM's, once there are all vCPUs and before any of them runs.
+/// What must be done with a new device of KVM's, once there are all vCPUs and before any of them
+/// runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
     /// Written with KVM_SET_DEVICE_ATTR, in this order.
@@ -40,8 +41,9 @@ impl Line {
 
 /// Returns the attributes that KVM must be given to have this state.
 ///
-/// KVM looks whom an interrupt is for when it becomes pending, enabled or active, and if the distributor is off by then, nobody ever hears of it. So the
-/// order is: what decides, GICD_CTLR, what is active, what is pending.
+/// KVM looks whom an interrupt is for when it becomes pending, enabled or active, and if the
+/// distributor is off by then, nobody ever hears of it. So the order is: what decides, GICD_CTLR,
+/// what is active, what is pending.
 pub fn write(state: &Vgic) -> Written {
     let mut vgic = state.clone();
     let losses = reduce(&mut vgic, Side::Kvm);
@@ -53,7 +55,8 @@ pub fn write(state: &Vgic) -> Written {
     list.array(gicd::ISENABLER, 1, |vgic, vcpu, first| vgic.word(Bits::Enable, vcpu, first / 32));
     list.activate();
     list.pend();
-    // KVM drives the lines of timers itself: that of the virtual one it would take from nobody else, and that of the physical one Linux 6.1 would leave high for ever.
+    // KVM drives the lines of timers itself: that of the virtual one it would take from nobody
+    // else, and that of the physical one Linux 6.1 would leave high for ever.
     let raised = |interrupt: &Interrupt| {
         vgic.bit(Bits::Level, *interrupt)
             && !vgic.bit(Bits::Edge, *interrupt)
@@ -105,7 +108,8 @@ impl List<'_> {
         });
     }
 
-    /// Makes active what is active. KVM gives an SPI to the first target that it has at this moment, so each has its holder for a target until then.
+    /// Makes active what is active. KVM gives an SPI to the first target that it has at this
+    /// moment, so each has its holder for a target until then.
     fn activate(&mut self) {
         let vgic = self.vgic;
         let held = |intid| vgic.holder(interrupt(0, intid)).map(|holder| 1 << holder);

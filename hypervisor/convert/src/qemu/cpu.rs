@@ -1,6 +1,7 @@
 //! The sections of a vCPU: `cpu_common` and `cpu` (hw/core/cpu-common.c, target/arm/machine.c).
 //!
-//! The system registers stand in a list of their own, by ids that are KVM's. The list that QEMU has written says which there are. What the format does not have stays as it is in the base.
+//! The system registers stand in a list of their own, by ids that are KVM's. The list that QEMU has
+//! written says which there are. What the format does not have stays as it is in the base.
 
 use stasis_state::records::VcpuState;
 use stasis_state::timer::Timer;
@@ -14,7 +15,8 @@ use crate::sysreg::Sysreg;
 /// The field that has the ids of the list.
 pub(super) const IDS: &str = "cpreg_vmstate_indexes";
 
-/// The ids of AArch64's system registers have this in their upper bits, and an encoding in their lower 16.
+/// The ids of AArch64's system registers have this in their upper bits, and an encoding in their
+/// lower 16.
 const SYSTEM_REGISTER: u64 = 0x6030_0000_0013_0000;
 /// PAR_EL1, which QEMU lists as AArch32's.
 const PAR_AARCH32: u64 = 0x4030_0000_200f_0380;
@@ -22,7 +24,8 @@ const PAR: u16 = sysreg(3, 0, 7, 4, 0);
 const FPCR: u16 = sysreg(3, 3, 4, 4, 0);
 const FPSR: u16 = sysreg(3, 3, 4, 4, 1);
 pub(super) const CNTFRQ: u16 = sysreg(3, 3, 14, 0, 0);
-/// CNTV_CVAL_EL0, and the two ids of KVM's that were exchanged by mistake: where the comparison value is, and the counter.
+/// CNTV_CVAL_EL0, and the two ids of KVM's that were exchanged by mistake: where the comparison
+/// value is, and the counter.
 const CNTV_CVAL: u16 = sysreg(3, 3, 14, 3, 2);
 pub(super) const KVM_CNTV_CVAL: u16 = 0xdf02;
 const KVM_COUNTER: u16 = 0xdf1a;
@@ -96,7 +99,8 @@ pub(super) struct Instant {
 }
 
 impl Instant {
-    /// Returns the time in nanoseconds at which the counter reads `ticks`, as QEMU's clock counts; `None` if that clock does not go so far.
+    /// Returns the time in nanoseconds at which the counter reads `ticks`, as QEMU's clock counts;
+    /// `None` if that clock does not go so far.
     pub fn ns(self, ticks: u64) -> Option<u64> {
         let ns = u128::from(ticks) * u128::from(SECOND) / u128::from(self.cntfrq);
         u64::try_from(ns).ok().filter(|ns| *ns <= i64::MAX as u64)
@@ -213,7 +217,8 @@ fn vectors(fields: &mut Fields<'_>, vcpu: &mut VcpuState) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes what follows from a vCPU's registers and the time: its power state, and when QEMU looks at its timers.
+/// Writes what follows from a vCPU's registers and the time: its power state, and when QEMU looks
+/// at its timers.
 pub(super) fn set_derived(
     fields: &mut Fields<'_>,
     vcpu: &VcpuState,
@@ -294,9 +299,11 @@ pub(super) fn kvm_physical_counter(fields: &mut Fields<'_>) -> Result<Option<u64
 /// The uppermost byte of the ids of AArch32's registers.
 const AARCH32: u64 = 0x40;
 
-/// Returns the bits of a register that Stasis does not have of which it does not matter what they are.
+/// Returns the bits of a register that Stasis does not have of which it does not matter what they
+/// are.
 ///
-/// AArch32's registers are other views of AArch64's: who has EL1 in AArch64 can't reach them by themselves.
+/// AArch32's registers are other views of AArch64's: who has EL1 in AArch64 can't reach them by
+/// themselves.
 pub(super) fn harmless(id: u64) -> u64 {
     match id {
         _ if id >> 56 == AARCH32 => u64::MAX,

@@ -1,4 +1,5 @@
-//! The CPUs of QEMU that Stasis can show to a guest as they are: those without what came after Armv8.0. And what a stream says of a CPU's identity.
+//! The CPUs of QEMU that Stasis can show to a guest as they are: those without what came after
+//! Armv8.0. And what a stream says of a CPU's identity.
 
 use alloc::vec::Vec;
 
@@ -72,7 +73,8 @@ pub(super) fn dczid(midr: u64) -> u64 {
     Cpu::of_midr(midr).map_or(DCZID, |cpu| cpu.dczid)
 }
 
-/// Returns the ID registers of a vCPU in a stream. What neither the stream nor `cpu` says is as in `otherwise`.
+/// Returns the ID registers of a vCPU in a stream. What neither the stream nor `cpu` says is as in
+/// `otherwise`.
 pub(super) fn identity(
     fields: &mut Fields<'_>,
     cpu: Option<&Cpu>,
@@ -98,7 +100,8 @@ pub(super) fn identity(
 /// ID_AA64DFR0_EL1.PMUVer: which performance counters a CPU has; 0 if none.
 const PMUVER: u64 = 0xf << 8;
 
-/// Returns whether the CPUs of the machine in a stream have performance counters, which Stasis shows to no guest.
+/// Returns whether the CPUs of the machine in a stream have performance counters, which Stasis
+/// shows to no guest.
 ///
 /// # Errors
 ///
@@ -110,7 +113,8 @@ pub fn has_pmu(stream: &mut Part<'_>) -> Result<bool, error::Error> {
     Ok(dfr0.is_some_and(|dfr0| dfr0 & PMUVER != 0))
 }
 
-/// Returns what ran the machine in a stream: KVM lists a register that QEMU itself does not. `None` if the stream has no such list.
+/// Returns what ran the machine in a stream: KVM lists a register that QEMU itself does not. `None`
+/// if the stream has no such list.
 pub fn backend(stream: &mut Part<'_>) -> Option<Backend> {
     let section = stream.sections.get(CPU_NAME, 0).ok()?;
     let mut fields = Fields::new(section, stream.bytes, Way::FromQemu).ok()?;
@@ -135,7 +139,8 @@ pub fn check_backend(stream: &mut Part<'_>, expected: Backend) -> Result<(), err
     Err(error::Error::OtherBackend { by, name })
 }
 
-/// Returns whether an id in the list is that of a register of the performance counters: op0 3, and CRn 9 or, of the counters themselves, CRn 14 from CRm 8 on.
+/// Returns whether an id in the list is that of a register of the performance counters: op0 3, and
+/// CRn 9 or, of the counters themselves, CRn 14 from CRm 8 on.
 pub(super) fn is_pmu(id_in_list: u64) -> bool {
     const SYSTEM_REGISTERS: u64 = id(0);
     let (op0, crn, crm) = (id_in_list >> 14 & 3, id_in_list >> 7 & 0xf, id_in_list >> 3 & 0xf);
@@ -143,15 +148,17 @@ pub(super) fn is_pmu(id_in_list: u64) -> bool {
     id_in_list & !0xffff == SYSTEM_REGISTERS && op0 == 3 && is_counter
 }
 
-/// Returns whether an id in the list is that of an ID register, or of something else that no guest can write: op0 3, CRn 0, and AArch32's.
+/// Returns whether an id in the list is that of an ID register, or of something else that no guest
+/// can write: op0 3, CRn 0, and AArch32's.
 pub(super) fn is_identity(id_in_list: u64) -> bool {
     const CTR: u64 = id(sysreg(3, 3, 0, 0, 1));
     const MIDR: u64 = id(sysreg(3, 0, 0, 0, 0));
     id_in_list == CTR || id_in_list & !0x7f == MIDR
 }
 
-/// Returns whether an id in the list is that of an ID register of AArch64 that reads as 0 on an Armv8.0 CPU, and that no checkpoint has. The auxiliary ones, which say nothing that a guest knows,
-/// are none.
+/// Returns whether an id in the list is that of an ID register of AArch64 that reads as 0 on an
+/// Armv8.0 CPU, and that no checkpoint has. The auxiliary ones, which say nothing that a guest
+/// knows, are none.
 pub(super) fn is_newer(id_in_list: u64) -> bool {
     const AUXILIARY: [u64; 2] = [id(sysreg(3, 0, 0, 5, 4)), id(sysreg(3, 0, 0, 5, 5))];
     let is_of_aarch64 = is_identity(id_in_list) && (4..=7).contains(&(id_in_list >> 3 & 0xf));

@@ -1,4 +1,5 @@
-//! A position in a stream that is read from its start: [`Cursor`]. What is skipped is not read twice, and mostly not at all.
+//! A position in a stream that is read from its start: [`Cursor`]. What is skipped is not read
+//! twice, and mostly not at all.
 
 use alloc::{vec, vec::Vec};
 
@@ -64,7 +65,8 @@ impl<'s, S: Source> Cursor<'s, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Cut`] if the stream ends before their end; [`ReadError::Source`] if it can't be read.
+    /// [`Error::Cut`] if the stream ends before their end; [`ReadError::Source`] if it can't be
+    /// read.
     pub fn take<const N: usize>(&mut self) -> Result<[u8; N], ReadError<S::Error>> {
         let mut bytes = [0; N];
         self.fill(&mut bytes)?;

@@ -75,7 +75,8 @@ pub fn decode(gic: &ArmGic, machine: Machine, backend: Backend) -> Result<Decode
     }
     for interrupt in vgic.shared() {
         let intid = interrupt.intid();
-        // With one CPU, GICD_ITARGETSR is RAZ/WI, whatever QEMU has in it, and KVM lets a guest write.
+        // With one CPU, GICD_ITARGETSR is RAZ/WI, whatever QEMU has in it, and KVM lets a guest
+        // write.
         let targets = gic.irq_target[intid] & vgic.all_cpus();
         let dead = vgic.cpus.len() == 1;
         vgic.distributor.spi_targets[intid - 32] = if dead { 0 } else { targets };
@@ -120,7 +121,8 @@ fn bits(vgic: &mut Vgic, gic: &ArmGic, interrupt: Interrupt) {
     vgic.set_priority(interrupt, priority);
 }
 
-/// The only CPU that has the interrupt active. All have it where a guest wrote GICD_ISACTIVER, or with KVM.
+/// The only CPU that has the interrupt active. All have it where a guest wrote GICD_ISACTIVER, or
+/// with KVM.
 fn holder(vgic: &mut Vgic, gic: &ArmGic, intid: usize) -> Option<Unknown> {
     let active = gic.irq_state[intid].active;
     if active == 0 {

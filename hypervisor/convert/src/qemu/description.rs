@@ -1,5 +1,6 @@
-//! The description at a stream's end, in JSON: which sections it has, with which fields, of which sizes (migration/vmstate.c). Numbers in it are claims, until
-//! [`sections`](super::sections) has found each section where the description says.
+//! The description at a stream's end, in JSON: which sections it has, with which fields, of which
+//! sizes (migration/vmstate.c). Numbers in it are claims, until [`sections`](super::sections) has
+//! found each section where the description says.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -83,7 +84,8 @@ impl Contents {
         })
     }
 
-    /// Returns where the first field of this name is, in the contents themselves or in a subsection at any depth.
+    /// Returns where the first field of this name is, in the contents themselves or in a subsection
+    /// at any depth.
     pub fn find(&self, name: &str) -> Option<FieldSpan> {
         let mut offset = 0;
         for field in &self.fields {

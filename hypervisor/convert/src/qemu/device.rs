@@ -1,4 +1,5 @@
-//! The sections of the devices that Stasis has as well: `pl011`, `pl031`, `pl061` (hw/char/pl011.c, hw/rtc/pl031.c, hw/gpio/pl061.c).
+//! The sections of the devices that Stasis has as well: `pl011`, `pl031`, `pl061` (hw/char/pl011.c,
+//! hw/rtc/pl031.c, hw/gpio/pl061.c).
 
 use stasis_state::device::{PL011_FIFO, Pl011, Pl031, Pl061};
 
@@ -15,7 +16,8 @@ const RX: u32 = 1 << 4;
 const RXFE: u32 = 1 << 4;
 const RXFF: u32 = 1 << 6;
 const TXFE: u32 = 1 << 7;
-/// A modem's lines in UARTCR, and what each is in UARTFR if the UART is in loopback mode: DTR is DSR, RTS is CTS, OUT1 is DCD, OUT2 is RI (3.3.8).
+/// A modem's lines in UARTCR, and what each is in UARTFR if the UART is in loopback mode: DTR is
+/// DSR, RTS is CTS, OUT1 is DCD, OUT2 is RI (3.3.8).
 const LOOPS: [(u32, u32); 4] =
     [(1 << 10, 1 << 1), (1 << 11, 1 << 0), (1 << 12, 1 << 2), (1 << 13, 1 << 8)];
 
@@ -55,7 +57,8 @@ pub(super) fn pl011(fields: &mut Fields<'_>, uart: &mut Pl011) -> Result<(), Err
             for (n, entry) in uart.rx_fifo.iter_mut().enumerate().take(count.max(1)) {
                 *entry = fields.get("read_fifo", (first + n) % depth)? as u16 & 0xfff;
             }
-            // In QEMU a driver can clear the interrupt before it has read all bytes. Here it is a level.
+            // In QEMU a driver can clear the interrupt before it has read all bytes. Here it is a
+            // level.
             if count > 0 {
                 *uart.ris |= RX;
             }
@@ -91,7 +94,8 @@ pub(super) fn pl031(fields: &mut Fields<'_>, clock: &mut Pl031) -> Result<(), Er
     Ok(())
 }
 
-/// Passes the state of the GPIO controller, but for what is at its inputs: nothing, and a key that is up.
+/// Passes the state of the GPIO controller, but for what is at its inputs: nothing, and a key that
+/// is up.
 pub(super) fn pl061(fields: &mut Fields<'_>, gpio: &mut Pl061) -> Result<(), Error> {
     for (name, register) in [
         ("dir", &mut *gpio.dir),

@@ -123,10 +123,12 @@ fn cpu_interfaces(gic: &mut ArmGic, vgic: &Vgic, backend: Backend) {
     }
 }
 
-/// The priorities of GICC_APR that are those of active interrupts of group 1, and of none of group 0.
+/// The priorities of GICC_APR that are those of active interrupts of group 1, and of none of
+/// group 0.
 ///
-/// QEMU has them apart from those of group 0, and the end of an interrupt drops the highest of its own group.
-/// One in the wrong group would stay for ever, and the CPU would hear of nothing below it again.
+/// QEMU has them apart from those of group 0, and the end of an interrupt drops the highest of its
+/// own group. One in the wrong group would stay for ever, and the CPU would hear of nothing below
+/// it again.
 fn group1_priorities(vgic: &Vgic, vcpu: usize) -> [u32; 4] {
     let mut groups = [[0u32; 4]; 2];
     for interrupt in vgic.interrupts().filter(|&i| vgic.holder(i) == Some(vcpu)) {
@@ -163,7 +165,8 @@ pub(super) enum Signal {
 /// GICC_CTLR.FIQEn: interrupts of group 0 are FIQs.
 const FIQ_EN: u32 = 1 << 3;
 
-/// Returns what QEMU's GIC signals to a CPU. It does not tell the CPU of it after a load: the CPU has its lines in a section of its own.
+/// Returns what QEMU's GIC signals to a CPU. It does not tell the CPU of it after a load: the CPU
+/// has its lines in a section of its own.
 pub(super) fn signal(gic: &ArmGic, cpu: usize) -> Option<Signal> {
     let pending = gic.current_pending[cpu].get();
     if pending == NO_INTERRUPT {
@@ -178,7 +181,8 @@ pub(super) fn signal(gic: &ArmGic, cpu: usize) -> Option<Signal> {
     Some(if fiq { Signal::Fiq } else { Signal::Irq })
 }
 
-/// The interrupt of the highest priority that is enabled, pending and not active, if GICC_PMR lets it pass.
+/// The interrupt of the highest priority that is enabled, pending and not active, if GICC_PMR lets
+/// it pass.
 fn current_pending(gic: &ArmGic, cpu: usize, nr_irqs: usize) -> u16 {
     let groups_enabled = gic.ctlr.get() & 3 != 0 && gic.cpu_ctlr[cpu].get() & 3 != 0;
     let mask = 1 << cpu;

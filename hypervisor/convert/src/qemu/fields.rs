@@ -1,6 +1,7 @@
 //! Numbers in a section, by the names that QEMU's description gives them: [`Fields`].
 //!
-//! A function that calls [`Fields::exchange`] for each field is the table of a device for both directions, so that what goes to QEMU and what comes from it can't differ.
+//! A function that calls [`Fields::exchange`] for each field is the table of a device for both
+//! directions, so that what goes to QEMU and what comes from it can't differ.
 
 use super::sections::Section;
 use crate::error::Error;
@@ -65,7 +66,8 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::FieldMissing`] if there is no such element, [`Error::FieldTooSmall`] if the number does not fit.
+    /// [`Error::FieldMissing`] if there is no such element, [`Error::FieldTooSmall`] if the number
+    /// does not fit.
     pub fn set(&mut self, name: &str, index: usize, value: u64) -> Result<(), Error> {
         let bytes = self.element(name, index)?;
         let (rest, number) = (8 - bytes.len(), value.to_be_bytes());
@@ -78,7 +80,8 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// The errors of [`Self::get`] and [`Self::set`]; [`Error::FieldTooSmall`] if `value` can't hold what QEMU has.
+    /// The errors of [`Self::get`] and [`Self::set`]; [`Error::FieldTooSmall`] if `value` can't
+    /// hold what QEMU has.
     pub fn exchange<N>(&mut self, name: &str, index: usize, value: &mut N) -> Result<(), Error>
     where
         N: Copy + Into<u64> + TryFrom<u64>,

@@ -1,6 +1,8 @@
-//! What is where in the section of a virtio device, which QEMU's description shows as one field: [`Layout`] (hw/virtio/virtio.c, virtio_save; virtio-mmio.c).
+//! What is where in the section of a virtio device, which QEMU's description shows as one field:
+//! [`Layout`] (hw/virtio/virtio.c, virtio_save; virtio-mmio.c).
 //!
-//! The contents are the transport's selectors, the registers, the queues, what the device has of its own, and subsections, each with its name. [`Pass`] passes numbers in them.
+//! The contents are the transport's selectors, the registers, the queues, what the device has of
+//! its own, and subsections, each with its name. [`Pass`] passes numbers in them.
 
 use alloc::format;
 use alloc::string::String;
@@ -14,7 +16,8 @@ use crate::error::Error;
 
 /// Queues for which QEMU has room in each device.
 const MAX_QUEUES: usize = 1024;
-/// Bytes of the transport's selectors, of the registers, of a queue, of a queue's rings, and of a queue in the transport.
+/// Bytes of the transport's selectors, of the registers, of a queue, of a queue's rings, and of a
+/// queue in the transport.
 const SELECTORS: usize = 12;
 const REGISTERS: usize = 12;
 const QUEUE: usize = 18;
@@ -140,7 +143,8 @@ impl Layout {
         NumberAt { at: SELECTORS + 2, len: 2 }
     }
 
-    /// Returns the place of the lower half of the features that the driver has accepted, which are as a whole at [`Self::driver_features`].
+    /// Returns the place of the lower half of the features that the driver has accepted, which are
+    /// as a whole at [`Self::driver_features`].
     pub fn driver_features_low(&self) -> NumberAt {
         NumberAt { at: SELECTORS + 4, len: 4 }
     }
@@ -157,7 +161,8 @@ impl Layout {
         NumberAt { at: 4, len: 4 }
     }
 
-    /// Returns the places of the halves of the features that the driver has written, which the device accepts with FEATURES_OK.
+    /// Returns the places of the halves of the features that the driver has written, which the
+    /// device accepts with FEATURES_OK.
     pub fn written_features(&self) -> [NumberAt; 2] {
         [NumberAt { at: self.transport, len: 4 }, NumberAt { at: self.transport + 4, len: 4 }]
     }
@@ -201,7 +206,8 @@ pub(crate) fn header(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// Returns the offsets of the contents of all subsections from `at` on; `None` if something else is there.
+/// Returns the offsets of the contents of all subsections from `at` on; `None` if something else is
+/// there.
 fn subsections(bytes: &[u8], mut at: usize) -> Option<Vec<(&'static str, usize)>> {
     let mut found = Vec::new();
     while at < bytes.len() {

@@ -1,8 +1,11 @@
-//! The memory in a migration stream (migration/ram.c, version 4), between its head and the sections of the devices: [`Ram`] finds it, [`RamWriter`] writes it.
+//! The memory in a migration stream (migration/ram.c, version 4), between its head and the sections
+//! of the devices: [`Ram`] finds it, [`RamWriter`] writes it.
 //!
-//! The memory is in parts. A part is a row of entries, each a word of 64 bits that is an address in a block of RAM with flags in its lower bits, and what they announce.
-//! A page may be there more than once; the last one counts. [`Ram`] notes where in the stream each page is, and reads no page: 4 KiB for each 2 MiB of which
-//! there is any page, so that a stream can't claim more memory than it is long.
+//! The memory is in parts. A part is a row of entries, each a word of 64 bits that is an address in
+//! a block of RAM with flags in its lower bits, and what they announce. A page may be there more
+//! than once; the last one counts. [`Ram`] notes where in the stream each page is, and reads no
+//! page: 4 KiB for each 2 MiB of which there is any page, so that a stream can't claim more memory
+//! than it is long.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -64,7 +67,8 @@ impl Block {
         (at != 0).then_some(at)
     }
 
-    /// Returns the address of the first page from `address` on that is not zeros; `None` if there is none.
+    /// Returns the address of the first page from `address` on that is not zeros; `None` if there
+    /// is none.
     pub fn next(&self, address: u64) -> Option<u64> {
         let first = address / PAGE_SIZE as u64;
         self.chunks.range(first / CHUNK..).find_map(|(chunk, places)| {
@@ -74,7 +78,8 @@ impl Block {
         })
     }
 
-    /// Returns the addresses of the pages that are not zeros, and where in the stream they are, in ascending order.
+    /// Returns the addresses of the pages that are not zeros, and where in the stream they are, in
+    /// ascending order.
     pub fn pages(&self) -> impl Iterator<Item = (u64, u64)> {
         self.chunks.iter().flat_map(|(chunk, places)| {
             let pages = (0..).zip(places.iter()).filter(|(_, at)| **at != 0);
@@ -116,7 +121,8 @@ impl Ram {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Source`] if the source fails; [`ReadError::Stream`] with the rule that is broken.
+    /// [`ReadError::Source`] if the source fails; [`ReadError::Stream`] with the rule that is
+    /// broken.
     pub fn find<S: Source>(source: &mut S, head: u64) -> Result<Self, S> {
         let mut cursor = Cursor::new(source);
         if cursor.take::<8>()? != MAGIC {
@@ -189,7 +195,8 @@ impl Ram {
         let at = cursor.at();
         let head: [u8; 4] = cursor.take()?;
         let len = u16::from_be_bytes([head[2], head[3]]);
-        // The one that QEMU sends before the end is empty. Those of other ways to migrate have no place here.
+        // The one that QEMU sends before the end is empty. Those of other ways to migrate have no
+        // place here.
         if len != 0 || self.commands.len() > PAGE_SIZE {
             return Err(Error::Memory { at, what: "a command that is not known" }.into());
         }
@@ -259,7 +266,9 @@ impl Ram {
     }
 }
 
-/// Reads the name of the machine, with which a configuration begins, and checks that it is a `virt`. It is all of the configuration in a stream whose description does not say how long that is (QEMU before 8.0).
+/// Reads the name of the machine, with which a configuration begins, and checks that it is a
+/// `virt`. It is all of the configuration in a stream whose description does not say how long that
+/// is (QEMU before 8.0).
 fn configuration<S: Source>(cursor: &mut Cursor<'_, S>) -> Result<(), S> {
     let (at, len) = (cursor.at(), cursor.u32()?);
     let len = u8::try_from(len);

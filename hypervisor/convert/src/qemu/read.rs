@@ -1,7 +1,9 @@
-//! A whole machine from QEMU: the records of a guest from a stream ([`read`]). The other direction is [`whole`](super::whole).
+//! A whole machine from QEMU: the records of a guest from a stream ([`read`]). The other direction
+//! is [`whole`](super::whole).
 //!
-//! What Stasis does not have must be as in a base, which is what the same QEMU has written of such a machine that never ran: what a guest has set there would be lost. It is refused, or
-//! told where a guest can do without.
+//! What Stasis does not have must be as in a base, which is what the same QEMU has written of such
+//! a machine that never ran: what a guest has set there would be lost. It is refused, or told where
+//! a guest can do without.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -31,7 +33,8 @@ const OFF: u64 = 1;
 /// Most CPUs of a machine with a GICv2.
 const MAX_CPUS: usize = 8;
 
-/// The sections of a machine `virt` of which nothing comes along: what Stasis has in their place is as at reset.
+/// The sections of a machine `virt` of which nothing comes along: what Stasis has in their place is
+/// as at reset.
 const LEFT_BEHIND: [(&str, &str); 8] = [
     ("slirp", "the connections of QEMU's own network"),
     ("pflash_cfi01", "the flash"),
@@ -94,8 +97,9 @@ impl Origin<'_> {
     }
 }
 
-/// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such a machine that never ran; `load` reads the machine's RAM. What is behind virtio
-/// devices, and what they offer, the caller says, and then what the guest's machine is.
+/// Returns the records of the machine in a stream. `base` is what the same QEMU has written of such
+/// a machine that never ran; `load` reads the machine's RAM. What is behind virtio devices, and
+/// what they offer, the caller says, and then what the guest's machine is.
 ///
 /// # Errors
 ///
@@ -179,8 +183,9 @@ fn read_clock(
     Ok(Some(Loss::PhysicalCounter { found, becomes }))
 }
 
-/// Returns what the only counter of a guest under Stasis reads whose two counters read these on a KVM. CNTPCT_EL0 runs on there while QEMU's machine stands. If the guest waits for it, it goes on from that, as
-/// if it had not been run meanwhile.
+/// Returns what the only counter of a guest under Stasis reads whose two counters read these on a
+/// KVM. CNTPCT_EL0 runs on there while QEMU's machine stands. If the guest waits for it, it goes on
+/// from that, as if it had not been run meanwhile.
 fn one_counter(state: &GuestState, cntvct: u64, physical: u64) -> Result<u64, Error> {
     let on = |vcpu: &VcpuState| *vcpu.system.cntp_ctl_el0 & ENABLE != 0;
     let Some(vcpu) = state.vcpus.iter().position(on) else { return Ok(cntvct) };
@@ -189,7 +194,8 @@ fn one_counter(state: &GuestState, cntvct: u64, physical: u64) -> Result<u64, Er
     if is_soon { Ok(physical) } else { Err(Error::TwoCounters { vcpu, physical, cntvct }) }
 }
 
-/// Returns a state in which what follows from other registers is what follows, whatever the stream said.
+/// Returns a state in which what follows from other registers is what follows, whatever the stream
+/// said.
 fn settled(mut state: GuestState) -> GuestState {
     let cntvct = *state.clock.cntvct;
     let settle = |vcpu: &mut VcpuState| settle(&mut vcpu.system, cntvct);
@@ -199,7 +205,8 @@ fn settled(mut state: GuestState) -> GuestState {
     state
 }
 
-/// Takes a timer's interrupt for one whose line is high, and not for a latched one, where its timer says so.
+/// Takes a timer's interrupt for one whose line is high, and not for a latched one, where its timer
+/// says so.
 fn timers_are_lines(state: &mut GuestState, unknowns: &mut Vec<Unknown>) {
     for (index, vcpu) in state.vcpus.iter_mut().enumerate() {
         let cpu = &mut vcpu.cpu_interface;
@@ -223,7 +230,8 @@ fn power(fields: &mut Fields<'_>, cpu: usize) -> Result<PowerState, Error> {
     }
 }
 
-/// Checks that Stasis has, or can do without, each device of the machine. Returns the names of those that the guest has used and will not find.
+/// Checks that Stasis has, or can do without, each device of the machine. Returns the names of
+/// those that the guest has used and will not find.
 fn check_devices(stream: &Part<'_>, base: &Part<'_>) -> Result<Vec<&'static str>, Error> {
     let mut left_behind = Vec::new();
     for section in &stream.sections.all {

@@ -1,7 +1,9 @@
-//! A disk's request that is not completed, as QEMU keeps it in the section of the disk: [`Request`] (hw/virtio/virtio.c, qemu_put_virtqueue_element; hw/block/virtio-blk.c).
+//! A disk's request that is not completed, as QEMU keeps it in the section of the disk: [`Request`]
+//! (hw/virtio/virtio.c, qemu_put_virtqueue_element; hw/block/virtio-blk.c).
 //!
-//! QEMU writes a structure of C, `VirtQueueElementOld`, as its host has it in memory. That is one layout on all hosts on which it is used here: 64 bits, little-endian.
-//! A QEMU that has loaded such a request carries it out when its machine runs.
+//! QEMU writes a structure of C, `VirtQueueElementOld`, as its host has it in memory. That is one
+//! layout on all hosts on which it is used here: 64 bits, little-endian. A QEMU that has loaded
+//! such a request carries it out when its machine runs.
 
 use alloc::vec::Vec;
 
@@ -11,17 +13,20 @@ use crate::error::Error;
 const MOST: usize = 1024;
 /// Bytes of `index`, `out_num` and `in_num`, and of the gap behind them.
 const HEAD: usize = 16;
-/// Bytes of the address of a buffer, and of its `iovec`, of which the first half is an address in QEMU.
+/// Bytes of the address of a buffer, and of its `iovec`, of which the first half is an address in
+/// QEMU.
 const ADDRESS: usize = 8;
 const IOVEC: usize = 16;
-/// Offsets of the arrays: the addresses, then the lengths, in each case of the buffers that the device writes before the others.
+/// Offsets of the arrays: the addresses, then the lengths, in each case of the buffers that the
+/// device writes before the others.
 const IN_ADDRESS: usize = HEAD;
 const OUT_ADDRESS: usize = IN_ADDRESS + MOST * ADDRESS;
 const IN_IOVEC: usize = OUT_ADDRESS + MOST * ADDRESS;
 const OUT_IOVEC: usize = IN_IOVEC + MOST * IOVEC;
 /// Bytes of a request.
 pub(crate) const LEN: usize = OUT_IOVEC + MOST * IOVEC;
-/// Requests of all disks that a stream takes along: they are put together in memory, where these take 12 MiB. A disk's whole queue is not more.
+/// Requests of all disks that a stream takes along: they are put together in memory, where these
+/// take 12 MiB. A disk's whole queue is not more.
 pub const MOST_REQUESTS: usize = 256;
 /// Says that a request follows.
 pub(crate) const FOLLOWS: u8 = 1;
@@ -33,7 +38,8 @@ pub struct Request {
     pub slot: usize,
     /// The number of the first descriptor.
     pub head: u16,
-    /// The buffers that the device reads: guest-physical addresses and bytes, neither of which is 0.
+    /// The buffers that the device reads: guest-physical addresses and bytes, neither of which
+    /// is 0.
     pub read: Vec<(u64, u32)>,
     /// The buffers that the device writes.
     pub written: Vec<(u64, u32)>,

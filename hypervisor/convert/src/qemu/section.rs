@@ -1,6 +1,8 @@
-//! The fields of the section, in their order: `vmstate_gic`, and the subsection `vmstate_gic_virt_state`.
+//! The fields of the section, in their order: `vmstate_gic`, and the subsection
+//! `vmstate_gic_virt_state`.
 //!
-//! All arrays have room for what a GICv2 can have at most: 8 CPUs (16 with the virtual ones), 1020 INTIDs.
+//! All arrays have room for what a GICv2 can have at most: 8 CPUs (16 with the virtual ones), 1020
+//! INTIDs.
 
 use zerocopy::big_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -90,7 +92,8 @@ fields! {
 }
 
 fields! {
-    /// The subsection that is there with `-M virt,virtualization=on`: GICH, and the CPU interfaces behind GICV.
+    /// The subsection that is there with `-M virt,virtualization=on`: GICH, and the CPU interfaces
+    /// behind GICV.
     pub struct VirtState {
         h_hcr: [U32; CPUS],
         h_misr: [U32; CPUS],

@@ -1,8 +1,10 @@
-//! Where the devices' sections are in a migration stream, as `migrate file:...` writes it (migration/savevm.c): [`Sections`].
+//! Where the devices' sections are in a migration stream, as `migrate file:...` writes it
+//! (migration/savevm.c): [`Sections`].
 //!
-//! A section does not say how long it is. At the stream's end there is a description of all sections of devices, in
-//! JSON, for people and for this: from there the sections are walked backwards, each checked by its
-//! header and its footer. RAM comes before them and is not looked at; a guest may have anything in it.
+//! A section does not say how long it is. At the stream's end there is a description of all
+//! sections of devices, in JSON, for people and for this: from there the sections are walked
+//! backwards, each checked by its header and its footer. RAM comes before them and is not looked
+//! at; a guest may have anything in it.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -56,7 +58,8 @@ pub struct Part<'a> {
 }
 
 impl Sections {
-    /// Finds the sections in `stream`: a whole stream, or the magic of one and behind it the last bytes of it.
+    /// Finds the sections in `stream`: a whole stream, or the magic of one and behind it the last
+    /// bytes of it.
     ///
     /// # Errors
     ///
@@ -125,7 +128,8 @@ struct Found {
     contents: Range<usize>,
 }
 
-/// Returns the place of the device's section, which ends at `end`; `None` if its header or its footer is not there.
+/// Returns the place of the device's section, which ends at `end`; `None` if its header or its
+/// footer is not there.
 fn place(stream: &[u8], end: usize, device: &Device) -> Option<Found> {
     let footer = end.checked_sub(FOOTER_LEN)?;
     let (&[FOOTER, ref number @ ..], []) = stream[footer..end].split_first_chunk::<5>()? else {

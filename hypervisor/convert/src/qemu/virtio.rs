@@ -1,6 +1,9 @@
-//! The virtio devices behind virtio-mmio transports: their sections `virtio-mmio@ADDRESS/virtio-KIND` (hw/virtio/virtio-mmio.c; hw/block/virtio-blk.c; hw/net/virtio-net.c).
+//! The virtio devices behind virtio-mmio transports: their sections
+//! `virtio-mmio@ADDRESS/virtio-KIND` (hw/virtio/virtio-mmio.c; hw/block/virtio-blk.c;
+//! hw/net/virtio-net.c).
 //!
-//! [`write`] and [`read`] pass the state of all devices of a guest; [`layout`](super::layout) says what is where in a section. What is behind a device (an image, a network) is in no stream.
+//! [`write`] and [`read`] pass the state of all devices of a guest; [`layout`](super::layout) says
+//! what is where in a section. What is behind a device (an image, a network) is in no stream.
 
 use alloc::format;
 use alloc::string::String;
@@ -22,13 +25,17 @@ const SIZE: u64 = 0x200;
 /// INTID of the first transport, and how many there are.
 const FIRST_INTID: u64 = 48;
 const SLOTS: u64 = 32;
-/// Bits of the status: the features are accepted; the driver is there; the device waits for a reset.
+/// Bits of the status: the features are accepted; the driver is there; the device waits for a
+/// reset.
 const FEATURES_OK: u32 = 8;
 const DRIVER_OK: u32 = 4;
 const NEEDS_RESET: u32 = 0x40;
-/// What a disk has of its own at the end, and a machine of QEMU's alone: that there are no more requests that were begun. QEMU finishes them before it stops a machine, but for those that have failed.
+/// What a disk has of its own at the end, and a machine of QEMU's alone: that there are no more
+/// requests that were begun. QEMU finishes them before it stops a machine, but for those that have
+/// failed.
 const NO_REQUESTS: &[u8] = &[0];
-/// What a card has of its own begins with its address; then come whether frames to send wait, how it receives, and `status`.
+/// What a card has of its own begins with its address; then come whether frames to send wait, how
+/// it receives, and `status`.
 const MAC: Range<usize> = 0..6;
 const TX_WAITING: Range<usize> = 6..10;
 const STATUS: Range<usize> = 14..16;
@@ -42,10 +49,12 @@ const KINDS: [(u32, &str, usize); 3] = [
     (device_id::ENTROPY, "virtio-rng", 1),
 ];
 
-/// Returns a number of 16 bits in a machine's RAM, by its guest-physical address; `None` if it is not there.
+/// Returns a number of 16 bits in a machine's RAM, by its guest-physical address; `None` if it is
+/// not there.
 pub type Load<'a> = dyn Fn(u64) -> Option<u16> + 'a;
 
-/// Returns whether an entry of a guest's machine is of transports where QEMU has its own, without a device or with one that QEMU has, too.
+/// Returns whether an entry of a guest's machine is of transports where QEMU has its own, without a
+/// device or with one that QEMU has, too.
 pub(crate) fn is_slot(entry: &Entry) -> bool {
     let is_known = |id: u8| KINDS.into_iter().any(|(known, ..)| known == u32::from(id));
     let is_kind =
@@ -55,13 +64,15 @@ pub(crate) fn is_slot(entry: &Entry) -> bool {
     is_kind && entry.size == SIZE && is_there && u64::from(entry.intid) == FIRST_INTID + first
 }
 
-/// Returns the slot and the kind of the device whose section has this name; `None` if Stasis has none like it.
+/// Returns the slot and the kind of the device whose section has this name; `None` if Stasis has
+/// none like it.
 pub(super) fn device_of(name: &str) -> Option<(usize, (u32, &'static str, usize))> {
     let all = (0..MAX_VIRTIO).flat_map(|slot| KINDS.map(|kind| (slot, kind)));
     all.into_iter().find(|(slot, (_, kind, _))| name == section_name(*slot, kind))
 }
 
-/// Returns the slots that have a device like one of Stasis's in the machine of a stream, each with the device's ID.
+/// Returns the slots that have a device like one of Stasis's in the machine of a stream, each with
+/// the device's ID.
 pub fn devices(sections: &Sections) -> impl Iterator<Item = (usize, u32)> {
     let found = sections.all.iter().filter_map(|section| device_of(&section.device.name));
     found.map(|(slot, (id, ..))| (slot, id))
@@ -72,12 +83,14 @@ fn section_name(slot: usize, kind: &str) -> String {
     format!("virtio-mmio@{:016x}/{kind}", FIRST + slot as u64 * SIZE)
 }
 
-/// Puts the state of a guest's devices in the place of the base's, and the `requests` of its disks that are not completed, all of them, in the order of each queue. A section may grow, so the
-/// last one is written first: the places of the others stay true.
+/// Puts the state of a guest's devices in the place of the base's, and the `requests` of its disks
+/// that are not completed, all of them, in the order of each queue. A section may grow, so the last
+/// one is written first: the places of the others stay true.
 ///
 /// # Errors
 ///
-/// The base has not the devices of the guest, or has them as this QEMU does not; or there are too many requests.
+/// The base has not the devices of the guest, or has them as this QEMU does not; or there are too
+/// many requests.
 pub(crate) fn write(
     virtio: &Virtio,
     requests: &[Request],
@@ -116,7 +129,8 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Returns the requests of the disk in a slot as they stand before the other things that it has of its own, and their number.
+/// Returns the requests of the disk in a slot as they stand before the other things that it has of
+/// its own, and their number.
 fn begun(requests: &[Request], slot: usize) -> Result<(Vec<u8>, u16), Error> {
     let (mut bytes, mut count) = (Vec::new(), 0);
     for request in requests.iter().filter(|request| request.slot == slot) {
@@ -126,7 +140,8 @@ fn begun(requests: &[Request], slot: usize) -> Result<(Vec<u8>, u16), Error> {
     Ok((bytes, count))
 }
 
-/// Returns the subsections that only devices in use have: the device waits for a reset; it has begun its work.
+/// Returns the subsections that only devices in use have: the device waits for a reset; it has
+/// begun its work.
 fn in_use(status: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (bit, name) in [(NEEDS_RESET, "virtio/broken"), (DRIVER_OK, "virtio/started")] {
@@ -138,7 +153,8 @@ fn in_use(status: u32) -> Vec<u8> {
     bytes
 }
 
-/// Reads the devices of a machine into a guest's record. What is behind them, and what they offer, the stream does not say.
+/// Reads the devices of a machine into a guest's record. What is behind them, and what they offer,
+/// the stream does not say.
 ///
 /// # Errors
 ///
@@ -219,7 +235,8 @@ fn device(
     Ok(())
 }
 
-/// Passes the state of a queue, which is number `at` of the record. One that is not ready is at reset in the device.
+/// Passes the state of a queue, which is number `at` of the record. One that is not ready is at
+/// reset in the device.
 fn queue(
     pass: &mut Pass<'_>,
     places: &QueuePlaces,

@@ -1,6 +1,8 @@
-//! A whole machine to QEMU: a guest's records in the place of a base's devices ([`write`]). The other direction is [`read`](super::read).
+//! A whole machine to QEMU: a guest's records in the place of a base's devices ([`write`]). The
+//! other direction is [`read`](super::read).
 //!
-//! A base is what QEMU has written of a machine of the same kind that never ran. What Stasis does not have stays as it is there.
+//! A base is what QEMU has written of a machine of the same kind that never ran. What Stasis does
+//! not have stays as it is there.
 
 use alloc::vec::Vec;
 
@@ -30,7 +32,8 @@ pub const RAM_NAME: &str = "mach-virt.ram";
 /// Guest-physical address of the RAM of `virt`.
 pub const RAM_BASE: u64 = 0x4000_0000;
 
-/// `interrupt_request` and `irq_line_state` of a CPU that is interrupted: CPU_INTERRUPT_HARD, CPU_INTERRUPT_FIQ.
+/// `interrupt_request` and `irq_line_state` of a CPU that is interrupted: CPU_INTERRUPT_HARD,
+/// CPU_INTERRUPT_FIQ.
 const IRQ: u64 = 0x02;
 const FIQ: u64 = 0x10;
 /// `runstate`, with its 0 at the end.
@@ -39,7 +42,8 @@ const RUNNING: &[u8] = b"running\0";
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
-/// Checks that QEMU can count at a guest's frequency: its own CPUs count whole nanoseconds. A KVM counts as its machine does.
+/// Checks that QEMU can count at a guest's frequency: its own CPUs count whole nanoseconds. A KVM
+/// counts as its machine does.
 ///
 /// # Errors
 ///
@@ -144,8 +148,9 @@ pub struct Written {
     pub identities: Vec<Identity>,
 }
 
-/// Puts a guest's records in the place of the devices of a base. `base` has the base's magic and its last bytes, and `sections` are those in it. `requests` are all that the guest's disks have not completed, in the
-/// order of each queue.
+/// Puts a guest's records in the place of the devices of a base. `base` has the base's magic and
+/// its last bytes, and `sections` are those in it. `requests` are all that the guest's disks have
+/// not completed, in the order of each queue.
 ///
 /// # Errors
 ///
@@ -196,7 +201,8 @@ pub fn write(
     Ok(Written { losses, identities })
 }
 
-/// Takes from a vCPU the physical timer where the CPU of the base does not have it. One that is off has nothing to lose but its registers.
+/// Takes from a vCPU the physical timer where the CPU of the base does not have it. One that is off
+/// has nothing to lose but its registers.
 fn idle_timer(
     fields: &mut Fields<'_>,
     vcpu: &mut VcpuState,

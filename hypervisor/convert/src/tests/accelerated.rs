@@ -1,4 +1,5 @@
-//! Whole guests to QEMU with `-accel kvm` and back, in what QEMU 10.0 has written on Debian's kernels of `-M virt,gic-version=2 -cpu host,pmu=off -nic none`, without its memory.
+//! Whole guests to QEMU with `-accel kvm` and back, in what QEMU 10.0 has written on Debian's
+//! kernels of `-M virt,gic-version=2 -cpu host,pmu=off -nic none`, without its memory.
 
 use stasis_state::vcpu::{Identity, sysreg};
 

@@ -1,7 +1,10 @@
-//! What KVM does with the attributes, as Linux 6.1 and 6.12 were seen to do it (virt/kvm/arm64/vgic).
+//! What KVM does with the attributes, as Linux 6.1 and 6.12 were seen to do it
+//! (virt/kvm/arm64/vgic).
 //!
-//! What a register says when it is read is one thing, and what the guest will get is another: KVM puts an interrupt into the queue of a vCPU when a register
-//! is written that may make it pending, enabled or active, and what is in no queue never reaches a list register. [`Kernel::queued`] tells the queue.
+//! What a register says when it is read is one thing, and what the guest will get is another: KVM
+//! puts an interrupt into the queue of a vCPU when a register is written that may make it pending,
+//! enabled or active, and what is in no queue never reaches a list register. [`Kernel::queued`]
+//! tells the queue.
 
 use crate::kvm::{Attribute, Line};
 use crate::vgic::Interrupt;
@@ -29,7 +32,8 @@ impl Irq {
         self.latch || self.source != 0 || !self.edge && self.line
     }
 
-    /// Puts the interrupt into the queue of a vCPU if it belongs there: `vgic_queue_irq_unlock`. It stays where it is once it is in one.
+    /// Puts the interrupt into the queue of a vCPU if it belongs there: `vgic_queue_irq_unlock`. It
+    /// stays where it is once it is in one.
     fn enqueue(&mut self, distributor_is_on: bool) {
         let delivered = self.enabled && self.is_pending() && distributor_is_on;
         if self.queue.is_none() && (self.active || delivered) {
@@ -101,7 +105,8 @@ impl Kernel {
         0x4b00_043b | self.iidr_revision << 12
     }
 
-    /// Sets an attribute, as KVM_SET_DEVICE_ATTR does. Panics where KVM refuses: that is a bug of the caller.
+    /// Sets an attribute, as KVM_SET_DEVICE_ATTR does. Panics where KVM refuses: that is a bug of
+    /// the caller.
     pub fn set(&mut self, attribute: Attribute) {
         let Attribute { group, attr, value } = attribute;
         let (vcpu, offset) = ((attr >> 32) as usize, (attr & 0xffff_ffff) as usize);

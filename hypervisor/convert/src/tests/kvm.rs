@@ -25,7 +25,8 @@ fn high(state: &Vgic) -> Vec<Interrupt> {
     state.interrupts().filter(|&interrupt| state.bit(Bits::Level, interrupt)).collect()
 }
 
-/// Returns the vCPU that must get an interrupt, or has it active. The lines of the timers are no state of the GIC's there.
+/// Returns the vCPU that must get an interrupt, or has it active. The lines of the timers are no
+/// state of the GIC's there.
 fn receiver(state: &Vgic, interrupt: Interrupt) -> Option<usize> {
     let (vcpu, intid) = match interrupt {
         Interrupt::Private { vcpu, intid } => (Some(vcpu), intid),

@@ -1,4 +1,5 @@
-//! Virtio devices to QEMU's sections and back, in a base to which a test has added the sections, as QEMU 10.0 writes them.
+//! Virtio devices to QEMU's sections and back, in a base to which a test has added the sections, as
+//! QEMU 10.0 writes them.
 
 use stasis_state::machine::{DeviceKind, Entry};
 use stasis_state::virtio::{Virtio, device_id};
@@ -11,7 +12,8 @@ use crate::qemu::request::{self, Request};
 use crate::qemu::virtio::{is_slot, read, write};
 
 const BASE: &[u8] = include_bytes!("virt-10.0-a57.base");
-/// The names of the sections of a disk in slot 0, and of a card in slot 1; the queues' sizes at reset, and what the device has of its own.
+/// The names of the sections of a disk in slot 0, and of a card in slot 1; the queues' sizes at
+/// reset, and what the device has of its own.
 const DISK: (&str, &[u32], &[u8]) = ("virtio-mmio@000000000a000000/virtio-blk", &[256], &[0]);
 const CARD: (&str, &[u32], &[u8]) =
     ("virtio-mmio@000000000a000200/virtio-net", &[256, 256, 64], &[0; 40]);

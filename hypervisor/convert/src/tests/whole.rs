@@ -1,4 +1,5 @@
-//! Whole guests to QEMU's sections and back, in what QEMU 10.0 has written of `-M virt,gic-version=2 -cpu cortex-a57 -m 64M -nic none`, without its memory.
+//! Whole guests to QEMU's sections and back, in what QEMU 10.0 has written of `-M
+//! virt,gic-version=2 -cpu cortex-a57 -m 64M -nic none`, without its memory.
 
 use stasis_state::device::{PL011_FIFO, Watchdog};
 use stasis_state::guest::{GuestPower, GuestPowerState};

@@ -25,7 +25,8 @@ impl Memory {
         Arc::new(Self { words, entries, absent: Absent::new(vec![1, 1]) })
     }
 
-    /// The loader brings the unit that is next. Returns whether somebody must be woken; `None` if all are there.
+    /// The loader brings the unit that is next. Returns whether somebody must be woken; `None` if
+    /// all are there.
     fn bring(&self) -> Option<Arrived> {
         let unit = self.absent.next()?;
         self.words[unit / UNITS].store(NEW, Ordering::Relaxed);
@@ -58,7 +59,8 @@ fn who_waits_for_a_unit_is_woken_when_it_is_there() {
                     false
                 }
                 Err(Asked::Absent { .. }) => true,
-                // The vCPU makes its access again, and finds the entry: it has had the lock after the loader.
+                // The vCPU makes its access again, and finds the entry: it has had the lock after
+                // the loader.
                 Err(Asked::There) => {
                     assert_eq!(memory.access(1), Ok(NEW));
                     false

@@ -111,7 +111,8 @@ fn a_task_that_is_woken_has_its_turn_though_another_one_never_waits() {
             if had_turn == [true; 2] {
                 break;
             }
-            // The vCPU leaves its guest when it is interrupted, and enters it again unless its core must decide.
+            // The vCPU leaves its guest when it is interrupted, and enters it again unless its core
+            // must decide.
             while !has_end && !core.agenda.must_decide() {
                 core.line.wait();
             }

@@ -47,7 +47,8 @@ impl Memory {
 
     /// A vCPU's first write to a page: the fault, and the write when that is answered.
     fn write(&self, page: usize, value: u32) -> Result<(), NoFrame> {
-        // Not read from the page: of the accesses before a store, loom tries other orders with the last one alone, and that must be the reader's.
+        // Not read from the page: of the accesses before a store, loom tries other orders with the
+        // last one alone, and that must be the reader's.
         self.keep(page, Refused::Waits)?;
         // The barriers around the change of the page table.
         fence(Ordering::SeqCst);
@@ -162,7 +163,8 @@ fn a_write_that_finds_no_frame_and_does_not_wait_is_known_to_who_has_read_it() {
     });
 }
 
-/// What is noted is what a list of pages and their frames would say, with pages at the edges of words and blocks, and frames that are used again.
+/// What is noted is what a list of pages and their frames would say, with pages at the edges of
+/// words and blocks, and frames that are used again.
 #[test]
 fn each_page_has_the_frame_that_it_was_given_until_it_is_released() {
     check(|| {

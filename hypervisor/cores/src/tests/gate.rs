@@ -1,4 +1,5 @@
-//! Nobody is in a guest that somebody has whole, nobody who wants it waits for ever, and the guest goes on afterwards.
+//! Nobody is in a guest that somebody has whole, nobody who wants it waits for ever, and the guest
+//! goes on afterwards.
 
 use super::machine::Core;
 use super::{check, check_within};
@@ -16,7 +17,8 @@ struct Guest {
     vcpu: Lock<()>,
     /// The state that whoever has the guest whole reads and writes.
     state: UnsafeCell<u32>,
-    /// The number of times that somebody has had the guest whole; the guest ends by itself when this comes to `ends_after`.
+    /// The number of times that somebody has had the guest whole; the guest ends by itself when
+    /// this comes to `ends_after`.
     parked: AtomicU32,
     ends_after: u32,
     /// Whether the guest first waits for an interrupt in WFI, where its core knows that it sleeps.
@@ -52,7 +54,8 @@ impl Guest {
         }
     }
 
-    /// Runs a turn of the vCPU, as `Domain::run` does; if the vCPU can't run, it sleeps until it is kicked. Returns whether the guest has ended.
+    /// Runs a turn of the vCPU, as `Domain::run` does; if the vCPU can't run, it sleeps until it is
+    /// kicked. Returns whether the guest has ended.
     fn run(&self, task: usize) -> bool {
         let has_ended = match self.vcpu.try_lock() {
             Some(_vcpu) if !self.gate.is_closed() => self.enter(task),
@@ -64,7 +67,8 @@ impl Guest {
         has_ended == Some(true)
     }
 
-    /// Runs the guest until it has ended, and returns `true`, or until somebody wants it. Returns `None` if the guest was wanted while it slept.
+    /// Runs the guest until it has ended, and returns `true`, or until somebody wants it. Returns
+    /// `None` if the guest was wanted while it slept.
     fn enter(&self, task: usize) -> Option<bool> {
         let mut sleeps = self.sleeps;
         loop {
@@ -83,7 +87,8 @@ impl Guest {
         }
     }
 
-    /// Lets the vCPU sleep and stay loaded, as `Domain::wait` does. Returns `None` if somebody wants the guest.
+    /// Lets the vCPU sleep and stay loaded, as `Domain::wait` does. Returns `None` if somebody
+    /// wants the guest.
     fn wait(&self, task: usize) -> Option<()> {
         if self.core.sleep(task) {
             while self.core.decide().is_none() {

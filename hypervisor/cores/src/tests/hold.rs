@@ -1,4 +1,5 @@
-//! Nobody is entered while held, nobody waits for ever, and what one has changed is there for the other one.
+//! Nobody is entered while held, nobody waits for ever, and what one has changed is there for the
+//! other one.
 
 use super::machine::Line;
 use super::{check, check_within};

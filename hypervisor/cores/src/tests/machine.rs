@@ -7,8 +7,9 @@ use stasis_guest::clock::NEVER;
 use stasis_host::sched::{SLICE_MS, Scheduler};
 use std::vec::Vec;
 
-/// The interrupt by which others make a core look. What the sender has written before is there for who takes it, and not the other way round:
-/// that are the barriers of `gic::kick` and `interrupts::take` in the crate `run`.
+/// The interrupt by which others make a core look. What the sender has written before is there for
+/// who takes it, and not the other way round: that are the barriers of `gic::kick` and
+/// `interrupts::take` in the crate `run`.
 pub struct Line {
     is_pending: AtomicBool,
     wakes: Notify,
@@ -96,7 +97,8 @@ impl Core {
         (turn.task, turn.until != NEVER)
     }
 
-    /// Resumes a task without a decision if that is possible, as `Roster::resume` does, and returns whether it was.
+    /// Resumes a task without a decision if that is possible, as `Roster::resume` does, and returns
+    /// whether it was.
     pub fn resume(&self, task: usize) -> bool {
         let mut tasks = self.agenda.begin();
         let now = tasks.now;

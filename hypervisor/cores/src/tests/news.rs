@@ -40,7 +40,8 @@ impl Guest {
         self.core.kick(0);
     }
 
-    /// Passes on what has come, before an entry, as `Domain::pass_news` does. Returns all that was heard.
+    /// Passes on what has come, before an entry, as `Domain::pass_news` does. Returns all that was
+    /// heard.
     fn pass(&self) -> u32 {
         let mut heard = self.heard.lock();
         if self.news.is_there() {

@@ -1,4 +1,5 @@
-//! No SGI is lost, whoever takes it, and what its sender has written before is there for who takes it.
+//! No SGI is lost, whoever takes it, and what its sender has written before is there for who takes
+//! it.
 
 use super::check_within;
 use super::machine::Core;

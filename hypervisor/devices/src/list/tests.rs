@@ -32,7 +32,8 @@ fn every_device_is_found_at_both_ends_of_each_of_its_windows() {
     }
 }
 
-/// Returns the rows of a table of `docs/guest-machine.md`, of which `head` is the beginning of the first.
+/// Returns the rows of a table of `docs/guest-machine.md`, of which `head` is the beginning of the
+/// first.
 fn rows(head: &str) -> Vec<String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guest-machine.md");
     let text = std::fs::read_to_string(path).unwrap();

@@ -1,8 +1,10 @@
 //! The block device: a guest's disk. VIRTIO 1.2, 5.2.
 //!
-//! A request is taken ([`Slots::disk_request`]) and done ([`Request::perform`]) while the guest goes on: data are copied in pieces, each of them while
-//! the guest is locked ([`Transfer`]). It is completed at last ([`Slots::disk_done`]). Until then it stays the first of its queue, and so a
-//! checkpoint has it as one that is not done yet: it is done whole after the resume. Twice is no harm, as its volume is as of that instant, too.
+//! A request is taken ([`Slots::disk_request`]) and done ([`Request::perform`]) while the guest
+//! goes on: data are copied in pieces, each of them while the guest is locked ([`Transfer`]). It is
+//! completed at last ([`Slots::disk_done`]). Until then it stays the first of its queue, and so a
+//! checkpoint has it as one that is not done yet: it is done whole after the resume. Twice is no
+//! harm, as its volume is as of that instant, too.
 
 use arrayvec::ArrayString;
 use stasis_state::name::NAME_LEN;
@@ -28,7 +30,8 @@ const MAX_RANGE: u32 = 1 << 22;
 
 /// The features: SEG_MAX, BLK_SIZE, FLUSH, DISCARD, WRITE_ZEROES.
 pub(super) const FEATURES: u64 = 1 << 2 | 1 << 6 | FLUSH | 1 << 13 | 1 << 14;
-/// Feature: the driver says when what was written must survive. Without it, each write must when it is completed.
+/// Feature: the driver says when what was written must survive. Without it, each write must when it
+/// is completed.
 const FLUSH: u64 = 1 << 9;
 
 /// Returns the configuration of the disk in slot `n`.
@@ -37,7 +40,8 @@ pub(super) fn config(record: &Virtio, n: usize) -> Config {
     config.set(0, &record.capacity[n].to_le_bytes());
     config.set(12, &SEG_MAX.to_le_bytes());
     config.set(20, &(SECTOR as u32).to_le_bytes());
-    // max_discard_sectors, max_discard_seg, discard_sector_alignment: blocks of 4 KiB are given back.
+    // max_discard_sectors, max_discard_seg, discard_sector_alignment: blocks of 4 KiB are given
+    // back.
     config.set(36, &MAX_RANGE.to_le_bytes());
     config.set(40, &1u32.to_le_bytes());
     config.set(44, &8u32.to_le_bytes());
@@ -125,7 +129,8 @@ pub struct Request {
     writes_through: bool,
 }
 
-/// The guest's side of a request's data, which are copied from their beginning on, piece by piece. Each call locks the guest.
+/// The guest's side of a request's data, which are copied from their beginning on, piece by piece.
+/// Each call locks the guest.
 ///
 /// # Errors
 ///
@@ -159,12 +164,14 @@ impl Request {
         &self.volume
     }
 
-    /// Returns the request's data, from their beginning on: for [`Slots::disk_from_guest`] and [`Slots::disk_to_guest`].
+    /// Returns the request's data, from their beginning on: for [`Slots::disk_from_guest`] and
+    /// [`Slots::disk_to_guest`].
     pub fn data(&self) -> Bytes {
         self.data
     }
 
-    /// Does the request on `volume`. Returns what the driver is told; None if there was no frame for what it reads: the request is not completed then, and so it is done again, from its
+    /// Does the request on `volume`. Returns what the driver is told; None if there was no frame
+    /// for what it reads: the request is not completed then, and so it is done again, from its
     /// beginning.
     pub fn perform(&self, volume: &mut dyn Volume, transfer: &mut dyn Transfer) -> Option<Outcome> {
         let mut moved = Ok(());
@@ -201,7 +208,8 @@ impl Request {
         }
     }
 
-    /// Returns the bytes that the device has written when the request is completed with `outcome`: data and status.
+    /// Returns the bytes that the device has written when the request is completed with `outcome`:
+    /// data and status.
     fn written(&self, outcome: Outcome) -> u32 {
         let data = match (self.what, outcome) {
             (What::Read { len, .. } | What::Identify { len }, Outcome::Done) => len,
@@ -217,8 +225,8 @@ impl Slots {
         self.record.volumes()
     }
 
-    /// Returns the first request of a disk that is not completed, and the number of the disk's slot, whose line may have changed; None if no disk has
-    /// anything to do.
+    /// Returns the first request of a disk that is not completed, and the number of the disk's
+    /// slot, whose line may have changed; None if no disk has anything to do.
     pub fn disk_request(&mut self, memory: &Memory<'_>) -> Option<(u8, Option<Request>)> {
         let id = self.next_notified(|id| id == device_id::BLOCK)?;
         let taken = self.take(id, memory);
@@ -244,7 +252,8 @@ impl Slots {
         Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through }))
     }
 
-    /// Returns what the request with this `header` is about, behind which it has these `bytes`. VIRTIO 1.2, 5.2.6.
+    /// Returns what the request with this `header` is about, behind which it has these `bytes`.
+    /// VIRTIO 1.2, 5.2.6.
     fn what(
         &self,
         n: usize,
@@ -259,7 +268,8 @@ impl Slots {
         // The driver may have changed the chain since the header was read.
         let from_guest = lengths.read.checked_sub(HEADER).ok_or(Broken::Short)?;
         let to_guest = lengths.written - 1;
-        // With more data than RAM, buffers are in one place: one request would take as long as the disk is large.
+        // With more data than RAM, buffers are in one place: one request would take as long as the
+        // disk is large.
         let most = memory.ram.len() as u64;
         Ok(match u32::from_le_bytes([t0, t1, t2, t3]) {
             0 | 1 if to_guest.max(from_guest) > most => What::Refuse(Outcome::Error),
@@ -277,7 +287,8 @@ impl Slots {
         })
     }
 
-    /// Returns whether a request is still the first of its queue: its device was not reset meanwhile.
+    /// Returns whether a request is still the first of its queue: its device was not reset
+    /// meanwhile.
     fn is_current(&self, request: &Request) -> bool {
         self.resets[usize::from(request.id.slot)] == request.resets
     }
@@ -318,7 +329,8 @@ impl Slots {
         if self.is_current(request) { Ok(()) } else { Err(NotMoved::Gone) }
     }
 
-    /// Completes a request, unless its device was reset meanwhile. The line of its slot may have changed.
+    /// Completes a request, unless its device was reset meanwhile. The line of its slot may have
+    /// changed.
     pub fn disk_done(&mut self, memory: &mut Memory<'_>, request: &Request, outcome: Outcome) {
         if !self.is_current(request) {
             return;
@@ -342,7 +354,8 @@ fn is_whole(copied: Result<usize, Broken>, len: usize) -> Result<(), NotMoved> {
     }
 }
 
-/// Returns the request about `len` bytes from `sector` on, or a refusal if they are not whole sectors of the disk.
+/// Returns the request about `len` bytes from `sector` on, or a refusal if they are not whole
+/// sectors of the disk.
 fn within(capacity: u64, sector: u64, len: u64, what: impl Fn(u64, u64) -> What) -> What {
     let offset = sector.checked_mul(SECTOR);
     let end = offset.and_then(|offset| offset.checked_add(len));
@@ -354,7 +367,8 @@ fn within(capacity: u64, sector: u64, len: u64, what: impl Fn(u64, u64) -> What)
     }
 }
 
-/// Returns the request that discards a `range`, or writes zeros to it. Of the flags, there is `unmap`, which a discard must not have.
+/// Returns the request that discards a `range`, or writes zeros to it. Of the flags, there is
+/// `unmap`, which a discard must not have.
 fn range_of(discards: bool, range: [u8; 16], capacity: u64) -> What {
     let [s0, s1, s2, s3, s4, s5, s6, s7, n0, n1, n2, n3, f0, f1, f2, f3] = range;
     let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);

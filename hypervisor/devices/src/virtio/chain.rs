@@ -1,7 +1,8 @@
 //! The buffers of one request: [`Chain`]. VIRTIO 1.2, 2.7.5.
 //!
-//! A chain is walked as its bytes are copied, and [`Bytes`] has no more than the place that a copy has come to: so a request takes no memory, however many
-//! descriptors it has. A driver that changes descriptors meanwhile gets what it says before or after that, within its own RAM.
+//! A chain is walked as its bytes are copied, and [`Bytes`] has no more than the place that a copy
+//! has come to: so a request takes no memory, however many descriptors it has. A driver that
+//! changes descriptors meanwhile gets what it says before or after that, within its own RAM.
 
 use stasis_state::virtio::MAX_QUEUE;
 
@@ -52,7 +53,8 @@ pub struct Lengths {
     pub read: u64,
     /// Bytes that the device may write.
     pub written: u64,
-    /// Guest-physical address of the last byte that the device may write; 0 if there is none. It may be anywhere.
+    /// Guest-physical address of the last byte that the device may write; 0 if there is none. It
+    /// may be anywhere.
     pub last: u64,
 }
 
@@ -69,7 +71,8 @@ pub struct Walk {
     left: u16,
     /// A buffer that the device writes has come.
     has_written: bool,
-    /// Descriptors of the table that were read together: the number of the first, how many there are, and what they are.
+    /// Descriptors of the table that were read together: the number of the first, how many there
+    /// are, and what they are.
     first: u32,
     count: u32,
     window: [Descriptor; WINDOW],
@@ -146,7 +149,8 @@ impl Walk {
         let at = self.table.wrapping_add(u64::from(number) * DESCRIPTOR);
         let mut count = (self.len - number).min(WINDOW as u32);
         if memory.read(at, bytes[..count as usize].as_flattened_mut()).is_err() {
-            // The rest of the table may be in no RAM: a driver that does not use it does nothing wrong.
+            // The rest of the table may be in no RAM: a driver that does not use it does nothing
+            // wrong.
             memory.read(at, &mut bytes[0])?;
             count = 1;
         }
@@ -155,7 +159,8 @@ impl Walk {
         Ok(())
     }
 
-    /// Goes on in a table of indirect descriptors, which must be the chain's first and only descriptor outside of it, or its last.
+    /// Goes on in a table of indirect descriptors, which must be the chain's first and only
+    /// descriptor outside of it, or its last.
     fn enter(&mut self, table: u64, bytes: u32, has_next: bool) -> Result<(), Broken> {
         let is_whole = bytes != 0 && bytes.is_multiple_of(DESCRIPTOR as u32);
         if self.is_indirect || has_next || !is_whole {
@@ -177,7 +182,8 @@ impl Walk {
     }
 }
 
-/// The bytes of a request that the device reads, or those that it writes, from some place on: each copy goes on where the one before has ended.
+/// The bytes of a request that the device reads, or those that it writes, from some place on: each
+/// copy goes on where the one before has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes {
     walk: Walk,
@@ -188,7 +194,8 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// Returns the address of the next part, of `most` bytes at most, and its bytes; None if there are no more.
+    /// Returns the address of the next part, of `most` bytes at most, and its bytes; None if there
+    /// are no more.
     fn advance(&mut self, memory: &impl View, most: u64) -> Result<Option<(u64, u64)>, Broken> {
         while self.left == 0 {
             let Some(piece) = self.walk.advance(memory)? else { return Ok(None) };
@@ -216,7 +223,8 @@ impl Bytes {
         Ok(())
     }
 
-    /// Copies the next bytes, which the device reads, and returns their number: fewer than `into` has if the request has no more.
+    /// Copies the next bytes, which the device reads, and returns their number: fewer than `into`
+    /// has if the request has no more.
     ///
     /// # Errors
     ///
@@ -232,7 +240,8 @@ impl Bytes {
         Ok(done)
     }
 
-    /// Writes `from` to the next bytes, which the device writes, and returns the number of bytes that there was room for.
+    /// Writes `from` to the next bytes, which the device writes, and returns the number of bytes
+    /// that there was room for.
     ///
     /// # Errors
     ///
@@ -265,7 +274,8 @@ impl Chain {
         }
     }
 
-    /// Returns the bytes of the request, and a walk over it that need not read the first descriptors again. Whether the bytes are in RAM, the copy tells.
+    /// Returns the bytes of the request, and a walk over it that need not read the first
+    /// descriptors again. Whether the bytes are in RAM, the copy tells.
     ///
     /// # Errors
     ///

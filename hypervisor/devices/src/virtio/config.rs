@@ -25,7 +25,8 @@ impl Config {
         }
     }
 
-    /// Returns a number of `width` at `offset`. What is behind the end reads as ones, as of QEMU's transport.
+    /// Returns a number of `width` at `offset`. What is behind the end reads as ones, as of QEMU's
+    /// transport.
     pub fn read(&self, offset: u64, width: Width) -> u64 {
         let mut value = [0xff; 8];
         for (at, byte) in (offset..).zip(&mut value[..width.bytes() as usize]) {

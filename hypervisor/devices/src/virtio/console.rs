@@ -1,7 +1,8 @@
 //! The console device: a second terminal of a guest's, for programs. VIRTIO 1.2, 5.3.
 //!
-//! The device has one port. What a guest writes is kept outside of it, whoever reads; nothing is held back for a reader, for a Linux spins until its text is
-//! taken. What is typed waits outside until the guest has a buffer for it.
+//! The device has one port. What a guest writes is kept outside of it, whoever reads; nothing is
+//! held back for a reader, for a Linux spins until its text is taken. What is typed waits outside
+//! until the guest has a buffer for it.
 
 use stasis_state::virtio::{Virtio, device_id};
 
@@ -11,7 +12,8 @@ use crate::context::Memory;
 
 /// What the terminal of a guest is called in its record.
 pub(super) const NAME: &str = "terminal";
-/// The most bytes of a request that are kept: its last ones. As many are kept of all that a guest has written.
+/// The most bytes of a request that are kept: its last ones. As many are kept of all that a guest
+/// has written.
 pub const MOST_TEXT: usize = 16 << 10;
 /// The most typed bytes that are put into one buffer.
 const MOST_TYPED: usize = 256;

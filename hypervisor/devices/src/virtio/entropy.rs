@@ -4,10 +4,12 @@ use super::view::Broken;
 use super::{Outward, QueueId, Slots};
 use crate::context::Memory;
 
-/// The most bytes of one request: a driver that wants more asks again. No request may keep its core for long.
+/// The most bytes of one request: a driver that wants more asks again. No request may keep its core
+/// for long.
 const MOST: usize = 256;
 
-/// Serves a request, and returns whether there may be another one now. A request that no source serves stays where it is.
+/// Serves a request, and returns whether there may be another one now. A request that no source
+/// serves stays where it is.
 pub(super) fn serve(
     slots: &mut Slots,
     id: QueueId,

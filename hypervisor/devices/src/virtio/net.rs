@@ -1,7 +1,8 @@
 //! The network device: a guest's network card. VIRTIO 1.2, 5.1.
 //!
-//! What a guest sends is taken frame by frame ([`serve`]) and handed to whoever has the network. What comes for it is put into its receive queue at
-//! once ([`Slots::receive`]); a frame for which there is no buffer is lost, as on a wire.
+//! What a guest sends is taken frame by frame ([`serve`]) and handed to whoever has the network.
+//! What comes for it is put into its receive queue at once ([`Slots::receive`]); a frame for which
+//! there is no buffer is lost, as on a wire.
 
 use stasis_state::virtio::{Virtio, device_id};
 
@@ -40,7 +41,8 @@ const CLASS_ANNOUNCE: u8 = 3;
 /// An address of a network card.
 pub type Address = [u8; ADDRESS];
 
-/// Returns the address of a guest's card in a network: the same one for the same names, and locally administered.
+/// Returns the address of a guest's card in a network: the same one for the same names, and locally
+/// administered.
 pub fn address_of(guest: &str, network: &str) -> Address {
     // FNV-1a, 64 bits.
     let bytes = guest.bytes().chain([0]).chain(network.bytes());
@@ -82,7 +84,8 @@ fn is_up(record: &Virtio, n: usize) -> bool {
     record.net_status[n] & LINK_UP != 0
 }
 
-/// Sets the links of all network cards of a guest up or down, as if their cables were plugged in or pulled out, and tells the drivers.
+/// Sets the links of all network cards of a guest up or down, as if their cables were plugged in or
+/// pulled out, and tells the drivers.
 pub fn set_links(record: &mut Virtio, up: bool) {
     for n in 0..record.device_id.len() {
         if record.device_id[n] == device_id::NETWORK && is_up(record, n) != up {
@@ -187,7 +190,8 @@ impl Slots {
         set_links(&mut self.record, up);
     }
 
-    /// Puts a frame that has come for the card in `slot` into its receive queue. Returns whether there was a buffer for it. Without a link, nothing comes.
+    /// Puts a frame that has come for the card in `slot` into its receive queue. Returns whether
+    /// there was a buffer for it. Without a link, nothing comes.
     pub fn receive(&mut self, slot: u8, memory: &mut Memory<'_>, frame: &[u8]) -> bool {
         let id = QueueId { slot, queue: RECEIVE };
         let n = usize::from(slot);
@@ -220,7 +224,8 @@ impl Slots {
         Ok(true)
     }
 
-    /// Makes the drivers of network cards announce their guest to their networks: after a resume, when these may know it elsewhere.
+    /// Makes the drivers of network cards announce their guest to their networks: after a resume,
+    /// when these may know it elsewhere.
     pub fn announce(&mut self) {
         let record = &mut self.record;
         for n in 0..record.device_id.len() {

@@ -1,7 +1,8 @@
 //! A split virtqueue in a guest's RAM, as the device sees it: [`Queue`]. VIRTIO 1.2, 2.7.
 //!
-//! The driver is hostile. It may change everything while it is read, so each number is loaded once and checked before it is used. What can't be
-//! right is [`Broken`]: the device then asks for a reset and leaves the queue alone. [`crate::virtio::chain`] has the buffers of a request.
+//! The driver is hostile. It may change everything while it is read, so each number is loaded once
+//! and checked before it is used. What can't be right is [`Broken`]: the device then asks for a
+//! reset and leaves the queue alone. [`crate::virtio::chain`] has the buffers of a request.
 
 use stasis_state::virtio::device_id;
 
@@ -23,7 +24,8 @@ const NO_INTERRUPT: u16 = 1;
 /// A queue, as its driver has set it up, and how far the device is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Number of entries: a power of two, [`OFFERED`] at most, or [`stasis_state::virtio::MAX_QUEUE`] of a guest that came from elsewhere.
+    /// Number of entries: a power of two, [`OFFERED`] at most, or
+    /// [`stasis_state::virtio::MAX_QUEUE`] of a guest that came from elsewhere.
     pub num: u16,
     /// Guest-physical address of the descriptors.
     pub desc: u64,
@@ -38,7 +40,8 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Returns whether a driver can make the queue ready: its size is possible, and its parts are aligned (VIRTIO 1.2, 2.7).
+    /// Returns whether a driver can make the queue ready: its size is possible, and its parts are
+    /// aligned (VIRTIO 1.2, 2.7).
     pub fn is_possible(&self) -> bool {
         let aligned = |address: u64, to: u64| address.is_multiple_of(to);
         self.num.is_power_of_two()
@@ -79,7 +82,8 @@ impl Queue {
         Ok(Some(Chain { table: self.desc, num: self.num, head }))
     }
 
-    /// Completes the first request, `chain`, of which the device has written `written` bytes. Returns whether the driver wants an interrupt.
+    /// Completes the first request, `chain`, of which the device has written `written` bytes.
+    /// Returns whether the driver wants an interrupt.
     ///
     /// # Errors
     ///

@@ -1,11 +1,15 @@
-//! The switch of the guests' networks: who gets a frame, and who may send it. [`Switch`] knows the ports; whoever has it moves the frames.
+//! The switch of the guests' networks: who gets a frame, and who may send it. [`Switch`] knows the
+//! ports; whoever has it moves the frames.
 //!
-//! A port's own address is known from the start, and others that it sends under are learned, so that a guest can have guests or containers of its
-//! own. Nobody sends under an address that is another port's: such a frame is dropped.
+//! A port's own address is known from the start, and others that it sends under are learned, so
+//! that a guest can have guests or containers of its own. Nobody sends under an address that is
+//! another port's: such a frame is dropped.
 //!
-//! A network can have an uplink: a card of the machine's. Then an address that no port has is outside. What guests send there goes to the uplink alone, and
-//! what comes from outside for such an address goes to no guest, so that nobody sees the traffic of others. Addresses that were seen outside are no guest's to send
-//! under, until they have not been seen there for [`REMEMBERED`] seconds: a guest may have come from there with an address of its own making.
+//! A network can have an uplink: a card of the machine's. Then an address that no port has is
+//! outside. What guests send there goes to the uplink alone, and what comes from outside for such
+//! an address goes to no guest, so that nobody sees the traffic of others. Addresses that were seen
+//! outside are no guest's to send under, until they have not been seen there for [`REMEMBERED`]
+//! seconds: a guest may have come from there with an address of its own making.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -14,9 +18,11 @@ use super::net::{ADDRESS, Address};
 
 /// The most addresses that are learned of a port; the oldest one is forgotten for a new one.
 const MAX_LEARNED: usize = 8;
-/// The most addresses that are known to be outside of a network; the one that was not seen for longest is forgotten for a new one.
+/// The most addresses that are known to be outside of a network; the one that was not seen for
+/// longest is forgotten for a new one.
 const MAX_OUTSIDE: usize = 64;
-/// The seconds for which an address that was seen outside is remembered, as bridges do (IEEE 802.1D, 7.9.2).
+/// The seconds for which an address that was seen outside is remembered, as bridges do (IEEE
+/// 802.1D, 7.9.2).
 const REMEMBERED: u64 = 300;
 
 /// A port of a network, for a card in a guest's slot. `T` is the guest.
@@ -73,7 +79,8 @@ pub struct Switch<T> {
 pub struct Receivers<P> {
     /// The ports that get it.
     pub ports: P,
-    /// The number of the machine's card that it is sent by; `None` if it does not leave the machine.
+    /// The number of the machine's card that it is sent by; `None` if it does not leave the
+    /// machine.
     pub card: Option<usize>,
 }
 
@@ -82,7 +89,8 @@ pub struct Receivers<P> {
 pub enum Dropped {
     /// The sender has no port.
     NoPort,
-    /// The source is no address of one card, or it is another port's, or one that was seen outside of late.
+    /// The source is no address of one card, or it is another port's, or one that was seen outside
+    /// of late.
     Spoofed,
     /// The destination is the sender's own port.
     ToItself,
@@ -129,8 +137,9 @@ impl<T> Switch<T> {
         self.networks[network].uplink = Some(Uplink { card, outside: Vec::new() });
     }
 
-    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for which `is_it` says so, and whether it leaves the machine. Learns its source. `now`
-    /// counts seconds, as for [`admit`](Self::admit).
+    /// Returns the ports that get a `frame` that comes from the card in `slot` of the guest for
+    /// which `is_it` says so, and whether it leaves the machine. Learns its source. `now` counts
+    /// seconds, as for [`admit`](Self::admit).
     ///
     /// # Errors
     ///
@@ -163,8 +172,8 @@ impl<T> Switch<T> {
         Ok(Receivers { ports: ports.map(|(_, port)| port), card: leaves })
     }
 
-    /// Returns the ports that get a `frame` that has come to the machine's card of this number. Notes its source, which was seen at
-    /// second `now`.
+    /// Returns the ports that get a `frame` that has come to the machine's card of this number.
+    /// Notes its source, which was seen at second `now`.
     ///
     /// # Errors
     ///
@@ -186,7 +195,8 @@ impl<T> Switch<T> {
         Ok(self.ports_of(network, only, is_group(to)).map(|(_, port)| port))
     }
 
-    /// Returns the number of a network, which is made if it is not there, in the place of one that nobody is in any more.
+    /// Returns the number of a network, which is made if it is not there, in the place of one that
+    /// nobody is in any more.
     fn network(&mut self, name: &str) -> usize {
         if let Some(there) = self.networks.iter().position(|network| network.name == name) {
             return there;
@@ -206,7 +216,8 @@ impl<T> Switch<T> {
         }
     }
 
-    /// Returns the port `only` of a network with its number, or without one all ports if `is_for_all` says so.
+    /// Returns the port `only` of a network with its number, or without one all ports if
+    /// `is_for_all` says so.
     fn ports_of(
         &self,
         network: usize,

@@ -30,7 +30,8 @@ pub const NEXT: u16 = 1;
 pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
-/// A source of random bytes that counts up, or none, a network that keeps the last frame, and a terminal.
+/// A source of random bytes that counts up, or none, a network that keeps the last frame, and a
+/// terminal.
 #[derive(Default)]
 pub struct Counting {
     random: Option<u8>,
@@ -186,7 +187,8 @@ impl Driver {
         self.store(table + u64::from(n) * 16, &bytes);
     }
 
-    /// Puts the chain that begins with descriptor `head` into the available ring, and notifies the device.
+    /// Puts the chain that begins with descriptor `head` into the available ring, and notifies the
+    /// device.
     pub fn publish(&mut self, head: u16) {
         let entry = u64::from(self.published % NUM);
         self.store(AVAIL + 4 + entry * 2, &head.to_le_bytes());

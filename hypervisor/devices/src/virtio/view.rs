@@ -23,14 +23,16 @@ pub enum Broken {
     /// A chain has more descriptors than the queue, or a loop.
     #[error("a chain does not end")]
     Endless,
-    /// A table of indirect descriptors is in another one, in the midst of a chain, empty, or no whole number of descriptors.
+    /// A table of indirect descriptors is in another one, in the midst of a chain, empty, or no
+    /// whole number of descriptors.
     #[error("a table of indirect descriptors is not possible there, or has a length of {0}")]
     Indirect(u32),
     /// A buffer that the device reads stands behind one that it writes.
     #[error("the device reads behind what it writes")]
     Order,
-    /// No frame is free for a page that the device writes, and that the guest shares with a clone. The driver has done nothing wrong: the request stays where
-    /// it is, and is done when the guest has waited for memory.
+    /// No frame is free for a page that the device writes, and that the guest shares with a clone.
+    /// The driver has done nothing wrong: the request stays where it is, and is done when the guest
+    /// has waited for memory.
     #[error("no memory is free for what the device writes")]
     NoFrame,
     /// A request is shorter than its type says.
@@ -68,7 +70,8 @@ impl View for Memory<'_> {
 
 /// Writes of numbers by guest-physical address.
 impl Memory<'_> {
-    /// Returns the offset in RAM of `address`. An address below the RAM gives one that is in no RAM.
+    /// Returns the offset in RAM of `address`. An address below the RAM gives one that is in no
+    /// RAM.
     pub(super) fn offset(&self, address: u64) -> usize {
         address.wrapping_sub(self.base) as usize
     }

@@ -11,13 +11,15 @@ pub enum VolumeError {
     Io,
 }
 
-/// Blocks of a guest's disk. Offsets and lengths are in bytes, multiples of 512, and within the volume: the device has checked them.
+/// Blocks of a guest's disk. Offsets and lengths are in bytes, multiples of 512, and within the
+/// volume: the device has checked them.
 ///
 /// # Errors
 ///
 /// [`VolumeError`]. Of a write that failed, any part may have been written.
 pub trait Volume {
-    /// Reads `len` bytes from `offset` on, and hands them to `take` in pieces, in their order, for as long as it returns true.
+    /// Reads `len` bytes from `offset` on, and hands them to `take` in pieces, in their order, for
+    /// as long as it returns true.
     fn read(
         &mut self,
         offset: u64,
@@ -25,8 +27,9 @@ pub trait Volume {
         take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<(), VolumeError>;
 
-    /// Writes `len` bytes from `offset` on, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true: what it has refused is as it was, and so is
-    /// all behind it. They may be lost by a loss of power until [`Volume::flush`] returns.
+    /// Writes `len` bytes from `offset` on, which `fill` puts into the pieces that it is given, in
+    /// their order, for as long as it returns true: what it has refused is as it was, and so is all
+    /// behind it. They may be lost by a loss of power until [`Volume::flush`] returns.
     fn write(
         &mut self,
         offset: u64,

@@ -25,7 +25,8 @@ pub struct Writeback {
 }
 
 impl Writeback {
-    /// Writes the new value to the base register. Call it after the access: an access that aborts leaves the base register as it was.
+    /// Writes the new value to the base register. Call it after the access: an access that aborts
+    /// leaves the base register as it was.
     pub fn apply(self, core: &mut Core) {
         set_general(core, self.register, self.value);
     }
@@ -42,11 +43,13 @@ pub struct Access {
     pub register: u8,
     /// Whether a loaded value is sign-extended.
     pub sign_extend: bool,
-    /// Whether the register is an X register. Then the sign goes up to bit 63, and to bit 31 otherwise.
+    /// Whether the register is an X register. Then the sign goes up to bit 63, and to bit 31
+    /// otherwise.
     pub sixty_four: bool,
     /// The change of the base register, if the instruction makes one.
     pub writeback: Option<Writeback>,
-    /// Number of the second register, if the instruction loads or stores a pair: it has the bytes behind those of the first.
+    /// Number of the second register, if the instruction loads or stores a pair: it has the bytes
+    /// behind those of the first.
     pub second: Option<u8>,
 }
 
@@ -82,8 +85,8 @@ impl Access {
         set_general(core, self.register, value);
     }
 
-    /// Converts `value` between the order of bytes of the guest, which may be big-endian, and that of devices, which is little-endian. The function
-    /// is its own inverse.
+    /// Converts `value` between the order of bytes of the guest, which may be big-endian, and that
+    /// of devices, which is little-endian. The function is its own inverse.
     #[inline]
     pub fn in_device_order(&self, core: &Core, sctlr_el1: u64, value: u64) -> u64 {
         if is_big_endian(core, sctlr_el1) { self.width.swap_bytes(value) } else { value }

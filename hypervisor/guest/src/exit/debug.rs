@@ -1,17 +1,20 @@
-//! Debug exceptions of a guest, as they come to EL2 while a debugger outside of the guest has the debug registers (DDI 0487, D2.2).
+//! Debug exceptions of a guest, as they come to EL2 while a debugger outside of the guest has the
+//! debug registers (DDI 0487, D2.2).
 
 use super::syndrome::{ESR, Esr};
 
 /// A debug exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DebugException {
-    /// The vCPU has carried out the one instruction that it was to, or has taken an exception instead.
+    /// The vCPU has carried out the one instruction that it was to, or has taken an exception
+    /// instead.
     Step,
     /// The vCPU is about to carry out an instruction at a breakpoint.
     Breakpoint,
     /// The vCPU is about to make an access that is watched. FAR_EL2 has its address.
     Watchpoint,
-    /// The vCPU has carried out BRK, or AArch32's BKPT, or a vector catch has come: it is the guest's own.
+    /// The vCPU has carried out BRK, or AArch32's BKPT, or a vector catch has come: it is the
+    /// guest's own.
     OfGuest,
 }
 

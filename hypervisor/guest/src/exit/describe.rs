@@ -87,8 +87,8 @@ fn write_abort(f: &mut fmt::Formatter<'_>, iss: AbortIss, class: ESR::EC::Value)
     Ok(())
 }
 
-/// A system register or instruction, shown by the generic name that assemblers take: `s3_0_c4_c0_1`. The encoding is packed as in
-/// [`SystemAccess`](super::SystemAccess).
+/// A system register or instruction, shown by the generic name that assemblers take:
+/// `s3_0_c4_c0_1`. The encoding is packed as in [`SystemAccess`](super::SystemAccess).
 #[derive(Clone, Copy, Debug)]
 pub struct EncodingName(pub u16);
 

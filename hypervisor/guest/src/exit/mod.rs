@@ -1,7 +1,8 @@
 //! What made a vCPU leave the guest: ESR_EL2, FAR_EL2 and HPFAR_EL2, decoded.
 //!
-//! [`decode`] returns an [`Exit`] for the run loop to answer, [`describe`] a line for people to read. The answers are made in [`crate::inject`],
-//! [`crate::mmio`], [`crate::psci`] and [`crate::sysreg`].
+//! [`decode`] returns an [`Exit`] for the run loop to answer, [`describe`] a line for people to
+//! read. The answers are made in [`crate::inject`], [`crate::mmio`], [`crate::psci`] and
+//! [`crate::sysreg`].
 
 mod access;
 mod debug;
@@ -39,7 +40,8 @@ pub struct Syndrome {
 /// Why a vCPU left the guest by a synchronous exception.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// A load or store to an address that stage 2 does not map. The syndrome or the instruction describes it.
+    /// A load or store to an address that stage 2 does not map. The syndrome or the instruction
+    /// describes it.
     DataAbort {
         /// Intermediate physical address.
         ipa: u64,
@@ -48,8 +50,10 @@ pub enum Exit {
         /// The load or store.
         access: Access,
     },
-    /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an atomic), a table walk of the guest's, or a fault that
-    /// no emulation answers. [`described`](Exit::described) turns writebacks and loads of a pair into [`Exit::DataAbort`].
+    /// A load or store that the syndrome does not describe (a pair, a writeback, a vector, an
+    /// atomic), a table walk of the guest's, or a fault that no emulation answers.
+    /// [`described`](Exit::described) turns writebacks and loads of a pair into
+    /// [`Exit::DataAbort`].
     DataAbortUnemulatable(Fault),
     /// Cache maintenance by an address that stage 2 does not map: there is nothing to maintain.
     CacheMaintenance(Fault),
@@ -69,7 +73,8 @@ pub enum Exit {
     SystemRegister(SystemAccess),
     /// A trapped WFI, WFE, WFIT or WFET.
     Wfx(Wfx),
-    /// An exception that the guest did not cause, or that has no other answer than an UNDEFINED in the guest.
+    /// An exception that the guest did not cause, or that has no other answer than an UNDEFINED in
+    /// the guest.
     Unknown {
         /// Exception class, ESR_EL2.EC.
         class: u8,
@@ -109,7 +114,8 @@ pub struct Fault {
     pub cause: Cause,
     /// Guest's virtual address.
     pub virtual_address: u64,
-    /// Intermediate physical address, if HPFAR_EL2 has it. Of a table walk, it is only that of the page.
+    /// Intermediate physical address, if HPFAR_EL2 has it. Of a table walk, it is only that of the
+    /// page.
     pub ipa: Option<u64>,
     /// Kind of the fault.
     pub kind: FaultKind,
@@ -125,8 +131,8 @@ impl Fault {
         Self { cause, virtual_address, ipa: Some(ipa), kind, on_walk: false }
     }
 
-    /// Returns whether this is a write to memory that the guest may only read. Cache maintenance and the guest's table walks may make such writes,
-    /// too.
+    /// Returns whether this is a write to memory that the guest may only read. Cache maintenance
+    /// and the guest's table walks may make such writes, too.
     pub fn is_forbidden_write(&self) -> bool {
         let writes = self.on_walk || matches!(self.cause, Cause::Store | Cause::Maintenance);
         writes && self.kind == FaultKind::Permission
@@ -163,7 +169,8 @@ impl SystemAccess {
 }
 
 impl Exit {
-    /// Returns the fault of an exit that no device answers as the syndrome describes it. None of all other exits.
+    /// Returns the fault of an exit that no device answers as the syndrome describes it. None of
+    /// all other exits.
     #[inline]
     pub fn fault(&self) -> Option<&Fault> {
         match self {
@@ -173,8 +180,9 @@ impl Exit {
     }
 }
 
-/// Returns whether the exception may be an access to a debug register, as they trap while these registers are not the guest's: MRS or MSR with
-/// an op0 of 2, or AArch32's coprocessor 14. Registers with a CRn of 1, the locks among them, always trap, and are left out.
+/// Returns whether the exception may be an access to a debug register, as they trap while these
+/// registers are not the guest's: MRS or MSR with an op0 of 2, or AArch32's coprocessor 14.
+/// Registers with a CRn of 1, the locks among them, always trap, and are left out.
 #[inline]
 pub fn may_be_of_debug(syndrome: Syndrome) -> bool {
     const SYSTEM: u64 = ESR::EC::Value::SystemRegister as u64;
@@ -226,7 +234,8 @@ fn wfx(iss: u64) -> Wfx {
     }
 }
 
-/// Returns whether an abort is a load or store that the syndrome describes, at an address that stage 2 does not map.
+/// Returns whether an abort is a load or store that the syndrome describes, at an address that
+/// stage 2 does not map.
 fn is_emulatable(iss: AbortIss) -> bool {
     iss.matches_all(
         ISS_DATA_ABORT::ISV::SET
@@ -257,11 +266,13 @@ fn data_abort(syndrome: Syndrome, iss: AbortIss) -> Exit {
     }
 }
 
-/// Returns the intermediate physical address. HPFAR_EL2 must be valid. Of a table walk the result is only the address of the page.
+/// Returns the intermediate physical address. HPFAR_EL2 must be valid. Of a table walk the result
+/// is only the address of the page.
 #[inline]
 fn ipa(syndrome: Syndrome, on_walk: bool) -> u64 {
     let page = HPFAR::FIPA.read(syndrome.hpfar) << 12;
-    // The offset within the page is that of the virtual address. A walk reads at another address, so its offset is not known.
+    // The offset within the page is that of the virtual address. A walk reads at another address,
+    // so its offset is not known.
     let offset = if on_walk { 0 } else { syndrome.far & 0xfff };
     page | offset
 }
@@ -269,7 +280,8 @@ fn ipa(syndrome: Syndrome, on_walk: bool) -> u64 {
 fn fault(syndrome: Syndrome, iss: AbortIss, cause: Cause) -> Fault {
     let (kind, _) = FaultKind::decode(iss.read(ISS_DATA_ABORT::FSC) as u8);
     let on_walk = iss.is_set(ISS_DATA_ABORT::S1PTW);
-    // D24.2.54: HPFAR_EL2 is UNKNOWN for permission faults of the access itself and for external aborts.
+    // D24.2.54: HPFAR_EL2 is UNKNOWN for permission faults of the access itself and for external
+    // aborts.
     let known = match kind {
         FaultKind::AddressSize | FaultKind::Translation | FaultKind::AccessFlag => true,
         FaultKind::Permission => on_walk,

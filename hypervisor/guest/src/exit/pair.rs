@@ -1,7 +1,7 @@
 //! Loads of a pair of registers: `ldp x0, x1, [x2, #16]`.
 //!
-//! As for [writebacks](super::writeback), the syndrome does not describe them (ISV is 0), so EL2 reads the instruction. Linux reads a generation ID so: a
-//! copy of 16 bytes is one load of a pair.
+//! As for [writebacks](super::writeback), the syndrome does not describe them (ISV is 0), so EL2
+//! reads the instruction. Linux reads a generation ID so: a copy of 16 bytes is one load of a pair.
 
 use stasis_state::vcpu::Core;
 
@@ -12,8 +12,8 @@ use stasis_devices::access::Width;
 /// Bytes of a page: the two halves of an access in one page are in the windows of one device.
 const PAGE: u64 = 4096;
 
-/// Returns the access if `instruction` is a load of a pair that explains `fault`: Load/store register pair, offset (DDI 0487, C4.1.94), of general
-/// registers.
+/// Returns the access if `instruction` is a load of a pair that explains `fault`: Load/store
+/// register pair, offset (DDI 0487, C4.1.94), of general registers.
 pub(super) fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
     let field = |lowest: u32, bits: u32| instruction >> lowest & ((1 << bits) - 1);
     if field(22, 8) != 0b1010_0101 || fault.cause != Cause::Load {

@@ -1,6 +1,8 @@
-//! The simplest of all trapped accesses, and the most frequent: a load or store of one register as it is.
+//! The simplest of all trapped accesses, and the most frequent: a load or store of one register as
+//! it is.
 //!
-//! [`PlainAccess::of`] recognizes it with one comparison of the syndrome. [`decode`](super::decode) recognizes it, too, among all others.
+//! [`PlainAccess::of`] recognizes it with one comparison of the syndrome. [`decode`](super::decode)
+//! recognizes it, too, among all others.
 
 use super::Syndrome;
 use super::access::width;
@@ -34,7 +36,8 @@ impl PlainAccess {
         })
     }
 
-    /// Returns the access to a word in the 4 KiB that begin at `page` that an exception stands for. None if the exception is anything else.
+    /// Returns the access to a word in the 4 KiB that begin at `page` that an exception stands for.
+    /// None if the exception is anything else.
     #[inline(always)]
     pub fn word_in(page: u64, syndrome: Syndrome) -> Option<Self> {
         let iss = AbortIss::new(syndrome.esr);
@@ -49,13 +52,15 @@ impl PlainAccess {
     }
 }
 
-/// Returns whether an exception may be a write that stage 2 forbids: if it is an abort at all, it is a permission fault.
+/// Returns whether an exception may be a write that stage 2 forbids: if it is an abort at all, it
+/// is a permission fault.
 #[inline(always)]
 pub fn may_be_forbidden(syndrome: Syndrome) -> bool {
     AbortIss::new(syndrome.esr).matches_all(ISS_DATA_ABORT::FAULT::Permission)
 }
 
-/// Returns whether an exception is a store, or cache maintenance, that stage 2 forbids. HPFAR_EL2 does not have its address.
+/// Returns whether an exception is a store, or cache maintenance, that stage 2 forbids. HPFAR_EL2
+/// does not have its address.
 #[inline(always)]
 pub fn is_forbidden_store(syndrome: Syndrome) -> bool {
     let fields =
@@ -114,7 +119,8 @@ mod tests {
         fn a_forbidden_store_is_a_forbidden_write_that_no_walk_makes(
             iss in 0u64..1 << 25, tame in any::<bool>(), class in prop::sample::select(vec![0x20_u64, 0x24, 0x25]),
         ) {
-            // Half of them have a permission fault. Cache maintenance is always a write: DDI 0487, D24.2.40.
+            // Half of them have a permission fault. Cache maintenance is always a write: DDI 0487,
+            // D24.2.40.
             let iss = if tame { iss & !0x3c | 0x0c } else { iss };
             let iss = if iss & 1 << 8 != 0 { iss | 1 << 6 } else { iss };
             let syndrome = Syndrome { esr: class << 26 | iss, far: 0, hpfar: 0 };

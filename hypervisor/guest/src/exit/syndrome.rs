@@ -134,7 +134,8 @@ register_bitfields! {u64,
 
 /// An ESR as a value.
 pub type Esr = LocalRegisterCopy<u64, ESR::Register>;
-/// The ISS of an abort as a value. Instruction aborts have the same layout, without the fields that describe a load or store.
+/// The ISS of an abort as a value. Instruction aborts have the same layout, without the fields that
+/// describe a load or store.
 pub type AbortIss = LocalRegisterCopy<u64, ISS_DATA_ABORT::Register>;
 
 /// The meaning of a fault status code.

@@ -1,7 +1,8 @@
 //! Loads and stores that change their base register: `ldr w0, [x1], #4`, `str w0, [x1, #4]!`.
 //!
-//! The syndrome does not describe them (ISV is 0), so EL2 must read the instruction. Compilers use them for loops over the registers of a device,
-//! and guests that were not written for a hypervisor have them.
+//! The syndrome does not describe them (ISV is 0), so EL2 must read the instruction. Compilers use
+//! them for loops over the registers of a device, and guests that were not written for a hypervisor
+//! have them.
 
 use stasis_state::vcpu::Core;
 
@@ -11,16 +12,18 @@ use crate::register::{general, pstate};
 use stasis_devices::access::Width;
 
 impl Exit {
-    /// Returns whether [`described`](Self::described) needs the instruction: the exit is a translation fault at a known address, in AArch64.
+    /// Returns whether [`described`](Self::described) needs the instruction: the exit is a
+    /// translation fault at a known address, in AArch64.
     pub fn wants_instruction(&self, core: &Core) -> bool {
         matches!(self, Self::DataAbortUnemulatable(fault)
             if fault.kind == FaultKind::Translation && !fault.on_walk && fault.ipa.is_some())
             && *core.pstate & pstate::AARCH32 == 0
     }
 
-    /// Returns the exit as `instruction` describes it, for a vCPU whose registers are `core`. That is [`Exit::DataAbort`] if the instruction is a
-    /// load or store with writeback, or a load of a pair, at the address that faulted, and otherwise the same exit. Another vCPU may have changed the code meanwhile, so
-    /// `instruction` is an allegation.
+    /// Returns the exit as `instruction` describes it, for a vCPU whose registers are `core`. That
+    /// is [`Exit::DataAbort`] if the instruction is a load or store with writeback, or a load of a
+    /// pair, at the address that faulted, and otherwise the same exit. Another vCPU may have
+    /// changed the code meanwhile, so `instruction` is an allegation.
     pub fn described(self, instruction: u32, core: &Core) -> Self {
         match self {
             Self::DataAbortUnemulatable(fault @ Fault { ipa: Some(ipa), .. })
@@ -40,8 +43,8 @@ impl Exit {
     }
 }
 
-/// Returns the access if `instruction` is one with writeback that explains `fault`: Load/store register, immediate, pre-indexed or post-indexed
-/// (DDI 0487, C4.1.94), of a general register.
+/// Returns the access if `instruction` is one with writeback that explains `fault`: Load/store
+/// register, immediate, pre-indexed or post-indexed (DDI 0487, C4.1.94), of a general register.
 fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
     let field = |lowest: u32, bits: u32| instruction >> lowest & ((1 << bits) - 1);
     if field(24, 6) != 0b11_1000 || field(21, 1) != 0 || field(10, 1) != 1 {
@@ -53,7 +56,8 @@ fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
         2 => Width::Word,
         _ => Width::Doubleword,
     };
-    // Loads that extend the sign to 64 bits load at most a word, those that extend it to 32 bits at most a halfword.
+    // Loads that extend the sign to 64 bits load at most a word, those that extend it to 32 bits at
+    // most a halfword.
     let (write, sign_extend, sixty_four) = match (field(22, 2), width) {
         (0, _) => (true, false, width == Width::Doubleword),
         (1, _) => (false, false, width == Width::Doubleword),
@@ -62,7 +66,8 @@ fn decode(instruction: u32, fault: &Fault, core: &Core) -> Option<Access> {
         _ => return None,
     };
     let (register, base) = (field(0, 5) as u8, field(5, 5) as u8);
-    // SP is no base for a device. If one register is both base and data, the result is not defined (K1.2.15).
+    // SP is no base for a device. If one register is both base and data, the result is not defined
+    // (K1.2.15).
     if base == 31 || base == register || write != (fault.cause == Cause::Store) {
         return None;
     }
@@ -145,7 +150,8 @@ mod tests {
 
     #[test]
     fn an_instruction_that_is_not_the_one_that_faulted_describes_nothing() {
-        // At another address; a load and not a store; no writeback; SP; its own base; a pair; a vector.
+        // At another address; a load and not a store; no writeback; SP; its own base; a pair; a
+        // vector.
         assert_eq!(access(0xb800_452a, Cause::Store, &core(DEVICE + 4)), None);
         assert_eq!(access(0xb800_452a, Cause::Load, &core(DEVICE)), None);
         for instruction in [0xb900_012a, 0xb800_47ea, 0xb800_4529, 0x2880_ad2a, 0xbc00_452a] {

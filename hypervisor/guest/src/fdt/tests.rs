@@ -75,7 +75,8 @@ fn memory_and_cpus_are_as_configured() {
     assert_eq!(cells(&timer, "clock-frequency"), [62_500_000]);
 }
 
-/// What QEMU 10.0.2 dumps for `-M virt,gic-version=2` with one CPU, of each node that is provided here.
+/// What QEMU 10.0.2 dumps for `-M virt,gic-version=2` with one CPU, of each node that is provided
+/// here.
 #[test]
 fn nodes_are_as_in_qemu() {
     let dtb = generate(&Machine { ram_size: 256 << 20, vcpus: 1, ..Machine::default() });

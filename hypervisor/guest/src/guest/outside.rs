@@ -1,4 +1,5 @@
-//! The events that reach a guest from outside: time, typed bytes, rings and physical interrupts; and what each of them changes in the guest's GIC.
+//! The events that reach a guest from outside: time, typed bytes, rings and physical interrupts;
+//! and what each of them changes in the guest's GIC.
 
 use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters};
 use stasis_vgic::{VcpuMask, VirtualInterface};
@@ -39,7 +40,8 @@ pub struct DueTimer<'a> {
 }
 
 impl Vcpu {
-    /// Returns the vCPU's general registers, and what exits are about that change nothing else of it.
+    /// Returns the vCPU's general registers, and what exits are about that change nothing else of
+    /// it.
     #[inline(always)]
     pub fn parts(&mut self) -> (&mut Core, &Identity, DueTimer<'_>) {
         let Self { core, identity, system, timer_due: due, deadline_changed: changed, .. } = self;
@@ -47,8 +49,9 @@ impl Vcpu {
     }
 }
 
-/// What a device reaches while a vCPU of its guest is loaded on `host`. It is put together of references that the caller has anyway, so that the
-/// devices that need no RAM cost nothing for those that do.
+/// What a device reaches while a vCPU of its guest is loaded on `host`. It is put together of
+/// references that the caller has anyway, so that the devices that need no RAM cost nothing for
+/// those that do.
 pub(super) struct Around<'a, H, M> {
     pub record: &'a guest::Guest,
     pub clock: &'a GuestClock,
@@ -73,7 +76,8 @@ impl<H: Host, M> Clocks for Around<'_, H, M> {
 }
 
 impl Guest {
-    /// Returns the power record of vCPU `index` if the vCPU is on. A vCPU that was just switched on gets its registers for the start first.
+    /// Returns the power record of vCPU `index` if the vCPU is on. A vCPU that was just switched on
+    /// gets its registers for the start first.
     ///
     /// # Panics
     ///
@@ -94,18 +98,21 @@ impl Guest {
         pl011::can_receive(&self.devices.pl011)
     }
 
-    /// Gives the guest's UART a byte or a break. If there is no room, it is lost, as on a wire. Returns the vCPUs that must be kicked.
+    /// Gives the guest's UART a byte or a break. If there is no room, it is lost, as on a wire.
+    /// Returns the vCPUs that must be kicked.
     pub fn receive(&mut self, character: impl Into<pl011::Character>) -> VcpuMask {
         let _ = pl011::receive(&mut self.devices.pl011, character);
         self.update_line(Line::of(&self.devices.pl011, 0))
     }
 
-    /// Returns whether the guest hears of its power key: a driver has enabled the interrupt of the key's line.
+    /// Returns whether the guest hears of its power key: a driver has enabled the interrupt of the
+    /// key's line.
     pub fn hears_power_key(&self) -> bool {
         pl061::hears_key(&self.devices.pl061)
     }
 
-    /// Presses the guest's power key, which comes up by itself. No vCPU is loaded, and all are kicked then. `counter` is the host's CNTPCT.
+    /// Presses the guest's power key, which comes up by itself. No vCPU is loaded, and all are
+    /// kicked then. `counter` is the host's CNTPCT.
     pub fn press_power_key(&mut self, counter: u64) {
         let now = self.clock.now(counter);
         pl061::press(&mut self.devices.pl061, now, *self.clock_record.cntfrq);
@@ -114,8 +121,8 @@ impl Guest {
         self.due = DevicesDue::UNKNOWN;
     }
 
-    /// Notes that guests have rung the doorbell of the `n`th region that this guest shares: `by` has one bit for each guest. Returns the vCPUs
-    /// that must be kicked.
+    /// Notes that guests have rung the doorbell of the `n`th region that this guest shares: `by`
+    /// has one bit for each guest. Returns the vCPUs that must be kicked.
     pub fn rung(&mut self, n: usize, by: u32) -> VcpuMask {
         let Some(shared) = self.devices.shared.as_mut().filter(|shared| shared.has(n)) else {
             return VcpuMask::NONE;
@@ -133,7 +140,8 @@ impl Guest {
         kick
     }
 
-    /// Tells the vGIC the level of a device's interrupt, if it has one. Returns the vCPUs that must be kicked.
+    /// Tells the vGIC the level of a device's interrupt, if it has one. Returns the vCPUs that must
+    /// be kicked.
     #[inline]
     pub(super) fn update_line(&mut self, line: Option<Line>) -> VcpuMask {
         match line {
@@ -142,25 +150,29 @@ impl Guest {
         }
     }
 
-    /// Returns the host's CNTPCT at which to check whether the guest's time has reached `ticks`; the host's CNTPCT is `counter` now. [`NEVER`] if
-    /// there is nothing to check.
+    /// Returns the host's CNTPCT at which to check whether the guest's time has reached `ticks`;
+    /// the host's CNTPCT is `counter` now. [`NEVER`] if there is nothing to check.
     fn deadline(&self, ticks: Option<u64>, counter: u64) -> u64 {
-        // Between two steps a stepped clock may read less than its true time, so it is checked at each step.
+        // Between two steps a stepped clock may read less than its true time, so it is checked at
+        // each step.
         let due = self.clock.next_step().or_else(|| self.clock.host_time(ticks?, counter));
         due.unwrap_or(NEVER)
     }
 
     pub(super) fn update_physical_timer(&mut self, index: usize, vcpu: &Vcpu, now: u64) {
         let line = Timer::physical_timer(&vcpu.system).line(now);
-        // The PPI is this vCPU's own, and the vCPU passes through `Vgic::enter` on its way back: no kick is needed.
+        // The PPI is this vCPU's own, and the vCPU passes through `Vgic::enter` on its way back: no
+        // kick is needed.
         let _ = self.vgic.set_ppi_level(index, PHYSICAL_TIMER, line);
     }
 
-    /// Brings vCPU `index` and the devices up to the current time, when the host's CNTPCT is `counter`: raises the lines that rise by themselves. Returns
-    /// the host's CNTPCT at which this function must be called again.
+    /// Brings vCPU `index` and the devices up to the current time, when the host's CNTPCT is
+    /// `counter`: raises the lines that rise by themselves. Returns the host's CNTPCT at which this
+    /// function must be called again.
     ///
-    /// A vCPU that writes to a device or to its timer makes the next call look at them. So nothing must be done before the times that the last look
-    /// has found. If a clock was stopped meanwhile, these times are too early, which does no harm.
+    /// A vCPU that writes to a device or to its timer makes the next call look at them. So nothing
+    /// must be done before the times that the last look has found. If a clock was stopped
+    /// meanwhile, these times are too early, which does no harm.
     #[inline]
     pub fn tick(
         &mut self,
@@ -175,7 +187,8 @@ impl Guest {
         vcpu.timer_due.min(self.due.line)
     }
 
-    /// Updates vCPU `index`'s timer, and computes the time at which it is due; and so the devices, if one of them may have changed.
+    /// Updates vCPU `index`'s timer, and computes the time at which it is due; and so the devices,
+    /// if one of them may have changed.
     #[inline(never)]
     fn look(&mut self, index: usize, vcpu: &mut Vcpu, counter: u64, host: &mut impl Host) {
         let now = self.clock.now(counter);
@@ -187,7 +200,8 @@ impl Guest {
         }
     }
 
-    /// Updates the devices, and computes the times at which they are due. The guest's time is `now`, and the host's CNTPCT is `counter`.
+    /// Updates the devices, and computes the times at which they are due. The guest's time is
+    /// `now`, and the host's CNTPCT is `counter`.
     #[inline(never)]
     fn look_at_devices(&mut self, index: usize, now: u64, counter: u64, host: &mut impl Host) {
         let wall_time = host.wall_time();
@@ -206,10 +220,12 @@ impl Guest {
         self.due = DevicesDue { change, line };
     }
 
-    /// Returns how long vCPU `index` waits in WFI. Its list registers are folded, `virtual_timer` is the hardware's, `deadline` is what
-    /// [`Self::tick`] has just returned, and `counter` is the host's CNTPCT.
+    /// Returns how long vCPU `index` waits in WFI. Its list registers are folded, `virtual_timer`
+    /// is the hardware's, `deadline` is what [`Self::tick`] has just returned, and `counter` is the
+    /// host's CNTPCT.
     ///
-    /// As on a CPU, PSTATE does not matter, and a wait may end although no interrupt is taken: the guest's priority mask is ignored.
+    /// As on a CPU, PSTATE does not matter, and a wait may end although no interrupt is taken: the
+    /// guest's priority mask is ignored.
     ///
     /// # Panics
     ///
@@ -220,7 +236,8 @@ impl Guest {
             return Wait::Over;
         }
         let now = self.clock.now(counter);
-        // If the vGIC knows already that the line is high, the wait was decided above. If not, its interrupt is about to come.
+        // If the vGIC knows already that the line is high, the wait was decided above. If not, its
+        // interrupt is about to come.
         if virtual_timer.line(now) && !self.vgic.ppi_level(index, VIRTUAL_TIMER) {
             return Wait::Over;
         }
@@ -229,15 +246,18 @@ impl Guest {
         Wait::Until(timer.unwrap_or(NEVER).min(deadline))
     }
 
-    /// Passes on the physical interrupt that is linked to the guest's SPI with the number `spi`. The caller has dropped its priority and has not
-    /// deactivated it. Returns the vCPUs that must be kicked.
+    /// Passes on the physical interrupt that is linked to the guest's SPI with the number `spi`.
+    /// The caller has dropped its priority and has not deactivated it. Returns the vCPUs that must
+    /// be kicked.
     pub fn device_interrupt(&mut self, spi: u32) -> VcpuMask {
         self.vgic.hardware_interrupt(0, FIRST_SPI + spi as u16).1.kick
     }
 
-    /// Passes on the physical interrupt of the virtual timer, or of the device with the guest's SPI number `spi`, which came again on the core of vCPU
-    /// `index`, if the list register that it was offered in is all that must be filled: see [`Vgic::offer_again`](stasis_vgic::Vgic::offer_again). Returns
-    /// `false` if it is not, and nothing was done.
+    /// Passes on the physical interrupt of the virtual timer, or of the device with the guest's SPI
+    /// number `spi`, which came again on the core of vCPU `index`, if the list register that it was
+    /// offered in is all that must be filled: see
+    /// [`Vgic::offer_again`](stasis_vgic::Vgic::offer_again). Returns `false` if it is not, and
+    /// nothing was done.
     #[inline]
     pub fn comes_again(
         &mut self,
@@ -249,9 +269,10 @@ impl Guest {
         self.vgic.offer_again(index, intid, gic)
     }
 
-    /// Raises the line of vCPU `index`'s physical timer, which is due when the host's CNTPCT is `counter`, if nothing else is due and the list register
-    /// that its interrupt was offered in is all that must be filled. Returns the host's CNTPCT at which [`Self::tick`] must be called; `None` if that must
-    /// be at once, and nothing was done.
+    /// Raises the line of vCPU `index`'s physical timer, which is due when the host's CNTPCT is
+    /// `counter`, if nothing else is due and the list register that its interrupt was offered in is
+    /// all that must be filled. Returns the host's CNTPCT at which [`Self::tick`] must be called;
+    /// `None` if that must be at once, and nothing was done.
     #[inline]
     pub fn timer_comes_again(
         &mut self,
@@ -272,8 +293,9 @@ impl Guest {
         Some(self.due.line)
     }
 
-    /// Passes on the physical interrupt of the virtual timer, which came on the core of vCPU `index`. The caller has dropped its priority and has not
-    /// deactivated it. Returns the other vCPUs that must be kicked.
+    /// Passes on the physical interrupt of the virtual timer, which came on the core of vCPU
+    /// `index`. The caller has dropped its priority and has not deactivated it. Returns the other
+    /// vCPUs that must be kicked.
     pub fn timer_interrupt(&mut self, index: usize) -> VcpuMask {
         self.vgic.hardware_interrupt(index, VIRTUAL_TIMER).1.kick.without(index)
     }

@@ -1,4 +1,5 @@
-//! The answers to a guest's exits: what the hardware does not do for it. Loads and stores are in [`accesses`].
+//! The answers to a guest's exits: what the hardware does not do for it. Loads and stores are in
+//! [`accesses`].
 
 mod accesses;
 
@@ -48,12 +49,13 @@ pub trait Whole {
     /// Returns the state that the guest's vCPUs share, and its RAM.
     fn parts(&mut self) -> (&mut Guest, &mut Self::Ram);
 
-    /// Answers a vCPU's `exit`. The vCPUs of `held` stand still with their list registers folded. Returns what comes next. What must be done outside
-    /// of the guest is in the host's outbox.
+    /// Answers a vCPU's `exit`. The vCPUs of `held` stand still with their list registers folded.
+    /// Returns what comes next. What must be done outside of the guest is in the host's outbox.
     ///
     /// # Errors
     ///
-    /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call while they are held.
+    /// The vCPUs that must be held, too: then nothing was done yet, and the caller repeats the call
+    /// while they are held.
     fn exit(
         &mut self,
         exited: &mut Exited<'_, impl Host>,
@@ -80,7 +82,8 @@ pub trait Whole {
 }
 
 impl Guest {
-    /// Returns the device or the part of the GIC that an exit reaches, and the access. None if it reaches nothing, or is no access.
+    /// Returns the device or the part of the GIC that an exit reaches, and the access. None if it
+    /// reaches nothing, or is no access.
     #[inline]
     fn target<'a>(&self, exit: &'a Exit) -> Option<(Target, &'a Access)> {
         let Exit::DataAbort { ipa, ref access, .. } = *exit else { return None };
@@ -131,8 +134,8 @@ impl Guest {
         Next::Enter
     }
 
-    /// Returns the guest-physical address of RAM, or of memory that the guest shares, at which a vCPU has found nothing: [`Next::NoRam`] says why that may
-    /// be.
+    /// Returns the guest-physical address of RAM, or of memory that the guest shares, at which a
+    /// vCPU has found nothing: [`Next::NoRam`] says why that may be.
     fn ram_not_found(&self, fault: &Fault) -> Option<u64> {
         let is_memory = |ipa: &u64| {
             let within = |base: u64, size: u64| ipa.wrapping_sub(base) < size;
@@ -159,7 +162,8 @@ impl Guest {
         }
         let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
-        // The first instruction of the handler has no effect but this same exception, which would be taken for ever.
+        // The first instruction of the handler has no effect but this same exception, which would
+        // be taken for ever.
         match (*vcpu.core.pc, *vcpu.core.pstate) == before {
             true => Next::Crashed(Crash::ExceptionLoop { pc: before.0 }),
             false => Next::Enter,
@@ -203,8 +207,8 @@ impl Guest {
         let mut vcpu_state =
             sysreg::TrapState { core, system, debug, debug_is_kept, identity, now };
         match sysreg::handle(access, &mut vcpu_state) {
-            // Maintenance by set and way acts on this core's caches alone, as on any machine. A vCPU stays on its core for its life, so nothing more
-            // is needed.
+            // Maintenance by set and way acts on this core's caches alone, as on any machine. A
+            // vCPU stays on its core for its life, so nothing more is needed.
             sysreg::Outcome::Done | sysreg::Outcome::CleanAll => {}
             sysreg::Outcome::OsLock => host.os_lock_changed(&mut vcpu.debug),
             sysreg::Outcome::Cache { register, written } => {

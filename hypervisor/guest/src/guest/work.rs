@@ -30,7 +30,8 @@ impl Guest {
         self.devices.virtio.has_disk_work()
     }
 
-    /// Does the next step of a virtio device that is no disk. Returns the vCPUs that must be kicked; None if there is nothing to do.
+    /// Does the next step of a virtio device that is no disk. Returns the vCPUs that must be
+    /// kicked; None if there is nothing to do.
     pub fn serve(
         &mut self,
         ram: &mut impl GuestMemory,
@@ -62,7 +63,8 @@ impl Guest {
         self.update_lines()
     }
 
-    /// Gives the card in `slot` a frame that has come for it. Without a buffer for it, the frame is lost. Returns the vCPUs that must be kicked.
+    /// Gives the card in `slot` a frame that has come for it. Without a buffer for it, the frame is
+    /// lost. Returns the vCPUs that must be kicked.
     pub fn receive_frame(
         &mut self,
         ram: &mut impl GuestMemory,
@@ -74,7 +76,8 @@ impl Guest {
         self.update_line(Line::of(&self.devices.virtio, slot))
     }
 
-    /// Makes the guest announce itself to its networks: after a resume. Returns the vCPUs that must be kicked.
+    /// Makes the guest announce itself to its networks: after a resume. Returns the vCPUs that must
+    /// be kicked.
     pub fn announce(&mut self) -> VcpuMask {
         self.devices.virtio.announce();
         self.update_lines()
@@ -125,7 +128,8 @@ impl Guest {
         self.devices.virtio.disk_to_guest(memory, request, data, from)
     }
 
-    /// Completes a disk's request, unless the disk was reset meanwhile. Returns the vCPUs that must be kicked.
+    /// Completes a disk's request, unless the disk was reset meanwhile. Returns the vCPUs that must
+    /// be kicked.
     pub fn disk_done(
         &mut self,
         ram: &mut impl GuestMemory,
@@ -142,8 +146,8 @@ impl Guest {
         self.devices.generation.is_some()
     }
 
-    /// Gives the guest a new generation ID, if it has one, and raises its interrupt: for a guest that was resumed or copied, before it runs. Returns
-    /// the vCPUs that must be kicked.
+    /// Gives the guest a new generation ID, if it has one, and raises its interrupt: for a guest
+    /// that was resumed or copied, before it runs. Returns the vCPUs that must be kicked.
     pub fn new_generation(&mut self, id: [u8; 16]) -> VcpuMask {
         let Some(record) = &mut self.devices.generation else { return VcpuMask::NONE };
         generation::renew(record, id);

@@ -1,4 +1,5 @@
-//! Loads a 64-bit little-endian ELF file for AArch64: its loadable segments go to their physical addresses.
+//! Loads a 64-bit little-endian ELF file for AArch64: its loadable segments go to their physical
+//! addresses.
 
 use core::ops::Range;
 
@@ -9,7 +10,8 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use super::{ImageError, Loaded};
 use stasis_state::WriteRam;
 
-/// Most segments that are loaded. A linker makes a handful; the limit bounds the work that a crafted file can cause.
+/// Most segments that are loaded. A linker makes a handful; the limit bounds the work that a
+/// crafted file can cause.
 const MAX_SEGMENTS: usize = 64;
 
 const CLASS: usize = 4;
@@ -20,7 +22,8 @@ pub(super) fn is_elf(file: &[u8]) -> bool {
     file.starts_with(&elf::ELFMAG)
 }
 
-/// Returns the place of the table of segments in an ELF file that begins with these bytes, if its header is among them.
+/// Returns the place of the table of segments in an ELF file that begins with these bytes, if its
+/// header is among them.
 pub(super) fn table(beginning: &[u8]) -> Option<Range<usize>> {
     let header = header(beginning).ok()?;
     let start = usize::try_from(header.e_phoff(LittleEndian)).ok()?;
@@ -28,7 +31,8 @@ pub(super) fn table(beginning: &[u8]) -> Option<Range<usize>> {
     Some(start..start.checked_add(entries * size_of::<Segment>())?)
 }
 
-/// Returns the place of the segments and the entry point of a file that [`is_elf`]; nothing is written.
+/// Returns the place of the segments and the entry point of a file that [`is_elf`]; nothing is
+/// written.
 pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Loaded, ImageError> {
     let (header, segments) = loadable(file)?;
     let (mut low, mut high) = (usize::MAX, 0);
@@ -36,7 +40,8 @@ pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Load
     for segment in segments {
         let (range, _) = contents(ram_size, ram_start, file, segment)?;
         (low, high) = (low.min(range.start), high.max(range.end));
-        // A kernel that is linked at virtual addresses has a virtual entry point, but starts with the MMU off. QEMU converts it in the same way.
+        // A kernel that is linked at virtual addresses has a virtual entry point, but starts with
+        // the MMU off. QEMU converts it in the same way.
         let into = header.e_entry(LittleEndian).checked_sub(segment.p_vaddr(LittleEndian));
         if let Some(into) = into.filter(|&into| into < segment.p_memsz(LittleEndian)) {
             entry = segment.p_paddr(LittleEndian) + into;
@@ -49,7 +54,8 @@ pub(super) fn place(ram_size: usize, ram_start: u64, file: &[u8]) -> Result<Load
     Ok(Loaded { image: low..high, entry: (entry - ram_start) as usize })
 }
 
-/// Copies the segments of a file that [`place`] has accepted into the RAM, which is all zeros before.
+/// Copies the segments of a file that [`place`] has accepted into the RAM, which is all zeros
+/// before.
 pub(super) fn copy(ram: &mut dyn WriteRam, ram_start: u64, file: &[u8]) -> Result<(), ImageError> {
     for segment in loadable(file)?.1 {
         let (range, data) = contents(ram.len(), ram_start, file, segment)?;
@@ -101,7 +107,8 @@ fn header(file: &[u8]) -> Result<&FileHeader64<LittleEndian>, ImageError> {
     }
 }
 
-/// Returns the place of a segment, as offsets from the start of RAM, and the bytes that the file has for its beginning.
+/// Returns the place of a segment, as offsets from the start of RAM, and the bytes that the file
+/// has for its beginning.
 fn contents<'f>(
     ram_size: usize,
     ram_start: u64,

@@ -1,10 +1,12 @@
-//! What can be wrong with a guest's image, or with the room for it; and what is possible, but likely not meant.
+//! What can be wrong with a guest's image, or with the room for it; and what is possible, but
+//! likely not meant.
 
 use super::Kind;
 use crate::magic::Found;
 use stasis_state::OutOfRange;
 
-/// The error of [`check`](super::check) and [`load`](super::load): what is wrong with a guest's image, or with the room for it.
+/// The error of [`check`](super::check) and [`load`](super::load): what is wrong with a guest's
+/// image, or with the room for it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// A part has no bytes at all.

@@ -15,8 +15,8 @@ const FLAG_BIG_ENDIAN: u64 = 1;
 const FLAGS_PAGE_SIZE: u32 = 1;
 /// Bytes from the start of RAM to a kernel older than 3.17, whose header does not have its size.
 const OLD_TEXT_OFFSET: u64 = 0x8_0000;
-/// Bytes at the start of RAM that QEMU keeps for its boot code. QEMU puts a kernel that would go there 2 MiB higher, and addresses must be the same
-/// here.
+/// Bytes at the start of RAM that QEMU keeps for its boot code. QEMU puts a kernel that would go
+/// there 2 MiB higher, and addresses must be the same here.
 const QEMU_BOOT_CODE: u64 = 4096;
 const QEMU_BIAS: u64 = 2 << 20;
 
@@ -42,7 +42,8 @@ pub(super) fn place(ram_size: usize, file: &[u8]) -> Result<Loaded, ImageError> 
     Ok(Loaded { entry: image.start, image })
 }
 
-/// Returns the size of the pages that a file which [`is_image`] says it uses. Kernels older than 4.6 don't say.
+/// Returns the size of the pages that a file which [`is_image`] says it uses. Kernels older than
+/// 4.6 don't say.
 pub(super) fn granule(file: &[u8]) -> Option<Granule> {
     match field(file, FLAGS) >> FLAGS_PAGE_SIZE & 3 {
         1 => Some(Granule::Kib4),

@@ -1,5 +1,5 @@
-//! Finds the places of the initial RAM disk and the device tree: those of QEMU's hw/arm/boot.c, and if a part does not fit there, another place with
-//! room.
+//! Finds the places of the initial RAM disk and the device tree: those of QEMU's hw/arm/boot.c, and
+//! if a part does not fit there, another place with room.
 //!
 //! All numbers are offsets from the start of RAM.
 
@@ -11,7 +11,8 @@ use super::Kind;
 const PAGE: usize = 4096;
 /// Bytes of the blocks in which Linux maps its device tree: 2 MiB.
 const BLOCK: usize = 2 << 20;
-/// Highest offset of QEMU's place for the initial RAM disk, which is half of RAM, but not higher than this.
+/// Highest offset of QEMU's place for the initial RAM disk, which is half of RAM, but not higher
+/// than this.
 const INITRD_HIGHEST: usize = 128 << 20;
 
 /// A guest's RAM, and the ranges of it that are taken.
@@ -26,7 +27,8 @@ impl Layout {
         Self { size, image, initrd: 0..0 }
     }
 
-    /// Returns QEMU's place for what follows the image. It leaves room behind the image, for data whose size no header tells.
+    /// Returns QEMU's place for what follows the image. It leaves room behind the image, for data
+    /// whose size no header tells.
     fn behind_image(&self) -> usize {
         (self.size / 2).min(INITRD_HIGHEST).max(self.image.end).next_multiple_of(PAGE)
     }
@@ -67,7 +69,8 @@ impl Layout {
         self.first_free("the device tree", len, &places)
     }
 
-    /// Returns the place of bare code's second device tree: the start of RAM, if there is room before the first device tree, `tree`.
+    /// Returns the place of bare code's second device tree: the start of RAM, if there is room
+    /// before the first device tree, `tree`.
     pub(super) fn device_tree_copy(&self, tree: &Range<usize>, kind: Kind) -> Option<Range<usize>> {
         let copy = 0..tree.len();
         let fits = kind == Kind::Raw && self.is_free(&copy) && copy.end <= tree.start;

@@ -1,14 +1,16 @@
 //! The ID registers of AArch32, for guests whose EL0 has it.
 //!
-//! These registers follow from those of AArch64, so they are not part of a guest's saved state. What an Armv8.0-A CPU has of AArch32 is the same in
-//! all of them, and the values are those of QEMU's Cortex-A53, A57 and A72 without EL2, EL3 and the PMU.
+//! These registers follow from those of AArch64, so they are not part of a guest's saved state.
+//! What an Armv8.0-A CPU has of AArch32 is the same in all of them, and the values are those of
+//! QEMU's Cortex-A53, A57 and A72 without EL2, EL3 and the PMU.
 
 use stasis_state::vcpu::Identity;
 
 /// ID_AA64PFR0_EL1.EL0: AArch64 and AArch32.
 const EL0_AARCH32: u64 = 2;
 
-/// Returns the register with the encoding (3, 0, 0, `crm`, `op2`), for a `crm` of 1 to 3. Returns 0 if the guest does not have AArch32.
+/// Returns the register with the encoding (3, 0, 0, `crm`, `op2`), for a `crm` of 1 to 3. Returns 0
+/// if the guest does not have AArch32.
 pub fn read(identity: &Identity, crm: u16, op2: u16) -> u64 {
     if *identity.id_aa64pfr0_el1 & 0xf != EL0_AARCH32 {
         return 0;

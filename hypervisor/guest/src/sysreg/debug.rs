@@ -1,10 +1,11 @@
-//! Debug registers of a vCPU whose OS lock is locked (DDI 0487, D2 and D24.3). They are read and written in the vCPU's record, because the hardware's
-//! lock is never locked for a guest.
+//! Debug registers of a vCPU whose OS lock is locked (DDI 0487, D2 and D24.3). They are read and
+//! written in the vCPU's record, because the hardware's lock is never locked for a guest.
 
 use super::Register;
 use stasis_state::vcpu::{Debug, Identity};
 
-/// Bits of MDSCR_EL1 that a guest can change: SS, TDCC, KDE and MDE. The others are for an external debugger.
+/// Bits of MDSCR_EL1 that a guest can change: SS, TDCC, KDE and MDE. The others are for an external
+/// debugger.
 const MDSCR_WRITABLE: u64 = 1 | 1 << 12 | 1 << 13 | 1 << 15;
 /// Bits of MDCCINT_EL1 that a guest can change: TX and RX.
 const MDCCINT_WRITABLE: u64 = 0b11 << 29;
@@ -54,8 +55,9 @@ impl DebugRegister {
     }
 }
 
-/// Returns what answers an access to a debug register while the OS lock is locked. `encoding` is its op0, op1, CRn, CRm and op2. None if it is no
-/// debug register, or one that is answered in the same way at all times.
+/// Returns what answers an access to a debug register while the OS lock is locked. `encoding` is
+/// its op0, op1, CRn, CRm and op2. None if it is no debug register, or one that is answered in the
+/// same way at all times.
 pub(super) fn while_locked(
     encoding: (u16, u16, u16, u16, u16),
     identity: &Identity,
@@ -79,10 +81,12 @@ pub(super) fn while_locked(
         (2, 0, 0, n, 7) if u64::from(n) <= last_watchpoint => {
             debug(DebugRegister::WatchpointControl(n.into()))
         }
-        // OSDTRRX_EL1, OSDTRTX_EL1, OSECCR_EL1; DBGDTR_EL0, DBGDTRRX_EL0; MDCCSR_EL0: the channel to an external debugger, which is absent.
+        // OSDTRRX_EL1, OSDTRTX_EL1, OSECCR_EL1; DBGDTR_EL0, DBGDTRRX_EL0; MDCCSR_EL0: the channel
+        // to an external debugger, which is absent.
         (2, 0, 0, 0 | 3 | 6, 2) | (2, 3, 0, 4 | 5, 0) => Some(Register::Constant(0)),
         (2, 3, 0, 1, 0) => Some(Register::ReadOnly(0)),
-        // DBGCLAIMSET_EL1 reads as the tags that exist, DBGCLAIMCLR_EL1 as the tags that are set. DBGAUTHSTATUS_EL1 says that nothing is allowed.
+        // DBGCLAIMSET_EL1 reads as the tags that exist, DBGCLAIMCLR_EL1 as the tags that are set.
+        // DBGAUTHSTATUS_EL1 says that nothing is allowed.
         (2, 0, 7, 8, 6) => Some(Register::Constant(CLAIM_TAGS)),
         (2, 0, 7, 9, 6) => Some(Register::Constant(0)),
         (2, 0, 7, 14, 6) => Some(Register::ReadOnly(0)),

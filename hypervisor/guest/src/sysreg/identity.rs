@@ -1,8 +1,10 @@
 //! What a guest sees of its CPU, and whether a host can provide it.
 //!
-//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere ([`Reach`]). [`made`] leaves only the fields of [`FIELDS`],
-//! none of them higher than the value there. Everything else reads as 0: what newer CPUs add, and all features whose state is not saved (SVE, SME,
-//! MTE, pointer authentication, RAS, the PMU, trace, profiling). EL2 and EL3 are absent, as on QEMU's `virt`.
+//! A guest is shown what every board's CPU has, which is Armv8.0-A, so that it can go on anywhere
+//! ([`Reach`]). [`made`] leaves only the fields of [`FIELDS`], none of them higher than the value
+//! there. Everything else reads as 0: what newer CPUs add, and all features whose state is not
+//! saved (SVE, SME, MTE, pointer authentication, RAS, the PMU, trace, profiling). EL2 and EL3 are
+//! absent, as on QEMU's `virt`.
 
 mod granule;
 
@@ -15,9 +17,11 @@ use crate::psci;
 /// The machines on which a guest must be able to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Any machine: the guest is shown a CTR_EL0 that is right on every board, of which reads trap where the core's is another.
+    /// Any machine: the guest is shown a CTR_EL0 that is right on every board, of which reads trap
+    /// where the core's is another.
     Anywhere,
-    /// Machines whose caches need no more maintenance than this one's: the guest is shown the CTR_EL0 of the core, of which reads do not trap.
+    /// Machines whose caches need no more maintenance than this one's: the guest is shown the
+    /// CTR_EL0 of the core, of which reads do not trap.
     Alike,
 }
 
@@ -77,12 +81,13 @@ const FIELDS: &[Field] = &[
     field(PFR0, "ID_AA64PFR0_EL1.EL1", 4, Most::Unsigned(1), Need::AtLeast),
     field(PFR0, "ID_AA64PFR0_EL1.FP", 16, Most::Signed(0), Need::AtLeast),
     field(PFR0, "ID_AA64PFR0_EL1.AdvSIMD", 20, Most::Signed(0), Need::AtLeast),
-    // These fields say whether speculation is safe on this board, or the guest has to defend itself. A guest that goes on elsewhere keeps what it was
-    // told.
+    // These fields say whether speculation is safe on this board, or the guest has to defend
+    // itself. A guest that goes on elsewhere keeps what it was told.
     field(PFR0, "ID_AA64PFR0_EL1.CSV2", 56, Most::Unsigned(1), Need::Nothing),
     field(PFR0, "ID_AA64PFR0_EL1.CSV3", 60, Most::Unsigned(1), Need::Nothing),
     field(DFR0, "ID_AA64DFR0_EL1.DebugVer", 0, Most::Unsigned(6), Need::AtLeast),
-    // The last CTX_CMPs + 1 breakpoints know contexts, so the number of breakpoints must be the same.
+    // The last CTX_CMPs + 1 breakpoints know contexts, so the number of breakpoints must be the
+    // same.
     field(DFR0, "ID_AA64DFR0_EL1.BRPs", 12, Most::Unsigned(15), Need::Same),
     field(DFR0, "ID_AA64DFR0_EL1.WRPs", 20, Most::Unsigned(15), Need::AtLeast),
     field(DFR0, "ID_AA64DFR0_EL1.CTX_CMPs", 28, Most::Unsigned(15), Need::Same),
@@ -136,7 +141,8 @@ impl CacheField {
 const INSTRUCTION_LINE: CacheField = CacheField::new("CTR_EL0.IminLine", 0, 4);
 const INSTRUCTION_POLICY: CacheField = CacheField::new("CTR_EL0.L1Ip", 14, 2);
 const DATA_LINE: CacheField = CacheField::new("CTR_EL0.DminLine", 16, 4);
-/// IDC and DIC: the caches need no cleaning, or no invalidation, for instructions that are written as data.
+/// IDC and DIC: the caches need no cleaning, or no invalidation, for instructions that are written
+/// as data.
 const DATA_COHERENT: CacheField = CacheField::new("CTR_EL0.IDC", 28, 1);
 const INSTRUCTION_COHERENT: CacheField = CacheField::new("CTR_EL0.DIC", 29, 1);
 /// Line of MTE's tags.
@@ -146,13 +152,15 @@ const ZERO_PROHIBITED: CacheField = CacheField::new("DCZID_EL0.DZP", 4, 1);
 
 /// Value of CTR_EL0.L1Ip: indexed by virtual addresses, with physical tags.
 const VIPT: u8 = 0b10;
-/// Value of CTR_EL0.L1Ip: indexed by physical addresses, with physical tags, which needs less maintenance.
+/// Value of CTR_EL0.L1Ip: indexed by physical addresses, with physical tags, which needs less
+/// maintenance.
 const PIPT: u8 = 0b11;
 /// Lines of 64 bytes, as the binary logarithm of their number of words.
 const LINE_OF_64: u8 = 4;
 
-/// Returns the CTR_EL0 that a guest is shown on a CPU with the CTR_EL0 `raw`. The maintenance that it demands is enough on every board: a smaller
-/// line, and more maintenance than is needed, do no harm.
+/// Returns the CTR_EL0 that a guest is shown on a CPU with the CTR_EL0 `raw`. The maintenance that
+/// it demands is enough on every board: a smaller line, and more maintenance than is needed, do no
+/// harm.
 fn shown_ctr(raw: u64) -> u64 {
     let smallest = |field: &CacheField| field.value(raw).min(LINE_OF_64);
     let policy = match INSTRUCTION_POLICY.value(raw) {
@@ -167,7 +175,8 @@ fn shown_ctr(raw: u64) -> u64 {
         .fold(shown, |shown, field| field.with(shown, 0))
 }
 
-/// Checks that a guest's maintenance of its caches, and its way to zero memory, are right on a host whose registers are `raw`.
+/// Checks that a guest's maintenance of its caches, and its way to zero memory, are right on a host
+/// whose registers are `raw`.
 fn check_caches(saved: &Identity, raw: &Identity) -> Result<(), IdentityError> {
     let (ctr, host) = (*saved.ctr_el0, *raw.ctr_el0);
     for at_most in [INSTRUCTION_LINE, DATA_LINE, DATA_COHERENT, INSTRUCTION_COHERENT] {
@@ -224,7 +233,8 @@ pub enum IdentityError {
     },
 }
 
-/// Returns all that vCPU `index` of a guest can be shown on a CPU whose registers are `raw`. [`made`] returns what a new guest is shown.
+/// Returns all that vCPU `index` of a guest can be shown on a CPU whose registers are `raw`.
+/// [`made`] returns what a new guest is shown.
 pub fn present(raw: &Identity, index: usize) -> Identity {
     let mut shown = Identity::default();
     for field in FIELDS {
@@ -241,8 +251,8 @@ pub fn present(raw: &Identity, index: usize) -> Identity {
     shown
 }
 
-/// Checks that vCPU `index` of a guest that was shown `saved` can go on on a CPU whose registers are `raw`. MIDR_EL1 may differ: the guest keeps its
-/// own.
+/// Checks that vCPU `index` of a guest that was shown `saved` can go on on a CPU whose registers
+/// are `raw`. MIDR_EL1 may differ: the guest keeps its own.
 ///
 /// # Errors
 ///
@@ -278,8 +288,10 @@ pub fn check(saved: &Identity, raw: &Identity, index: usize) -> Result<(), Ident
     Ok(())
 }
 
-/// Fields that a guest does not miss if it was shown more of them than Stasis shows: AArch32 at EL1, and EL2 and EL3, which KVM shows to guests that are in neither; addresses of more than 40 bits, newer debug
-/// registers, what speculation does; and performance counters, of whose registers one sees whether it uses them.
+/// Fields that a guest does not miss if it was shown more of them than Stasis shows: AArch32 at
+/// EL1, and EL2 and EL3, which KVM shows to guests that are in neither; addresses of more than 40
+/// bits, newer debug registers, what speculation does; and performance counters, of whose registers
+/// one sees whether it uses them.
 const UNMISSED: [(u16, u32); 9] = [
     (PFR0, 4),
     (PFR0, 8),
@@ -292,7 +304,8 @@ const UNMISSED: [(u16, u32); 9] = [
     (MMFR0, 12),
 ];
 
-/// Checks that a guest that has run without Stasis, on a CPU whose registers were `raw`, was shown nothing that it would miss under Stasis.
+/// Checks that a guest that has run without Stasis, on a CPU whose registers were `raw`, was shown
+/// nothing that it would miss under Stasis.
 ///
 /// # Errors
 ///
@@ -329,8 +342,8 @@ fn shown_bits(register: u16) -> u64 {
     fields.fold(0, |bits, field| bits | 0xf << field.shift)
 }
 
-/// Returns the ID register with this encoding, as the guest reads it. None if there is none. Encodings that the architecture reserves among the
-/// ID registers read as 0 (D22.3.1).
+/// Returns the ID register with this encoding, as the guest reads it. None if there is none.
+/// Encodings that the architecture reserves among the ID registers read as 0 (D22.3.1).
 #[inline]
 pub fn read(identity: &Identity, encoding: u16) -> Option<u64> {
     if let Some(value) = get(identity, encoding) {
@@ -353,7 +366,8 @@ impl Field {
         (register >> self.shift) as u8 & 0xf
     }
 
-    /// Returns the field's value in the host's `register`, or the highest that is shown if that is lower.
+    /// Returns the field's value in the host's `register`, or the highest that is shown if that is
+    /// lower.
     fn limited(&self, register: u64) -> u8 {
         let value = self.value(register);
         match self.most {

@@ -1,9 +1,11 @@
 //! Trapped system registers and instructions.
 //!
-//! These trap, and so have an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 if the guest is shown another CTR_EL0 than the core's, as [`identity::Reach`] says),
-//! ACTLR_EL1 (TACR), the physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock (TDOSA), and implementation
-//! defined registers (TIDCP). Cache maintenance by set and way (TSW) has an answer for hosts that trap it. Features that [`identity`] hides are
-//! UNDEFINED, as on a CPU without them.
+//! These trap, and so have an answer here: the ID registers (HCR_EL2.TID1 and TID3; TID2 if the
+//! guest is shown another CTR_EL0 than the core's, as [`identity::Reach`] says), ACTLR_EL1 (TACR),
+//! the physical timer (CNTHCTL_EL2), the PMU (MDCR_EL2.TPM), the OS lock and the OS double lock
+//! (TDOSA), and implementation defined registers (TIDCP). Cache maintenance by set and way (TSW)
+//! has an answer for hosts that trap it. Features that [`identity`] hides are UNDEFINED, as on a
+//! CPU without them.
 
 pub mod aarch32;
 mod debug;
@@ -24,12 +26,14 @@ use debug::{DebugRegister, while_locked};
 pub struct TrapState<'a> {
     /// General registers of the vCPU.
     pub core: &'a mut Core,
-    /// Record of the vCPU's system registers. Only those are used that are not in the hardware while the vCPU is loaded: ACTLR_EL1 and the physical
-    /// timer.
+    /// Record of the vCPU's system registers. Only those are used that are not in the hardware
+    /// while the vCPU is loaded: ACTLR_EL1 and the physical timer.
     pub system: &'a mut SystemRegisters,
-    /// Debug registers of the vCPU: the OS lock, and the others while it is locked, or while they are kept there.
+    /// Debug registers of the vCPU: the OS lock, and the others while it is locked, or while they
+    /// are kept there.
     pub debug: &'a mut Debug,
-    /// Whether the vCPU's debug registers are in its record, whatever its OS lock is: a debugger outside of the guest has the hardware's.
+    /// Whether the vCPU's debug registers are in its record, whatever its OS lock is: a debugger
+    /// outside of the guest has the hardware's.
     pub debug_is_kept: bool,
     /// ID registers that the vCPU is shown.
     pub identity: &'a Identity,
@@ -37,18 +41,22 @@ pub struct TrapState<'a> {
     pub now: u64,
 }
 
-/// The result of a trapped access, with what the caller must do. After all but [`Outcome::Undefined`] it calls [`crate::exit::skip_instruction`].
+/// The result of a trapped access, with what the caller must do. After all but
+/// [`Outcome::Undefined`] it calls [`crate::exit::skip_instruction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The access is done.
     Done,
     /// The access is done, and the physical timer's line and deadline may have changed.
     TimerChanged,
-    /// The guest cleans or invalidates a data cache by set and way. A host that traps this cleans and invalidates all of the guest's memory.
+    /// The guest cleans or invalidates a data cache by set and way. A host that traps this cleans
+    /// and invalidates all of the guest's memory.
     CleanAll,
-    /// The OS lock was written. The caller takes back the debug registers that it has lent the vCPU, or lends them.
+    /// The OS lock was written. The caller takes back the debug registers that it has lent the
+    /// vCPU, or lends them.
     OsLock,
-    /// The register is one of the core's own. The caller reads it into the instruction's register, or writes `written`.
+    /// The register is one of the core's own. The caller reads it into the instruction's register,
+    /// or writes `written`.
     Cache {
         /// The core's register.
         register: CacheRegister,
@@ -57,12 +65,14 @@ pub enum Outcome {
     },
     /// The access is UNDEFINED. The caller calls [`crate::inject::undefined`].
     Undefined {
-        /// Whether the register belongs to a feature that the guest was told is absent. If not, the log gets a line.
+        /// Whether the register belongs to a feature that the guest was told is absent. If not, the
+        /// log gets a line.
         hidden: bool,
     },
 }
 
-/// A register that describes the core's caches. Maintenance by set and way needs the geometry of this core's caches.
+/// A register that describes the core's caches. Maintenance by set and way needs the geometry of
+/// this core's caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheRegister {
     /// CLIDR_EL1.
@@ -137,15 +147,17 @@ pub fn handle(access: SystemAccess, vcpu: &mut TrapState<'_>) -> Outcome {
     Outcome::Done
 }
 
-/// Returns what the register of an encoding reads, if that depends on the vCPU's ID registers and the time alone: an ID register, or CNTPCT_EL0.
-/// None if it is another register. `now` returns CNTVCT of the guest, in ticks, which is its CNTPCT, too.
+/// Returns what the register of an encoding reads, if that depends on the vCPU's ID registers and
+/// the time alone: an ID register, or CNTPCT_EL0. None if it is another register. `now` returns
+/// CNTVCT of the guest, in ticks, which is its CNTPCT, too.
 fn read_alone(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
     read_often(encoding, identity, now).or_else(|| identity::read(identity, encoding))
 }
 
-/// Returns what the register of an encoding reads, if it is CNTPCT_EL0 or an ID register of AArch64: these are read often, and in few instructions. So
-/// the answer to an exit needs no lock of what the vCPUs share. None if it is another register. `now` returns CNTVCT of the guest, in ticks, which is
-/// its CNTPCT, too.
+/// Returns what the register of an encoding reads, if it is CNTPCT_EL0 or an ID register of
+/// AArch64: these are read often, and in few instructions. So the answer to an exit needs no lock
+/// of what the vCPUs share. None if it is another register. `now` returns CNTVCT of the guest, in
+/// ticks, which is its CNTPCT, too.
 #[inline]
 pub fn read_often(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64) -> Option<u64> {
     match encoding {
@@ -154,7 +166,8 @@ pub fn read_often(encoding: u16, identity: &Identity, now: impl FnOnce() -> u64)
     }
 }
 
-/// Returns how the register of an encoding is answered: DDI 0487, D17 and the tables of D22.3. Encodings are written as op0, op1, CRn, CRm, op2.
+/// Returns how the register of an encoding is answered: DDI 0487, D17 and the tables of D22.3.
+/// Encodings are written as op0, op1, CRn, CRm, op2.
 #[inline]
 fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
     if let Some(value) = read_alone(encoding, vcpu.identity, || vcpu.now) {
@@ -172,14 +185,16 @@ fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
         // DC ISW, CSW, CISW.
         (1, 0, 7, 6 | 10 | 14, 2) => Register::SetWay,
 
-        // OSLAR_EL1, OSLSR_EL1. OSDLR_EL1 and DBGPRCR_EL1 have no effect on a core that stays powered.
+        // OSLAR_EL1, OSLSR_EL1. OSDLR_EL1 and DBGPRCR_EL1 have no effect on a core that stays
+        // powered.
         (2, 0, 1, 0, 4) => Register::OsLockAccess,
         (2, 0, 1, 1, 4) => Register::OsLockStatus,
         (2, 0, 1, 3 | 4, 4) => Register::Constant(0),
         // MDRAR_EL1: there is no table of debug components.
         (2, 0, 1, 0, 0) => Register::ReadOnly(0),
 
-        // ACTLR_EL1 reads as its record, and ignores writes: what a bit does on this board, it does not do on another.
+        // ACTLR_EL1 reads as its record, and ignores writes: what a bit does on this board, it does
+        // not do on another.
         (3, 0, 1, 0, 1) => Register::Constant(*vcpu.system.actlr_el1),
 
         (3, 1, 0, 0, 0) => Register::Cache(CacheRegister::Size),
@@ -190,8 +205,9 @@ fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
         (3, 3, 14, 2, 1) => Register::Timer(PhysicalRegister::Control),
         (3, 3, 14, 2, 2) => Register::Timer(PhysicalRegister::CompareValue),
 
-        // Implementation defined, as QEMU's Cortex-A53, A57 and A72 have them: L2CTLR_EL1, L2ECTLR_EL1, L2ACTLR_EL1,
-        // CPUACTLR_EL1, CPUECTLR_EL1, CPUMERRSR_EL1, L2MERRSR_EL1; CBAR_EL1 has the GIC's address.
+        // Implementation defined, as QEMU's Cortex-A53, A57 and A72 have them: L2CTLR_EL1,
+        // L2ECTLR_EL1, L2ACTLR_EL1, CPUACTLR_EL1, CPUECTLR_EL1, CPUMERRSR_EL1, L2MERRSR_EL1;
+        // CBAR_EL1 has the GIC's address.
         (3, 1, 11, 0, 2 | 3) | (3, 1, 15, 0, 0) | (3, 1, 15, 2, 0..=3) => Register::Constant(0),
         (3, 1, 15, 3, 0) => Register::ReadOnly(GICD_BASE),
 
@@ -200,7 +216,8 @@ fn classify(encoding: u16, vcpu: &TrapState<'_>) -> Register {
     }
 }
 
-/// Returns whether the register of an encoding, as [`split`] returns it, is one of a part of the CPU that no guest is shown.
+/// Returns whether the register of an encoding, as [`split`] returns it, is one of a part of the
+/// CPU that no guest is shown.
 fn is_hidden(encoding: (u16, u16, u16, u16, u16)) -> bool {
     matches!(
         encoding,

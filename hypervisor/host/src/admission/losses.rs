@@ -1,11 +1,12 @@
-//! What is overwritten while guests are loaded one after another, and so what is lost if one of them fails.
+//! What is overwritten while guests are loaded one after another, and so what is lost if one of
+//! them fails.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What a resume has overwritten until now. Guests are loaded one after another, into memory that may be in use: once that has begun,
-/// the resume is not given up for a key that is pressed.
+/// What a resume has overwritten until now. Guests are loaded one after another, into memory that
+/// may be in use: once that has begun, the resume is not given up for a key that is pressed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     guests: Vec<String>,
@@ -13,8 +14,9 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Notes that a guest's memory is about to be loaded, and returns whether that may still be given up. `in_place`: it takes the place
-    /// of the guest of its name. `puts_back`: memory that it shares with others is loaded, too.
+    /// Notes that a guest's memory is about to be loaded, and returns whether that may still be
+    /// given up. `in_place`: it takes the place of the guest of its name. `puts_back`: memory that
+    /// it shares with others is loaded, too.
     pub fn begin(&mut self, guest: &str, in_place: bool, puts_back: bool) -> bool {
         if in_place {
             self.guests.push(guest.to_string());
@@ -23,7 +25,8 @@ impl Losses {
         self.guests.is_empty() && !self.shared
     }
 
-    /// Returns the error of a resume that has ended here, with the names of the guests that are lost by it.
+    /// Returns the error of a resume that has ended here, with the names of the guests that are
+    /// lost by it.
     pub fn after<E>(self, why: E) -> LoadFailed<E> {
         LoadFailed { why, lost: self.guests }
     }
@@ -48,7 +51,8 @@ impl<E: fmt::Display> fmt::Display for LoadFailed<E> {
     }
 }
 
-/// Shared memory whose content is not put back: a guest that is not resumed uses it, and what it has done to it must not be undone.
+/// Shared memory whose content is not put back: a guest that is not resumed uses it, and what it
+/// has done to it must not be undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stays<'a> {
     /// The region's name.

@@ -1,7 +1,9 @@
-//! The steps of a resume in their order: all guests are admitted, then the memory of all is loaded, then all run.
+//! The steps of a resume in their order: all guests are admitted, then the memory of all is loaded,
+//! then all run.
 //!
-//! [`resume`] decides what comes when, which shared memory is put back, and until when the command may be given up. [`Steps`] carries that
-//! out: `boot` with the machine's memory and cores, the tests with a list of what was done. [`Losses`] counts what a failure costs.
+//! [`resume`] decides what comes when, which shared memory is put back, and until when the command
+//! may be given up. [`Steps`] carries that out: `boot` with the machine's memory and cores, the
+//! tests with a list of what was done. [`Losses`] counts what a failure costs.
 
 use alloc::vec::Vec;
 
@@ -24,11 +26,13 @@ pub trait Steps {
     /// Returns whether the guest takes the place of another one, whose memory it overwrites.
     fn is_in_place(&self, guest: &Self::Guest) -> bool;
 
-    /// Returns the regions that the guest shares with others, in its order, while the guests named in `resumed` are resumed.
+    /// Returns the regions that the guest shares with others, in its order, while the guests named
+    /// in `resumed` are resumed.
     fn regions(&self, guest: &Self::Guest, resumed: &[&str]) -> Vec<Shared>;
 
-    /// Loads the memory of the guest that was admitted as number `index`, and of its regions those for which `puts_back` says so, in the order
-    /// of [`Steps::regions`]. A person may give that up if `can_give_up`.
+    /// Loads the memory of the guest that was admitted as number `index`, and of its regions those
+    /// for which `puts_back` says so, in the order of [`Steps::regions`]. A person may give that up
+    /// if `can_give_up`.
     fn load(
         &mut self,
         index: usize,
@@ -46,16 +50,19 @@ pub trait Steps {
 pub struct Shared {
     /// The region's name.
     pub region: &'static str,
-    /// The guest that uses it and is not resumed, so that its content stays; `None` if the checkpoint's content is put back.
+    /// The guest that uses it and is not resumed, so that its content stays; `None` if the
+    /// checkpoint's content is put back.
     pub keeper: Option<&'static str>,
 }
 
-/// Resumes guests, and returns which regions that they share with others keep their content, each once.
+/// Resumes guests, and returns which regions that they share with others keep their content, each
+/// once.
 ///
 /// # Errors
 ///
-/// Why no guest was resumed. Every guest was admitted before any memory is overwritten; but if a guest's memory is not loaded to its end, the
-/// guests are lost whose memory was overwritten by then.
+/// Why no guest was resumed. Every guest was admitted before any memory is overwritten; but if a
+/// guest's memory is not loaded to its end, the guests are lost whose memory was overwritten by
+/// then.
 pub fn resume<S: Steps>(
     steps: &mut S,
     states: &[&GuestState],
@@ -89,7 +96,8 @@ impl Shared {
     }
 }
 
-/// Returns the same without what came before. Guests that are resumed together may share the same regions.
+/// Returns the same without what came before. Guests that are resumed together may share the same
+/// regions.
 fn each_once(all: Vec<Stays<'static>>) -> Vec<Stays<'static>> {
     let mut once = Vec::new();
     for one in all {

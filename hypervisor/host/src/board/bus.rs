@@ -1,4 +1,5 @@
-//! Where the addresses of a bus's devices are, seen from the CPU, and where its devices find memory (Devicetree Specification, 2.3.8 and 2.3.9).
+//! Where the addresses of a bus's devices are, seen from the CPU, and where its devices find memory
+//! (Devicetree Specification, 2.3.8 and 2.3.9).
 
 use super::Device;
 use super::lookup::Lookup;
@@ -58,7 +59,8 @@ impl Bus {
     }
 }
 
-/// Returns the first frame and the first interrupt of the device that `node` is, if the CPU can reach it.
+/// Returns the first frame and the first interrupt of the device that `node` is, if the CPU can
+/// reach it.
 pub fn device(node: FdtNode, bus: &Bus) -> Option<Device> {
     Some(Device { frame: bus.frames(node).next()?, intid: node.first_interrupt().unwrap_or(0) })
 }

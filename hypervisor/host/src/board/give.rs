@@ -1,4 +1,5 @@
-//! All devices that a guest is given, against those of other guests, and what a person should know of them.
+//! All devices that a guest is given, against those of other guests, and what a person should know
+//! of them.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -64,8 +65,8 @@ impl fmt::Display for Remark {
     }
 }
 
-/// Looks at the devices that a guest is configured with, on the machine of this device tree. `others` are the other guests, with what they
-/// have.
+/// Looks at the devices that a guest is configured with, on the machine of this device tree.
+/// `others` are the other guests, with what they have.
 ///
 /// # Errors
 ///
@@ -82,7 +83,8 @@ pub fn give<'a>(
     Ok(given)
 }
 
-/// Checks that nothing of what the guest with the name `name` is `given` is another guest's. `others` are the guests, with what they have.
+/// Checks that nothing of what the guest with the name `name` is `given` is another guest's.
+/// `others` are the guests, with what they have.
 ///
 /// # Errors
 ///

@@ -1,8 +1,10 @@
-//! A device of the machine that is given to a guest: where it is, and whether it can be given at all.
+//! A device of the machine that is given to a guest: where it is, and whether it can be given at
+//! all.
 //!
-//! A guest reaches a device's registers itself, by whole pages. So whatever else lies in those pages must be the same guest's, and
-//! nothing that Stasis uses. A device that accesses memory by itself accesses all of the machine's, and knows no other addresses.
-//! Bindings: the Devicetree Specification, 2.3 and 2.4, and `arm,gic` for the interrupts.
+//! A guest reaches a device's registers itself, by whole pages. So whatever else lies in those
+//! pages must be the same guest's, and nothing that Stasis uses. A device that accesses memory by
+//! itself accesses all of the machine's, and knows no other addresses. Bindings: the Devicetree
+//! Specification, 2.3 and 2.4, and `arm,gic` for the interrupts.
 
 mod dma;
 mod properties;
@@ -128,7 +130,8 @@ pub(super) fn all<'a>(fdt: Fdt<'a>) -> Vec<Found<'a>> {
     found
 }
 
-/// Looks at the device that a person means by its path or its alias, for one of the devices of `guest`.
+/// Looks at the device that a person means by its path or its alias, for one of the devices of
+/// `guest`.
 pub fn grant(
     fdt: Fdt<'_>,
     device: &str,
@@ -179,7 +182,8 @@ pub fn grant(
     Ok(Grant { path, compatible, frames, interrupts, clocks, properties, left_out, bus_master })
 }
 
-/// Checks that a device that accesses memory by itself accesses what the guest means, and that the guest may have it do so.
+/// Checks that a device that accesses memory by itself accesses what the guest means, and that the
+/// guest may have it do so.
 fn check_bus_master(found: &Found<'_>, guest: &GuestConfig) -> Result<(), GrantError> {
     let wrong = if guest.memory_map != MemoryMap::Identity {
         GrantError::Elsewhere

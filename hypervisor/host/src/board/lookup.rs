@@ -1,4 +1,5 @@
-//! A device tree's properties. Those that are absent, and those of another form, are the same to us.
+//! A device tree's properties. Those that are absent, and those of another form, are the same to
+//! us.
 
 use dtoolkit::fdt::FdtNode;
 use dtoolkit::{FdtStringListIterator, Node, Property};

@@ -1,4 +1,5 @@
-//! What of the machine is Stasis's own: what no guest is given, and the devices' registers that EL2 maps.
+//! What of the machine is Stasis's own: what no guest is given, and the devices' registers that EL2
+//! maps.
 
 use alloc::vec::Vec;
 
@@ -29,8 +30,9 @@ impl Machine<'_> {
         [self.uart].into_iter().chain(self.channel).map(|uart| uart.device)
     }
 
-    /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses, one of them `disk` if it is a virtio one. [`Own::add`] adds what is chosen later.
-    /// The random number generator is not among them: Stasis uses it at boot alone, before there is a guest.
+    /// Returns what no guest can be given: the image, all memory, and the devices that Stasis uses,
+    /// one of them `disk` if it is a virtio one. [`Own::add`] adds what is chosen later. The random
+    /// number generator is not among them: Stasis uses it at boot alone, before there is a guest.
     pub fn own(&self, image: Range, disk: Option<Device>) -> Own {
         let mut frames = Vec::from([image]);
         frames.extend(self.serial().map(|device| device.frame));
@@ -47,8 +49,8 @@ impl Machine<'_> {
         Own { frames, interrupts: interrupts.collect() }
     }
 
-    /// Returns the registers that EL2 maps, by whole pages: of what it drives itself, and of every virtio-mmio slot, for the device of a
-    /// guest that has ended is reset.
+    /// Returns the registers that EL2 maps, by whole pages: of what it drives itself, and of every
+    /// virtio-mmio slot, for the device of a guest that has ended is reset.
     pub fn device_frames(&self) -> Pool {
         let mut pool = Pool::new();
         let one_each = [self.rtc, self.watchdog, self.random];

@@ -1,10 +1,12 @@
-//! The memory that devices reach by themselves, and where they find it: [`Reach`], from `dma-ranges` (Devicetree Specification, 2.3.9).
+//! The memory that devices reach by themselves, and where they find it: [`Reach`], from
+//! `dma-ranges` (Devicetree Specification, 2.3.9).
 
 use super::window::{Window, windows};
 use dtoolkit::fdt::FdtNode;
 use stasis_memory::range::Range;
 
-/// Windows of one bus. More than any board's SD host has are left out, and memory behind them counts as out of reach.
+/// Windows of one bus. More than any board's SD host has are left out, and memory behind them
+/// counts as out of reach.
 const MAX_WINDOWS: usize = 4;
 
 /// The memory that the devices of a bus reach.
@@ -15,7 +17,8 @@ impl Reach {
     /// Devices that reach all memory, at the CPU's addresses.
     pub const EVERYTHING: Self = Self([Some(Window::EVERYTHING), None, None, None]);
 
-    /// Returns the address on the bus of the memory that is `range` for the CPU, if its devices reach all of it through one window.
+    /// Returns the address on the bus of the memory that is `range` for the CPU, if its devices
+    /// reach all of it through one window.
     pub fn to_bus(&self, range: Range) -> Option<u64> {
         self.0.iter().flatten().find_map(|window| {
             let offset = range.start.checked_sub(window.cpu)?;
@@ -24,7 +27,8 @@ impl Reach {
         })
     }
 
-    /// Returns what the children of `node` reach, which is on this bus. Without entries in `dma-ranges`, that is what `node` itself reaches.
+    /// Returns what the children of `node` reach, which is on this bus. Without entries in
+    /// `dma-ranges`, that is what `node` itself reaches.
     pub fn below(&self, node: FdtNode) -> Self {
         let mut entries = node.dma_ranges().ok().flatten().into_iter().flatten();
         let Some(windows) = windows(&mut entries, &|address| self.translate(address)) else {
@@ -47,7 +51,8 @@ mod tests {
     use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
     use std::vec::Vec;
 
-    /// Returns a bus with these entries of `dma-ranges`: its own address, of one cell, its parent's, of two, and a size.
+    /// Returns a bus with these entries of `dma-ranges`: its own address, of one cell, its
+    /// parent's, of two, and a size.
     fn bus(name: &str, entries: Option<&[[u32; 4]]>) -> DeviceTreeNode {
         let mut bus = DeviceTreeNode::new_unchecked(name);
         let mut put = |name, cells: &[u32]| {

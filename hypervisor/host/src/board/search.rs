@@ -18,7 +18,8 @@ pub const GICS: [&str; 2] = ["arm,gic-400", "arm,cortex-a15-gic"];
 const OTHER_GICS: [&str; 1] = ["arm,gic-v3"];
 /// PSCI, in the versions that can start a core.
 const PSCI: [&str; 3] = ["arm,psci", "arm,psci-0.2", "arm,psci-1.0"];
-/// The SD hosts that follow the SD Host Controller Simplified Specification, as far as a card needs it.
+/// The SD hosts that follow the SD Host Controller Simplified Specification, as far as a card needs
+/// it.
 const SD_HOSTS: [&str; 4] =
     ["brcm,bcm2711-emmc2", "brcm,bcm2712-sdhci", "brcm,bcm2835-sdhci", "arasan,sdhci-8.9a"];
 /// The Raspberry Pi's power management with its watchdog.
@@ -123,7 +124,8 @@ impl<'a> Search<'a> {
         let _ = self.sd_hosts.try_insert(place, host);
     }
 
-    /// Notes a child of /reserved-memory. One without addresses asks an operating system to choose some.
+    /// Notes a child of /reserved-memory. One without addresses asks an operating system to choose
+    /// some.
     fn reserve(&mut self, node: FdtNode, bus: &Bus) {
         if node.enabled() {
             let no_map = node.property("no-map").is_some();

@@ -1,8 +1,8 @@
 //! The console's UART, and that of the channel for programs: which ones of those that there are.
 //!
-//! Asked are `console=` in the boot arguments, then `stdout-path`. The Raspberry Pi's firmware replaces
-//! `console=serial0` by Linux's name for the UART that it has put on the header's pins, which is the only
-//! way to learn of it; so Linux's names are understood, and come first.
+//! Asked are `console=` in the boot arguments, then `stdout-path`. The Raspberry Pi's firmware
+//! replaces `console=serial0` by Linux's name for the UART that it has put on the header's pins,
+//! which is the only way to learn of it; so Linux's names are understood, and come first.
 
 use super::bus::{Bus, device};
 use super::lookup::Lookup;
@@ -51,8 +51,9 @@ pub fn choose<'a>(fdt: Fdt<'a>, bootargs: &'a str, uarts: &[Uart]) -> Console<'a
 /// The name that is no UART's: there is no UART for the channel alone.
 const OFF: &str = "off";
 
-/// Chooses the UART of the channel among `uarts`, all that are in use but the console's: the one that `channel=` in the boot arguments names, or else the first
-/// of `spare`, behind which there is no device. Nothing is sent there before a client has said hello.
+/// Chooses the UART of the channel among `uarts`, all that are in use but the console's: the one
+/// that `channel=` in the boot arguments names, or else the first of `spare`, behind which there is
+/// no device. Nothing is sent there before a client has said hello.
 pub fn choose_channel<'a>(
     fdt: Fdt<'a>,
     bootargs: &'a str,

@@ -53,8 +53,8 @@ fn spin_table(release: u64) -> [(&'static str, Vec<u8>); 2] {
     [("enable-method", strings(&["spin-table"])), ("cpu-release-addr", address)]
 }
 
-/// Returns the tree of a board that is made like a Raspberry Pi 4: two cells for an address, one for a size, and a bus whose
-/// windows lie elsewhere for the CPU.
+/// Returns the tree of a board that is made like a Raspberry Pi 4: two cells for an address, one
+/// for a size, and a bus whose windows lie elsewhere for the CPU.
 pub(crate) fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
     let mut tree = DeviceTree::new();
     let size = [("#address-cells", cells(&[2])), ("#size-cells", cells(&[1]))];

@@ -1,4 +1,5 @@
-//! The machine's network card that is a network's uplink: which device that is, and whether Stasis can have it.
+//! The machine's network card that is a network's uplink: which device that is, and whether Stasis
+//! can have it.
 
 use alloc::string::{String, ToString};
 
@@ -29,7 +30,8 @@ pub enum UplinkError {
     Own(String),
 }
 
-/// Returns the device that a person means by its path or its alias as an uplink. Whether there is a card in a slot of virtio's, only the hardware knows.
+/// Returns the device that a person means by its path or its alias as an uplink. Whether there is a
+/// card in a slot of virtio's, only the hardware knows.
 ///
 /// # Errors
 ///

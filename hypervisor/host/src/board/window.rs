@@ -1,9 +1,11 @@
-//! Parts of a bus that the CPU reaches, or whose devices reach memory: [`Window`], of `ranges` and `dma-ranges` (Devicetree Specification, 2.3.8 and 2.3.9).
+//! Parts of a bus that the CPU reaches, or whose devices reach memory: [`Window`], of `ranges` and
+//! `dma-ranges` (Devicetree Specification, 2.3.8 and 2.3.9).
 
 use arrayvec::ArrayVec;
 use dtoolkit::standard::Range as Entry;
 
-/// Windows of one bus. More than any board has are left out, and what lies behind them is not found.
+/// Windows of one bus. More than any board has are left out, and what lies behind them is not
+/// found.
 pub(super) const MAX_WINDOWS: usize = 16;
 
 /// One entry of `ranges` or `dma-ranges`, translated.
@@ -28,8 +30,8 @@ impl Window {
     }
 }
 
-/// Returns the windows that the entries of `ranges` or `dma-ranges` make; `None` if there are no entries. `translate` returns the CPU's address for one
-/// on the bus above.
+/// Returns the windows that the entries of `ranges` or `dma-ranges` make; `None` if there are no
+/// entries. `translate` returns the CPU's address for one on the bus above.
 pub fn windows(
     entries: &mut dyn Iterator<Item = Entry<'_>>,
     translate: &dyn Fn(u64) -> Option<u64>,

@@ -46,8 +46,9 @@ impl<E: fmt::Display> fmt::Display for Outcome<E> {
 }
 
 impl<G, E: Clone + PartialEq> Care<G, E> {
-    /// Notes how a guest's periodic checkpoint has ended. Returns what is to be said of it: a failure once as long as it is the same, and
-    /// nothing of a checkpoint that was given up for a command.
+    /// Notes how a guest's periodic checkpoint has ended. Returns what is to be said of it: a
+    /// failure once as long as it is the same, and nothing of a checkpoint that was given up for a
+    /// command.
     pub fn stored(&mut self, number: usize, attempt: Attempt<E>) -> AttemptReport<E> {
         let Attempt { began_us, ended_us, failure, was_told } = attempt;
         self.courtesy.made(ended_us);

@@ -1,7 +1,8 @@
 //! Carrying out what was decided about a guest that has stopped.
 //!
-//! [`help`] tries the checkpoints that a guest may go on from, one after another, and starts the guest anew where none is good. It does so by
-//! [`Means`]. How that has ended is a [`Report`], which the console shows.
+//! [`help`] tries the checkpoints that a guest may go on from, one after another, and starts the
+//! guest anew where none is good. It does so by [`Means`]. How that has ended is a [`Report`],
+//! which the console shows.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display};
@@ -21,7 +22,8 @@ pub trait Means {
     /// Returns the numbers of the guest's checkpoints, the newest first.
     fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error>;
 
-    /// Resumes the guest from the checkpoint with this number. Returns whether it is alive then: it may have been stored when it was off.
+    /// Resumes the guest from the checkpoint with this number. Returns whether it is alive then: it
+    /// may have been stored when it was off.
     fn resume(&mut self, number: u64) -> Result<bool, Self::Error>;
 
     /// Says in the log what came in the way.
@@ -35,7 +37,8 @@ pub enum NotResumed<E> {
     Store(E),
     /// The store has no checkpoint of the guest.
     NoCheckpoint,
-    /// The store has only checkpoints of the guest that come after the one it was resumed from last, or that one itself.
+    /// The store has only checkpoints of the guest that come after the one it was resumed from
+    /// last, or that one itself.
     NoneBefore(u64),
     /// The guest was off when it was stored.
     OffThere(u64),
@@ -119,7 +122,8 @@ impl<E: Display> Display for Report<E> {
     }
 }
 
-/// Does what was decided about a guest that has stopped so. A guest that can't be resumed is started again.
+/// Does what was decided about a guest that has stopped so. A guest that can't be resumed is
+/// started again.
 pub fn help<M: Means>(remedy: Remedy, how: Stopped, means: &mut M) -> Report<M::Error> {
     let ending = match remedy {
         Remedy::Stop => Ending::StaysOff,
@@ -140,7 +144,8 @@ fn restart<M: Means>(means: &mut M) -> Ending<M::Error> {
     means.restart().map_or_else(Ending::NotRestarted, |()| Ending::Restarted)
 }
 
-/// Resumes a guest from its newest checkpoint that is good, of those before a number if there is one. Returns its number.
+/// Resumes a guest from its newest checkpoint that is good, of those before a number if there is
+/// one. Returns its number.
 fn resume<M: Means>(before: Option<u64>, means: &mut M) -> Result<u64, NotResumed<M::Error>> {
     let mut numbers = means.checkpoints().map_err(NotResumed::Store)?;
     numbers.retain(|number| before.is_none_or(|before| *number < before));

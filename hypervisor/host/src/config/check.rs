@@ -67,7 +67,8 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Checks a plan that a core gets while guests run: those with these names, whose vCPUs are on these cores.
+/// Checks a plan that a core gets while guests run: those with these names, whose vCPUs are on
+/// these cores.
 ///
 /// # Errors
 ///
@@ -86,7 +87,8 @@ pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<
     })
 }
 
-/// Checks that none of these guests, which share memory with clones or have overcommit, gets a window from a plan: it might have to wait for memory there.
+/// Checks that none of these guests, which share memory with clones or have overcommit, gets a
+/// window from a plan: it might have to wait for memory there.
 ///
 /// # Errors
 ///
@@ -102,8 +104,8 @@ pub fn check_plan_waits<'a>(
     }
 }
 
-/// Checks that a guest and its periodic checkpoints are called otherwise than those of the guests `before`: guests with the same name for them
-/// would delete each other's.
+/// Checks that a guest and its periodic checkpoints are called otherwise than those of the guests
+/// `before`: guests with the same name for them would delete each other's.
 fn check_names(guest: &GuestConfig, before: &[GuestConfig]) -> Result<(), Problem> {
     if before.iter().any(|other| other.name == guest.name) {
         return Err(Problem::Duplicate);
@@ -211,7 +213,8 @@ fn check_overcommit(guest: &GuestConfig, configuration: &Configuration) -> Resul
     }
 }
 
-/// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU would never run.
+/// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU
+/// would never run.
 fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
     let plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
     for core in plans.filter(|core| core.is_full()) {

@@ -1,7 +1,7 @@
 //! How a core's time is divided: a frame that repeats for ever, and the windows of guests in it.
 //!
-//! A window belongs to all vCPUs that its guest has on the core. What is in no window belongs to those without a window:
-//! see [`crate::sched`].
+//! A window belongs to all vCPUs that its guest has on the core. What is in no window belongs to
+//! those without a window: see [`crate::sched`].
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -142,7 +142,8 @@ pub enum CoreProblem {
 }
 
 impl CoreProblem {
-    /// Returns the window that is wrong, as far as one is, and the key of the written configuration.
+    /// Returns the window that is wrong, as far as one is, and the key of the written
+    /// configuration.
     pub fn place(&self) -> (Option<usize>, &'static str) {
         match *self {
             Self::Property(_) | Self::UnknownNode(_) | Self::Duplicate => (None, "number"),

@@ -120,7 +120,8 @@ pub enum Problem {
     /// Two guests have the same name.
     #[error("another guest has the same name")]
     Duplicate,
-    /// Two guests have the same name for their periodic checkpoints, which is cut where the guest's is long.
+    /// Two guests have the same name for their periodic checkpoints, which is cut where the guest's
+    /// is long.
     #[error(
         "its periodic checkpoints would be called {}, as those of {} are: let the names differ in their first {GUEST_PART} bytes",
         quoted(.name),

@@ -1,4 +1,5 @@
-//! What of a configuration a lean image can't serve: one without a console, a channel and a store (`cargo xtask build --lean`).
+//! What of a configuration a lean image can't serve: one without a console, a channel and a store
+//! (`cargo xtask build --lean`).
 
 use alloc::string::String;
 
@@ -68,7 +69,8 @@ mod tests {
     use alloc::string::ToString;
     use alloc::vec;
 
-    /// Returns what is said of a guest `a` that differs so from one of which a person has said nothing.
+    /// Returns what is said of a guest `a` that differs so from one of which a person has said
+    /// nothing.
     fn said(change: impl FnOnce(&mut GuestConfig)) -> String {
         let mut guest = GuestConfig::new("a", "a", 1 << 20);
         change(&mut guest);

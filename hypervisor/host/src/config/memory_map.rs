@@ -32,7 +32,8 @@ impl MemoryMap {
         Self::ALL.into_iter().find(|map| map.name() == name)
     }
 
-    /// Returns the lowest physical address that its RAM may have: below [`RAM_BASE`] the guest has its devices.
+    /// Returns the lowest physical address that its RAM may have: below [`RAM_BASE`] the guest has
+    /// its devices.
     pub fn lowest(self) -> u64 {
         match self {
             MemoryMap::Virt => 0,

@@ -16,7 +16,8 @@ pub const MAX_UPLINKS: usize = 2;
 pub struct NetworkConfig {
     /// The network's name, by which guests have a card in it.
     pub name: String,
-    /// The machine's network card by which it is connected to the outside: its path in the machine's device tree, or an alias there.
+    /// The machine's network card by which it is connected to the outside: its path in the
+    /// machine's device tree, or an alias there.
     pub uplink: Option<String>,
 }
 

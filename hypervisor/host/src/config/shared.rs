@@ -39,7 +39,8 @@ pub enum SharedProblem {
     /// A guest has two numbers.
     #[error("guest {} is named twice", quoted(.0))]
     Twice(String),
-    /// The region would begin where the one before it ends, which the checkpoint format does not allow.
+    /// The region would begin where the one before it ends, which the checkpoint format does not
+    /// allow.
     #[error(
         "guest {} shares {} of 128 MiB before it, and so could never be stored; make that 4 KiB smaller, or its last", quoted(.guest), quoted(.region)
     )]

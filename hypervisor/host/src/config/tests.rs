@@ -219,7 +219,8 @@ fn devices_that_access_memory_need_trust_and_the_machines_addresses() {
     assert!(
         written("memory-map", b"flat\0").ends_with("\"flat\" is none of \"virt\", \"identity\"")
     );
-    // Nothing is needed to have the memory there, and no more than the memory to have plain devices.
+    // Nothing is needed to have the memory there, and no more than the memory to have plain
+    // devices.
     let alone = GuestConfig { memory_map: MemoryMap::Identity, ..linux() };
     assert!(compile(&only(&[alone, GuestConfig { dma_trusted: false, ..bare() }])).is_ok());
 }

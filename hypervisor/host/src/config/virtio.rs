@@ -1,4 +1,5 @@
-//! The rules for the virtio devices of guests: their disks, and the networks that they have a card in.
+//! The rules for the virtio devices of guests: their disks, and the networks that they have a card
+//! in.
 
 use alloc::string::String;
 use core::ops::RangeInclusive;

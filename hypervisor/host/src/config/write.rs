@@ -96,7 +96,8 @@ fn fate(tree: &mut Writer, guest: &GuestConfig) {
     }
 }
 
-/// Writes what the guest reaches: devices of the machine, disks, networks, random numbers, a terminal.
+/// Writes what the guest reaches: devices of the machine, disks, networks, random numbers, a
+/// terminal.
 fn devices(tree: &mut Writer, guest: &GuestConfig) {
     if !guest.devices.is_empty() {
         list(tree, property::DEVICES, &guest.devices);

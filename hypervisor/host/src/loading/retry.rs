@@ -1,7 +1,10 @@
-//! When a source that has failed is tried again: [`Retry`], one for each guest whose memory is loaded.
+//! When a source that has failed is tried again: [`Retry`], one for each guest whose memory is
+//! loaded.
 //!
-//! A disk that fails may work again: a card that was pulled is put back. So the guest waits, and nobody says so more than once for each time that it has to. But a
-//! disk that is there, and refuses one place again and again, will not have it later: after [`MOST_TRIES`] the guest is not kept waiting any more.
+//! A disk that fails may work again: a card that was pulled is put back. So the guest waits, and
+//! nobody says so more than once for each time that it has to. But a disk that is there, and
+//! refuses one place again and again, will not have it later: after [`MOST_TRIES`] the guest is not
+//! kept waiting any more.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -47,13 +50,14 @@ impl Retry {
         self.due.is_none_or(|due| due <= now)
     }
 
-    /// Returns the instant of the next try; `None` if nothing has failed, so that any instant is right.
+    /// Returns the instant of the next try; `None` if nothing has failed, so that any instant is
+    /// right.
     pub fn due(&self) -> Option<u64> {
         self.due
     }
 
-    /// Notes that a try to load what is at `address` has failed, at the start of `pause`, and that the next one is made at its end. Returns what follows.
-    /// A try before its time does not count.
+    /// Notes that a try to load what is at `address` has failed, at the start of `pause`, and that
+    /// the next one is made at its end. Returns what follows. A try before its time does not count.
     pub fn failed(&mut self, kind: Kind, address: u64, pause: Range<u64>) -> Then {
         let is_in_time = self.is_due(pause.start);
         let before = self.due.replace(pause.end);
@@ -79,7 +83,8 @@ impl Retry {
         before + 1
     }
 
-    /// Notes that a try was right. Returns whether it ends a wait, which must be told: the disk is there again. It may be another place than one that was refused.
+    /// Notes that a try was right. Returns whether it ends a wait, which must be told: the disk is
+    /// there again. It may be another place than one that was refused.
     pub fn succeeded(&mut self) -> bool {
         self.due.take().is_some() && self.refused.is_empty()
     }

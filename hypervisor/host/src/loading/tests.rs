@@ -1,4 +1,5 @@
-//! A unit is what its checkpoint says, or it is not mapped: with sources that are whole, that fail, and that lie.
+//! A unit is what its checkpoint says, or it is not mapped: with sources that are whole, that fail,
+//! and that lie.
 
 use super::*;
 use alloc::string::ToString;
@@ -23,7 +24,8 @@ struct Fake {
 }
 
 impl Fake {
-    /// Returns a unit with pages of each kind: 3 stored ones, of which the last one stands elsewhere, words, and zeros.
+    /// Returns a unit with pages of each kind: 3 stored ones, of which the last one stands
+    /// elsewhere, words, and zeros.
     fn new() -> Self {
         let file: Vec<u8> =
             (0..8 * PAGE_SIZE).map(|n| (n / 8 * 37 + n / PAGE_SIZE) as u8).collect();

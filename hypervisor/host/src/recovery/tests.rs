@@ -1,4 +1,5 @@
-//! What is done about a guest that stops, by when it has stopped before and which checkpoints did not help.
+//! What is done about a guest that stops, by when it has stopped before and which checkpoints did
+//! not help.
 
 use super::*;
 use stasis_guest::stop::Crash;
@@ -114,7 +115,8 @@ fn a_guest_that_stops_again_is_resumed_from_an_older_checkpoint() {
 fn a_checkpoint_that_was_made_meanwhile_is_not_taken_for_an_older_one() {
     let mut guest = Patient::new([1, 4, 7]);
     assert_eq!(guest.crash(10), Some(7));
-    // By its place, the second of the list is the one that did not help, and then one that the ill guest has made.
+    // By its place, the second of the list is the one that did not help, and then one that the ill
+    // guest has made.
     guest.checkpoints.push(8);
     assert_eq!(guest.crash(20), Some(4));
     guest.checkpoints.extend([9, 10]);

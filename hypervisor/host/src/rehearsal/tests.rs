@@ -9,7 +9,8 @@ use stasis_guest::shared::SharedRegion;
 const MIB: u64 = 1 << 20;
 const LOADED: Loaded = Loaded { image: 8 * MIB, archive: 40 * MIB, ram: 0 };
 
-/// Returns what a board like a Raspberry Pi 4, with two cores that can be started and RAM of 948 and 3008 MiB, says of these guests.
+/// Returns what a board like a Raspberry Pi 4, with two cores that can be started and RAM of 948
+/// and 3008 MiB, says of these guests.
 fn rehearsed(guests: Vec<GuestConfig>, change: impl FnOnce(&mut Configuration)) -> Rehearsed {
     let mut configuration = Configuration { guests, ..Configuration::default() };
     change(&mut configuration);

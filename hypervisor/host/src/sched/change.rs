@@ -11,7 +11,8 @@ use crate::config::CoreConfig;
 pub struct Missed {
     /// The guest.
     pub guest: String,
-    /// Number of windows of which more than a tenth was over before a vCPU could run that wanted to.
+    /// Number of windows of which more than a tenth was over before a vCPU could run that wanted
+    /// to.
     pub count: u64,
     /// Ticks by which the last of them was late; 0 if there was none.
     pub late: u64,
@@ -31,8 +32,10 @@ impl Scheduler {
         (task.weight, task.credit) = (weight, (self.slice / 2 * SCALE / weight).into());
     }
 
-    /// Divides the core's time anew from `now` on, whatever tasks it has: by the frame and the windows of `plan`, or by weights alone if there is none. Among the tasks of a window, and among
-    /// those without one, who was ahead of the others stays so. The caller makes the core [decide](Self::decide).
+    /// Divides the core's time anew from `now` on, whatever tasks it has: by the frame and the
+    /// windows of `plan`, or by weights alone if there is none. Among the tasks of a window, and
+    /// among those without one, who was ahead of the others stays so. The caller makes the core
+    /// [decide](Self::decide).
     pub fn divide_anew(&mut self, plan: Option<&CoreConfig>, frequency: u64, now: u64) {
         self.charge(now);
         (0..self.groups.len()).for_each(|group| {

@@ -8,14 +8,16 @@ use stasis_guest::clock::NEVER;
 pub struct Turn {
     /// The task; none: the core is idle.
     pub task: Option<TaskId>,
-    /// When [`Scheduler::decide`] is to be called again at the latest; [`NEVER`]: when something happens.
+    /// When [`Scheduler::decide`] is to be called again at the latest; [`NEVER`]: when something
+    /// happens.
     pub until: u64,
     /// Whether another task waits for the core.
     pub is_contended: bool,
 }
 
 impl Group {
-    /// Makes the task the group's current one that has had the least, of its runnable ones among `tasks`.
+    /// Makes the task the group's current one that has had the least, of its runnable ones among
+    /// `tasks`.
     #[inline]
     fn choose(&mut self, tasks: &[Task]) {
         let Some(first) = self.ready.first() else { return };
@@ -28,8 +30,8 @@ impl Group {
 }
 
 impl Scheduler {
-    /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would have done so by
-    /// itself. `now` is asked for only if something changes.
+    /// Wakes a task. Returns whether the core is to [decide](Self::decide) anew, before it would
+    /// have done so by itself. `now` is asked for only if something changes.
     #[inline]
     pub fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
         match self.tasks[task].state {
@@ -43,7 +45,8 @@ impl Scheduler {
         }
     }
 
-    /// Wakes a task that sleeps, at `now`, and returns what [`Self::wake`] does. Not inlined: mostly a task is awake that is sent an interrupt.
+    /// Wakes a task that sleeps, at `now`, and returns what [`Self::wake`] does. Not inlined:
+    /// mostly a task is awake that is sent an interrupt.
     #[inline(never)]
     fn wake_sleeping(&mut self, task: TaskId, now: u64) -> bool {
         self.charge(now);
@@ -54,8 +57,8 @@ impl Scheduler {
         preempts || !core::mem::replace(&mut self.contended, true)
     }
 
-    /// Makes the current task sleep until it is woken, or it is `until`. Not if it was woken since it got the core: then it
-    /// returns `false`, and the task may have overlooked why.
+    /// Makes the current task sleep until it is woken, or it is `until`. Not if it was woken since
+    /// it got the core: then it returns `false`, and the task may have overlooked why.
     pub fn sleep(&mut self, task: TaskId, until: u64, now: u64) -> bool {
         debug_assert_eq!(self.current, Some(task), "only who runs can go to sleep");
         if core::mem::take(&mut self.called) {
@@ -72,8 +75,9 @@ impl Scheduler {
         true
     }
 
-    /// Makes a task go on for whose wake-up alone the core has waited, idle, since the last decision: what [`Self::decide`] would find,
-    /// at once. Returns until when at the latest; none: it is to decide.
+    /// Makes a task go on for whose wake-up alone the core has waited, idle, since the last
+    /// decision: what [`Self::decide`] would find, at once. Returns until when at the latest; none:
+    /// it is to decide.
     #[inline]
     pub fn resume(&mut self, task: TaskId, now: u64) -> Option<u64> {
         let alone = self.current.is_none() && self.roused == Roused::Only(task);
@@ -144,8 +148,8 @@ impl Scheduler {
         }
     }
 
-    /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns whether that ends the
-    /// current one's turn.
+    /// Makes a sleeping task runnable. It has had as much as the others, or a little less. Returns
+    /// whether that ends the current one's turn.
     #[inline]
     fn rouse(&mut self, id: TaskId) -> bool {
         let group = self.tasks[id].group;

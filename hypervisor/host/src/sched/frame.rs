@@ -1,7 +1,8 @@
 //! A core's frame: windows at the same places in it, again and again.
 //!
-//! A place in the frame is kept in ticks and millionths of a tick: a microsecond times the counter's frequency is a number of those. So a frame whose
-//! length is no whole number of ticks does not drift, and nothing is divided when a stretch begins.
+//! A place in the frame is kept in ticks and millionths of a tick: a microsecond times the
+//! counter's frequency is a number of those. So a frame whose length is no whole number of ticks
+//! does not drift, and nothing is divided when a stretch begins.
 
 use alloc::vec::Vec;
 
@@ -29,7 +30,8 @@ impl Offset {
 
 /// A frame, and where it was when it was last looked at.
 ///
-/// A frame is taken to begin with its first window: then no time without a window goes on from one frame to the next.
+/// A frame is taken to begin with its first window: then no time without a window goes on from one
+/// frame to the next.
 #[derive(Clone, Debug)]
 pub(super) struct Frame {
     /// The frame's length.
@@ -43,7 +45,8 @@ pub(super) struct Frame {
     next: usize,
     /// What came before.
     stretch: Stretch,
-    /// Windows that have begun before this tick are not told of as late; [`NEVER_ASKED`] before the first question.
+    /// Windows that have begun before this tick are not told of as late; [`NEVER_ASKED`] before the
+    /// first question.
     told_from: u64,
 }
 
@@ -68,9 +71,10 @@ pub(super) struct Stretch {
 }
 
 impl Frame {
-    /// A frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and again whenever it has
-    /// ended. Each window has its group, its place in the frame and its length, in microseconds; they are in the order of time. What
-    /// of them does not fit into the frame is left out.
+    /// A frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and
+    /// again whenever it has ended. Each window has its group, its place in the frame and its
+    /// length, in microseconds; they are in the order of time. What of them does not fit into the
+    /// frame is left out.
     pub(super) fn new(
         length_us: u64,
         windows: impl Iterator<Item = (GroupId, u64, u64)>,
@@ -109,8 +113,9 @@ impl Frame {
 
     /// Returns whose time it is at `now`, which is not before the last one, and until when.
     ///
-    /// Calls `is_late` for each window of which more than a tenth was over before anybody has asked, with its group and the ticks that were over; for several
-    /// that have passed as a whole, once with their number.
+    /// Calls `is_late` for each window of which more than a tenth was over before anybody has
+    /// asked, with its group and the ticks that were over; for several that have passed as a whole,
+    /// once with their number.
     #[inline]
     pub(super) fn at(&mut self, now: u64, is_late: impl FnMut(GroupId, u64, u64)) -> Stretch {
         if now >= self.stretch.end && !self.goes_on(now) {
@@ -119,7 +124,8 @@ impl Frame {
         self.stretch
     }
 
-    /// Goes on to the section that follows, if `now` is in that, and no window begins late. Returns `false` if not: then nothing was done.
+    /// Goes on to the section that follows, if `now` is in that, and no window begins late. Returns
+    /// `false` if not: then nothing was done.
     #[inline]
     fn goes_on(&mut self, now: u64) -> bool {
         // Before the first look no section has begun.
@@ -185,7 +191,8 @@ impl Frame {
         (begin, if rest >= PARTS { rest - PARTS } else { rest })
     }
 
-    /// Goes to the frame that `now` lies in, which is a later one. Returns the number of frames between the two.
+    /// Goes to the frame that `now` lies in, which is a later one. Returns the number of frames
+    /// between the two.
     fn advance(&mut self, now: u64) -> u64 {
         (self.begin, self.rest) = self.next_frame();
         // Mostly it is the next one.
@@ -206,7 +213,8 @@ impl Frame {
     }
 }
 
-/// Returns the tick in which a place of the frame lies that has begun in tick `begin`, of which `rest` parts were over then.
+/// Returns the tick in which a place of the frame lies that has begun in tick `begin`, of which
+/// `rest` parts were over then.
 #[inline]
 fn tick(begin: u64, rest: u64, place: Offset) -> u64 {
     begin + place.ticks + u64::from(place.parts + rest >= PARTS)

@@ -12,9 +12,9 @@ pub struct NoSuchCore {
     pub count: usize,
 }
 
-/// Returns the cores of `vcpus` vCPUs. Those in `wanted`, which begins again where it ends; if it is empty, the cores that
-/// have the fewest vCPUs, the first one last: the console is on it. `loads` has the number of vCPUs of each core,
-/// and none for one that is not there.
+/// Returns the cores of `vcpus` vCPUs. Those in `wanted`, which begins again where it ends; if it
+/// is empty, the cores that have the fewest vCPUs, the first one last: the console is on it.
+/// `loads` has the number of vCPUs of each core, and none for one that is not there.
 pub fn choose_cores(
     wanted: &[u32],
     vcpus: usize,

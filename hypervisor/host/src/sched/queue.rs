@@ -13,9 +13,11 @@ pub(super) struct Ready {
     pub(super) id: TaskId,
 }
 
-/// Tasks that wait for the core: first those that have had the least; of several, the one that has waited longest.
+/// Tasks that wait for the core: first those that have had the least; of several, the one that has
+/// waited longest.
 ///
-/// A task that gives the core up has mostly had as much as any other one, and goes to the end at once.
+/// A task that gives the core up has mostly had as much as any other one, and goes to the end at
+/// once.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue(VecDeque<Ready>);
 
@@ -32,7 +34,8 @@ impl Queue {
         self.0.pop_front().map(|first| first.id)
     }
 
-    /// Takes out the task that is next, and puts in `id`. Returns the former. Panics if nobody waits.
+    /// Takes out the task that is next, and puts in `id`. Returns the former. Panics if nobody
+    /// waits.
     #[inline]
     pub(super) fn exchange(&mut self, id: TaskId, had: u128) -> TaskId {
         let first = self.pop().expect("somebody waits");

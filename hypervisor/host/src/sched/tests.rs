@@ -196,7 +196,8 @@ fn who_was_just_served_waits_for_the_slice_to_end() {
     assert_eq!(scheduler.decide(SLICE).task, Some(1));
     assert!(scheduler.sleep(1, NEVER, 2 * SLICE));
     assert_eq!(scheduler.decide(2 * SLICE), alone(Some(0), NEVER));
-    // The task has had as much as the other one: no reason to interrupt, but the slice has an end now.
+    // The task has had as much as the other one: no reason to interrupt, but the slice has an end
+    // now.
     assert!(scheduler.wake(1, || 2 * SLICE));
     let turn = scheduler.decide(2 * SLICE);
     assert_eq!(turn, Turn { is_contended: true, ..alone(Some(0), 3 * SLICE) });

@@ -1,5 +1,6 @@
-//! GICC, IHI 0048B.b section 4.4, with EOImode 1: EOIR drops the priority, DIR deactivates. So an interrupt that belongs to a guest stays active here
-//! until the guest's own EOI deactivates it, through its list register with HW = 1.
+//! GICC, IHI 0048B.b section 4.4, with EOImode 1: EOIR drops the priority, DIR deactivates. So an
+//! interrupt that belongs to a guest stays active here until the guest's own EOI deactivates it,
+//! through its list register with HW = 1.
 
 use super::SPURIOUS;
 use crate::mmio::{Frame, Offset};
@@ -56,7 +57,8 @@ impl CpuInterface {
         Self { frame }
     }
 
-    /// Clears the active priorities that a firmware may have left, lets every priority through, and starts signalling to the calling core.
+    /// Clears the active priorities that a firmware may have left, lets every priority through, and
+    /// starts signalling to the calling core.
     pub fn init_this_cpu(&self) {
         self.frame.at(CTLR).set(0);
         for word in 0..4 {
@@ -68,7 +70,8 @@ impl CpuInterface {
         );
     }
 
-    /// Acknowledges the pending interrupt of the highest priority, which becomes active: GICC_IAR. Returns `None` if none is pending.
+    /// Acknowledges the pending interrupt of the highest priority, which becomes active: GICC_IAR.
+    /// Returns `None` if none is pending.
     #[inline(always)]
     pub fn acknowledge(&self) -> Option<Acknowledged> {
         let iar = self.frame.at(IAR).get();
@@ -76,7 +79,8 @@ impl CpuInterface {
         (acknowledged.intid() < SPURIOUS - 3).then_some(acknowledged)
     }
 
-    /// Drops the running priority of `interrupt`, so that others of its priority are signalled again: GICC_EOIR. The interrupt stays active.
+    /// Drops the running priority of `interrupt`, so that others of its priority are signalled
+    /// again: GICC_EOIR. The interrupt stays active.
     #[inline(always)]
     pub fn drop_priority(&self, interrupt: Acknowledged) {
         self.frame.at(EOIR).set(interrupt.iar);

@@ -76,7 +76,8 @@ impl Distributor {
         32 * (self.frame.at(TYPER).read(GICD_TYPER::ITLinesNumber) + 1)
     }
 
-    /// Disables every SPI, makes it inactive and not pending, and starts forwarding. Called once, by the first core.
+    /// Disables every SPI, makes it inactive and not pending, and starts forwarding. Called once,
+    /// by the first core.
     pub fn init(&self) {
         self.frame.at(CTLR).set(0);
         for word in 1..self.intid_count() as usize / 32 {
@@ -88,7 +89,8 @@ impl Distributor {
         self.frame.at(CTLR).write(GICD_CTLR::EnableGrp0::SET + GICD_CTLR::EnableGrp1::SET);
     }
 
-    /// Disables the SGIs and PPIs of the calling core, makes them inactive and not pending, and then enables the SGIs.
+    /// Disables the SGIs and PPIs of the calling core, makes them inactive and not pending, and
+    /// then enables the SGIs.
     pub fn init_this_cpu(&self) {
         self.clear_word(0);
         // GICD_ICPENDR does not clear the pending state of SGIs.
@@ -107,8 +109,9 @@ impl Distributor {
         self.frame.at(ICACTIVER.index(word)).set(!0);
     }
 
-    /// Returns the GIC's number of the calling core, as a mask of one bit. It is not the core's logical number. The banked GICD_ITARGETSR of an SGI
-    /// tells it, 4.3.12; with one core it reads as 0.
+    /// Returns the GIC's number of the calling core, as a mask of one bit. It is not the core's
+    /// logical number. The banked GICD_ITARGETSR of an SGI tells it, 4.3.12; with one core it reads
+    /// as 0.
     pub fn this_cpu_mask(&self) -> u8 {
         match self.frame.at(ITARGETSR).get() {
             0 => 1,
@@ -153,7 +156,8 @@ impl Distributor {
         self.frame.at(ICPENDR.index(word)).set(bit);
     }
 
-    /// Returns whether `intid` is pending. A level-sensitive interrupt is while its line is asserted.
+    /// Returns whether `intid` is pending. A level-sensitive interrupt is while its line is
+    /// asserted.
     pub fn is_pending(&self, intid: u32) -> bool {
         let (word, bit) = place(intid);
         self.frame.at(ISPENDR.index(word)).get() & bit != 0
@@ -166,8 +170,8 @@ impl Distributor {
         self.frame.at(ISACTIVER.index(word)).get() & bit != 0
     }
 
-    /// Sends SGI `intid`, 0 to 15, to `target`. The caller executes a DSB before, so that the core that takes the SGI sees what was written to
-    /// memory.
+    /// Sends SGI `intid`, 0 to 15, to `target`. The caller executes a DSB before, so that the core
+    /// that takes the SGI sees what was written to memory.
     #[inline]
     pub fn send_sgi(&self, intid: u32, target: SgiTarget) {
         let target = match target {

@@ -1,4 +1,5 @@
-//! GICv2's encoding of the values that pass the vGIC's seam: the registers of GICH, IHI 0048B.b 5.3. Nothing is decided here.
+//! GICv2's encoding of the values that pass the vGIC's seam: the registers of GICH, IHI 0048B.b
+//! 5.3. Nothing is decided here.
 
 use core::fmt;
 
@@ -166,7 +167,8 @@ mod tests {
 
     #[test]
     fn every_list_register_is_decoded_to_what_was_encoded() {
-        // Each of three parts takes all of its values, while the bits of the others are 0, and while they are 1.
+        // Each of three parts takes all of its values, while the bits of the others are 0, and
+        // while they are 1.
         for (first, count) in [(0, 10), (10, 10), (23, 9)] {
             let part = ((1 << count) - 1) << first;
             for value in (0..1u32 << count).map(|value| value << first) {

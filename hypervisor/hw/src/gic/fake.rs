@@ -1,6 +1,8 @@
-//! A GICv2 for tests, behind its registers (IHI 0048B.b): it does with its interrupts what the architecture says.
+//! A GICv2 for tests, behind its registers (IHI 0048B.b): it does with its interrupts what the
+//! architecture says.
 //!
-//! Each core has its own bank: the first 32 interrupts, GICC and GICH. [`Gic::core`] says which core accesses it.
+//! Each core has its own bank: the first 32 interrupts, GICC and GICH. [`Gic::core`] says which
+//! core accesses it.
 
 use crate::mmio::fake::{Bus, Device};
 use std::cell::RefCell;
@@ -63,8 +65,9 @@ pub struct Gic {
 }
 
 impl Gic {
-    /// Puts a GIC of `cores` cores with `spis` SPIs and `list_registers` list registers on the bus. Of what a reset does not define,
-    /// everything is as a firmware may have left it: enabled, pending and active.
+    /// Puts a GIC of `cores` cores with `spis` SPIs and `list_registers` list registers on the bus.
+    /// Of what a reset does not define, everything is as a firmware may have left it: enabled,
+    /// pending and active.
     pub fn attach(cores: usize, spis: usize, list_registers: usize) -> Rc<RefCell<Self>> {
         let left = Interrupt {
             enabled: true,
@@ -111,8 +114,8 @@ impl Gic {
         interrupt.line = line;
     }
 
-    /// Returns the interrupt that would be signalled to the core (3.3): the most urgent one that is enabled, pending, not active, and
-    /// its. More urgent than what it handles, and than its mask.
+    /// Returns the interrupt that would be signalled to the core (3.3): the most urgent one that is
+    /// enabled, pending, not active, and its. More urgent than what it handles, and than its mask.
     pub fn signalled(&mut self) -> Option<u32> {
         let bank = &self.banks[self.core];
         if self.control & 0b11 == 0 || bank.control & 0b11 == 0 {
@@ -143,7 +146,8 @@ impl Gic {
         iar
     }
 
-    /// Does what a write to GICC_EOIR does (4.4.5): the priority drops, of the interrupt that was acknowledged last.
+    /// Does what a write to GICC_EOIR does (4.4.5): the priority drops, of the interrupt that was
+    /// acknowledged last.
     fn end(&mut self, iar: u32) {
         let bank = &mut self.banks[self.core];
         let last = bank.running.pop().expect("an EOI of nothing is UNPREDICTABLE");
@@ -172,7 +176,8 @@ impl Gic {
         }
     }
 
-    /// Accesses a bit-per-interrupt register (4.3.5 to 4.3.10): a write sets or clears what its ones say.
+    /// Accesses a bit-per-interrupt register (4.3.5 to 4.3.10): a write sets or clears what its
+    /// ones say.
     fn bits(&mut self, offset: usize, written: Option<u64>) -> u64 {
         let first = offset % 0x80 * 8;
         let mut value = 0;
@@ -200,7 +205,8 @@ impl Gic {
         value
     }
 
-    /// Accesses GICD_ICFGR (4.3.13): two bits an interrupt, of which the upper one says that it is edge-triggered.
+    /// Accesses GICD_ICFGR (4.3.13): two bits an interrupt, of which the upper one says that it is
+    /// edge-triggered.
     fn configuration(&mut self, offset: usize, written: Option<u64>) -> u64 {
         let first = offset % 0x100 * 4;
         (0..16).fold(0, |value, n| {

@@ -1,6 +1,7 @@
 //! The physical GICv2 (IHI 0048B.b): distributor, CPU interface, virtual interface control.
 //!
-//! These drivers carry out. What happens to the guests' interrupts is decided by the vGIC's model, whose values `encoding.rs` encodes.
+//! These drivers carry out. What happens to the guests' interrupts is decided by the vGIC's model,
+//! whose values `encoding.rs` encodes.
 
 mod cpu_interface;
 mod distributor;

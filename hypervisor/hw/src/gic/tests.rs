@@ -12,7 +12,8 @@ const TIMER: u32 = 27;
 const SPI: u32 = 33;
 const OTHER_SPI: u32 = 70;
 
-/// Returns a GIC of `cores` cores whose drivers have set it up on all of them, and core 0 in front of it.
+/// Returns a GIC of `cores` cores whose drivers have set it up on all of them, and core 0 in front
+/// of it.
 fn set_up(cores: usize) -> (Rc<RefCell<Gic>>, Distributor, CpuInterface) {
     let gic = Gic::attach(cores, 64, 4);
     let (distributor, cpu) = (Distributor::new(frame(GICD)), CpuInterface::new(frame(GICC)));

@@ -1,7 +1,8 @@
 //! GICH, IHI 0048B.b section 5.3: the virtual interface control registers of the core that uses it.
 //!
-//! The functions write and read the values of the vGIC's seam, which `encoding.rs` encodes. Only the registers at the frame's start are used: the
-//! per-CPU aliases behind them stand elsewhere on some machines.
+//! The functions write and read the values of the vGIC's seam, which `encoding.rs` encodes. Only
+//! the registers at the frame's start are used: the per-CPU aliases behind them stand elsewhere on
+//! some machines.
 
 use stasis_vgic::{
     ActivePriorities, Control, ListRegister, MachineControl, Packed, PackedControl, State,
@@ -37,7 +38,8 @@ pub struct VirtualInterfaceControl {
 }
 
 impl VirtualInterfaceControl {
-    /// Returns the driver of the registers in `frame`, and reads their number of list registers: GICH_VTR.
+    /// Returns the driver of the registers in `frame`, and reads their number of list registers:
+    /// GICH_VTR.
     pub fn new(frame: Frame<LEN>) -> Self {
         let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
         Self { frame, list_registers }
@@ -59,7 +61,8 @@ impl VirtualInterfaceControl {
         self.list_register(n).write(encoding::list_register(value));
     }
 
-    /// Writes `value` to list register `n`, as [`Self::write_list_register`] does: its fields stand where `GICH_LR<n>` has them.
+    /// Writes `value` to list register `n`, as [`Self::write_list_register`] does: its fields stand
+    /// where `GICH_LR<n>` has them.
     ///
     /// # Panics
     ///
@@ -91,7 +94,8 @@ impl VirtualInterfaceControl {
         self.frame.at(HCR).write(encoding::hcr(control));
     }
 
-    /// Signals no interrupt to the guest until [`Self::signal`]: clears GICH_HCR.En. Returns whether it was set.
+    /// Signals no interrupt to the guest until [`Self::signal`]: clears GICH_HCR.En. Returns
+    /// whether it was set.
     pub fn hush(&self) -> bool {
         let hcr = self.frame.at(HCR);
         let is_on = hcr.is_set(GICH_HCR::En);
@@ -106,7 +110,8 @@ impl VirtualInterfaceControl {
         self.frame.at(HCR).modify(GICH_HCR::En::SET);
     }
 
-    /// Returns how many interrupts the guest has ended that were in no list register, modulo 32: GICH_HCR.EOICount.
+    /// Returns how many interrupts the guest has ended that were in no list register, modulo 32:
+    /// GICH_HCR.EOICount.
     #[inline(always)]
     pub fn read_unlisted_ends(&self) -> u32 {
         self.frame.at(HCR).read(GICH_HCR::EOICount)
@@ -124,7 +129,8 @@ impl VirtualInterfaceControl {
         self.frame.at(VMCR).write(encoding::vmcr(control));
     }
 
-    /// Returns what the guest has set in its CPU interface, as [`Self::read_machine_control`] does: its fields stand where GICH_VMCR has them.
+    /// Returns what the guest has set in its CPU interface, as [`Self::read_machine_control`] does:
+    /// its fields stand where GICH_VMCR has them.
     #[inline(always)]
     pub fn read_packed_control(&self) -> PackedControl {
         PackedControl::from_bits(self.frame.at(VMCR).get())
@@ -136,7 +142,8 @@ impl VirtualInterfaceControl {
         self.frame.at(VMCR).set(control.bits());
     }
 
-    /// Returns the priorities that are active: GICH_APR, whose bits are those of [`ActivePriorities`].
+    /// Returns the priorities that are active: GICH_APR, whose bits are those of
+    /// [`ActivePriorities`].
     #[inline(always)]
     pub fn read_active_priorities(&self) -> ActivePriorities {
         ActivePriorities(self.frame.at(APR).get())
@@ -160,7 +167,8 @@ mod tests {
     /// Words of the frame.
     const WORDS: usize = LEN / 4;
 
-    /// Runs `test` on a block of 4 list registers that only keep what is written, and returns the words of its frame.
+    /// Runs `test` on a block of 4 list registers that only keep what is written, and returns the
+    /// words of its frame.
     fn with_frame(test: impl FnOnce(&VirtualInterfaceControl, &dyn Fn(usize, u32))) -> Vec<u32> {
         let memory = Bus::attach(0x1000, LEN, Memory::new(LEN));
         let frame = frame::<LEN>(0x1000);

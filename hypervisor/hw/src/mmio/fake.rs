@@ -1,6 +1,7 @@
 //! The bus of tests: what a driver reads and writes goes to a model of its device.
 //!
-//! Each thread has a bus of its own. An access where nothing is attached panics, as it would end in an abort on the machine.
+//! Each thread has a bus of its own. An access where nothing is attached panics, as it would end in
+//! an abort on the machine.
 
 use super::Frame;
 use std::boxed::Box;
@@ -12,7 +13,8 @@ use std::vec::Vec;
 
 /// A model of a device.
 pub trait Device {
-    /// Returns what the register of `bytes` bytes at `offset` reads as, and does what the read entails.
+    /// Returns what the register of `bytes` bytes at `offset` reads as, and does what the read
+    /// entails.
     fn read(&mut self, offset: usize, bytes: usize) -> u64;
     /// Writes the register of `bytes` bytes at `offset`, and does what the write entails.
     fn write(&mut self, offset: usize, bytes: usize, value: u64);
@@ -28,7 +30,8 @@ std::thread_local! {
 pub struct Bus;
 
 impl Bus {
-    /// Puts a device on the bus, in the place of what was there before, and returns it, for the test to look at.
+    /// Puts a device on the bus, in the place of what was there before, and returns it, for the
+    /// test to look at.
     pub fn attach<D: Device + 'static>(base: usize, len: usize, device: D) -> Rc<RefCell<D>> {
         let device = Rc::new(RefCell::new(device));
         let range = base..base + len;
@@ -50,8 +53,8 @@ impl Bus {
 
 /// Returns the frame at `base` on the bus.
 pub fn frame<const LEN: usize>(base: usize) -> Frame<LEN> {
-    // SAFETY: 1. No frame is device memory in tests: loads and stores look the address up on the bus. 2. What a model does at an access changes its
-    // own fields alone.
+    // SAFETY: 1. No frame is device memory in tests: loads and stores look the address up on the
+    // bus. 2. What a model does at an access changes its own fields alone.
     unsafe { Frame::new(base) }
 }
 

@@ -15,8 +15,8 @@ macro_rules! accesses {
                 #[cfg(target_arch = "aarch64")]
                 {
                     let value: $t;
-                    // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the device does changes nothing that the
-                    // compiler relies on, by condition 2.
+                    // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the
+                    // device does changes nothing that the compiler relies on, by condition 2.
                     unsafe {
                         core::arch::asm!($load, value = out(reg) value, address = in(reg) address, options(nostack, preserves_flags));
                     }
@@ -38,8 +38,8 @@ macro_rules! accesses {
             #[inline(always)]
             pub unsafe fn $t(address: usize, value: $t) {
                 #[cfg(target_arch = "aarch64")]
-                // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the device does changes nothing that the compiler
-                // relies on, by condition 2.
+                // SAFETY: 1. The address is aligned and mapped, by condition 1. 2. What the device
+                // does changes nothing that the compiler relies on, by condition 2.
                 unsafe {
                     core::arch::asm!($store, value = in(reg) value, address = in(reg) address, options(nostack, preserves_flags));
                 }

@@ -1,19 +1,23 @@
-//! RAM of a guest that stage 2 does not map yet, while the guest runs: what is [withdrawn](Translation::withdraw) [arrives](Translation::arrive) part by part.
+//! RAM of a guest that stage 2 does not map yet, while the guest runs: what is
+//! [withdrawn](Translation::withdraw) [arrives](Translation::arrive) part by part.
 //!
-//! An entry that is invalid may become valid without break-before-make, for no core keeps an invalid one (DDI 0487, D8.16.1). So pages arrive in a
-//! table of their block of 2 MiB, one after another. When all of the block are there, [`Translation::settle`] makes them one block.
+//! An entry that is invalid may become valid without break-before-make, for no core keeps an
+//! invalid one (DDI 0487, D8.16.1). So pages arrive in a table of their block of 2 MiB, one after
+//! another. When all of the block are there, [`Translation::settle`] makes them one block.
 
 use super::protect::Forget;
 use super::table::{Pages, TableSource};
 use super::{Attributes, MapError, Translation};
 
 impl Translation {
-    /// Makes blocks of 2 MiB map nothing, also those that are mapped in part. `blocks` returns the guest-physical address of each, always in the same
-    /// order. `forget` is called once with the [root](Self::root), and must make all cores drop their copies of the translation.
+    /// Makes blocks of 2 MiB map nothing, also those that are mapped in part. `blocks` returns the
+    /// guest-physical address of each, always in the same order. `forget` is called once with the
+    /// [root](Self::root), and must make all cores drop their copies of the translation.
     ///
     /// # Safety
     ///
-    /// 1. When `forget` returns, no core has a copy of what the translation was before, in a TLB or in a walk that is under way.
+    /// 1. When `forget` returns, no core has a copy of what the translation was before, in a TLB or
+    ///    in a walk that is under way.
     /// 2. No core needs what the blocks map.
     pub unsafe fn withdraw<B: Iterator<Item = u64>>(
         &mut self,
@@ -23,7 +27,8 @@ impl Translation {
         blocks().filter_map(|input| self.block(input)).for_each(|entry| entry.invalidate());
         forget(self.root());
         for input in blocks() {
-            // SAFETY: an entry that refers to a table was made invalid above, and no core has a copy of what it was, by condition 1.
+            // SAFETY: an entry that refers to a table was made invalid above, and no core has a
+            // copy of what it was, by condition 1.
             let pages = self.block(input).and_then(|entry| unsafe { entry.take_pages() });
             if let Some(pages) = pages {
                 self.put_away(pages);
@@ -31,7 +36,8 @@ impl Translation {
         }
     }
 
-    /// Takes the tables of the second level that the blocks of 2 MiB in `input..input + len` need, so that each can [arrive](Self::arrive) as one without any other table.
+    /// Takes the tables of the second level that the blocks of 2 MiB in `input..input + len` need,
+    /// so that each can [arrive](Self::arrive) as one without any other table.
     ///
     /// # Errors
     ///
@@ -53,11 +59,13 @@ impl Translation {
         Ok(())
     }
 
-    /// Maps `len` bytes of one block of 2 MiB, none of which is mapped: the block as one, if they are all of it, and else pages. Cores may use the translation meanwhile.
+    /// Maps `len` bytes of one block of 2 MiB, none of which is mapped: the block as one, if they
+    /// are all of it, and else pages. Cores may use the translation meanwhile.
     ///
     /// # Errors
     ///
-    /// [`MapError::OutOfMemory`] if there is no table. No page was mapped then. A whole block that was [prepared](Self::prepare) takes none. Other [`MapError`]s as of [`Self::map`].
+    /// [`MapError::OutOfMemory`] if there is no table. No page was mapped then. A whole block that
+    /// was [prepared](Self::prepare) takes none. Other [`MapError`]s as of [`Self::map`].
     pub fn arrive(
         &mut self,
         tables: &mut impl TableSource,
@@ -84,7 +92,9 @@ impl Translation {
         self.map(tables, input, output, len, attributes)
     }
 
-    /// Maps a block of 2 MiB, none of which is mapped, in pages: those that `moved` has, each with its number in the block and its physical address, and all others as the block at `output` has them.
+    /// Maps a block of 2 MiB, none of which is mapped, in pages: those that `moved` has, each with
+    /// its number in the block and its physical address, and all others as the block at `output`
+    /// has them.
     ///
     /// # Errors
     ///
@@ -117,19 +127,23 @@ impl Translation {
         Ok(())
     }
 
-    /// Makes the block of 2 MiB in which `input` lies one block, if all of it has arrived in pages. Writes are allowed to all of it, or to nothing. Cores may use
-    /// the translation meanwhile. `forget` is called at most once, and must make all cores drop their copies of what it is given.
+    /// Makes the block of 2 MiB in which `input` lies one block, if all of it has arrived in pages.
+    /// Writes are allowed to all of it, or to nothing. Cores may use the translation meanwhile.
+    /// `forget` is called at most once, and must make all cores drop their copies of what it is
+    /// given.
     ///
     /// # Safety
     ///
     /// 1. All pages of the block have arrived.
-    /// 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a TLB or in a walk that is under way.
+    /// 2. When `forget` returns, no core has a copy of what it was given, as it was before, in a
+    ///    TLB or in a walk that is under way.
     pub unsafe fn settle(&mut self, input: u64, writable: bool, forget: impl FnOnce(Forget)) {
         let Some(entry) = self.block(input).filter(|entry| entry.next().is_some()) else { return };
         entry.invalidate();
         // A core may have a copy of each page.
         forget(Forget::All);
-        // SAFETY: the entry was made invalid, and no core has a copy of what it was, by condition 2.
+        // SAFETY: the entry was made invalid, and no core has a copy of what it was, by
+        // condition 2.
         if let Some(pages) = unsafe { entry.join(writable) } {
             self.put_away(pages);
         }

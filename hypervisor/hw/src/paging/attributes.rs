@@ -94,8 +94,8 @@ impl Attributes {
         Self::ram(STAGE2::S2AP::ReadWrite)
     }
 
-    /// Returns the attributes of a guest's RAM to which writes are not [allowed](super::Translation::allow_writes) yet: stage 2, read-only,
-    /// executable.
+    /// Returns the attributes of a guest's RAM to which writes are not
+    /// [allowed](super::Translation::allow_writes) yet: stage 2, read-only, executable.
     pub fn guest_ram_unwritten() -> Self {
         Self::ram(STAGE2::S2AP::ReadOnly)
     }
@@ -109,12 +109,14 @@ impl Attributes {
         )
     }
 
-    /// Returns the attributes of memory that a guest shares with others: stage 2, writable, not executable.
+    /// Returns the attributes of memory that a guest shares with others: stage 2, writable, not
+    /// executable.
     pub fn guest_shared() -> Self {
         Self(Self::guest_ram().0 | STAGE2::XN::SET.value)
     }
 
-    /// Returns the attributes of a device that a guest accesses itself: stage 2, writable, not executable.
+    /// Returns the attributes of a device that a guest accesses itself: stage 2, writable, not
+    /// executable.
     pub fn guest_device() -> Self {
         Self::of(
             STAGE2::MemAttr::DeviceNGnRE

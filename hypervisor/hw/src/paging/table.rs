@@ -1,4 +1,5 @@
-//! One table of a translation, its entries, the source of tables, and tables that are kept for later.
+//! One table of a translation, its entries, the source of tables, and tables that are kept for
+//! later.
 
 use super::attributes::STAGE2;
 use super::{Attributes, MapError, PAGE_SIZE};
@@ -20,7 +21,8 @@ register_bitfields! { u64,
     ]
 }
 
-/// One table of descriptors. The entries are atomics, since the walkers of cores read them at any moment.
+/// One table of descriptors. The entries are atomics, since the walkers of cores read them at any
+/// moment.
 #[derive(Debug)]
 #[repr(C, align(4096))]
 pub struct Table(pub(super) [AtomicU64; ENTRIES]);
@@ -38,8 +40,8 @@ impl Table {
 ///
 /// # Safety
 ///
-/// `allocate` returns an [empty table](Table::empty) that nothing else uses, at a physical address equal to its virtual one, and that stays valid
-/// until it is released.
+/// `allocate` returns an [empty table](Table::empty) that nothing else uses, at a physical address
+/// equal to its virtual one, and that stays valid until it is released.
 pub unsafe trait TableSource {
     /// Returns a fresh table, or `None` when there is no memory.
     fn allocate(&mut self) -> Option<NonNull<Table>>;
@@ -64,10 +66,11 @@ impl<'t> Level<'t> {
     ///
     /// # Safety
     ///
-    /// 1. `root` came from `allocate`, and is not released for 't. 2. Its entries were written through [`Entry`] alone.
+    /// 1. `root` came from `allocate`, and is not released for 't. 2. Its entries were written
+    ///    through [`Entry`] alone.
     pub(super) unsafe fn first(root: NonNull<Table>) -> Self {
-        // SAFETY: 1. `root` is an initialised table, one to one, for 't, by condition 1. 2. All its entries are atomics, and nobody has an
-        // exclusive reference to it.
+        // SAFETY: 1. `root` is an initialised table, one to one, for 't, by condition 1. 2. All its
+        // entries are atomics, and nobody has an exclusive reference to it.
         Self { table: unsafe { root.as_ref() }, level: ROOT_LEVEL }
     }
 
@@ -88,7 +91,8 @@ impl<'t> Level<'t> {
     }
 }
 
-/// An entry and the level of its table. The [`Translation`](super::Translation) that owns it is borrowed for 't.
+/// An entry and the level of its table. The [`Translation`](super::Translation) that owns it is
+/// borrowed for 't.
 pub(super) struct Entry<'t> {
     descriptor: &'t AtomicU64,
     level: u32,
@@ -108,9 +112,10 @@ impl<'t> Entry<'t> {
     /// Returns the table that the entry refers to; `None` if it maps a block or a page, or nothing.
     pub(super) fn next(&self) -> Option<Level<'t>> {
         let table = next_table(self.load(), self.level)?;
-        // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`, initialised and one to one. 2. The table stays until
-        // `clear` takes its descriptor out of the tree. `clear` borrows the translation mutably, which is borrowed for 't here. 3. All of the table
-        // are atomics, and nobody has an exclusive reference to it.
+        // SAFETY: 1. Only `link` writes a table descriptor, and its table came from `allocate`,
+        // initialised and one to one. 2. The table stays until `clear` takes its descriptor out of
+        // the tree. `clear` borrows the translation mutably, which is borrowed for 't here. 3. All
+        // of the table are atomics, and nobody has an exclusive reference to it.
         Some(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
     }
 
@@ -144,14 +149,16 @@ impl<'t> Entry<'t> {
         self.descriptor.store(self.load() & !write, Ordering::Relaxed);
     }
 
-    /// Makes the entry, which is invalid, and maps a page, valid again, and map the page at `output`.
+    /// Makes the entry, which is invalid, and maps a page, valid again, and map the page at
+    /// `output`.
     pub(super) fn lead_to(&self, output: u64) {
         let attributes = self.load() & !OUTPUT_ADDRESS;
         let descriptor = attributes | output | DESCRIPTOR::VALID::SET.value;
         self.descriptor.store(descriptor, Ordering::Relaxed);
     }
 
-    /// Fills `pages` with pages that map what the entry, a block of level 2, maps, with its attributes.
+    /// Fills `pages` with pages that map what the entry, a block of level 2, maps, with its
+    /// attributes.
     pub(super) fn fill(&self, pages: &Pages) {
         pages.fill_from(self.load() | DESCRIPTOR::TABLE_OR_PAGE::SET.value);
     }
@@ -162,16 +169,17 @@ impl<'t> Entry<'t> {
         self.descriptor.store(address_of(pages.0) | kind.value, Ordering::Release);
     }
 
-    /// Makes the entry, which referred to a table that was [filled](Self::fill) and is invalid for walkers, the block of which these pages are.
-    /// Returns the table.
+    /// Makes the entry, which referred to a table that was [filled](Self::fill) and is invalid for
+    /// walkers, the block of which these pages are. Returns the table.
     ///
     /// # Safety
     ///
     /// No core has a copy of what the entry was before it became invalid.
     pub(super) unsafe fn join(&self, allow_writes: bool) -> Option<Pages> {
         let pages = next_table(self.load(), self.level)?;
-        // SAFETY: 1. Only `link` and `refer_to` write a table descriptor, and both write that of an initialised table, one to one. 2. The table is
-        // released or filled again only by who owns the result. 3. All its entries are atomics. The reference ends with this statement.
+        // SAFETY: 1. Only `link` and `refer_to` write a table descriptor, and both write that of an
+        // initialised table, one to one. 2. The table is released or filled again only by who owns
+        // the result. 3. All its entries are atomics. The reference ends with this statement.
         let first = unsafe { pages.as_ref() }.0[0].load(Ordering::Relaxed);
         let access = if allow_writes { STAGE2::S2AP::ReadWrite } else { STAGE2::S2AP::ReadOnly };
         let page = DESCRIPTOR::TABLE_OR_PAGE::SET.value | STAGE2::S2AP::ReadWrite.value;
@@ -180,13 +188,15 @@ impl<'t> Entry<'t> {
         Some(Pages(pages))
     }
 
-    /// Makes the entry, which is invalid for walkers, map nothing. Returns the table of pages that it referred to, if it did.
+    /// Makes the entry, which is invalid for walkers, map nothing. Returns the table of pages that
+    /// it referred to, if it did.
     ///
     /// # Safety
     ///
     /// No core has a copy of what the entry was before it became invalid.
     pub(super) unsafe fn take_pages(&self) -> Option<Pages> {
-        // The table is released or filled again only by who owns the result: the entry does not refer to it any more.
+        // The table is released or filled again only by who owns the result: the entry does not
+        // refer to it any more.
         next_table(self.take(), self.level).map(Pages)
     }
 
@@ -200,19 +210,22 @@ impl<'t> Entry<'t> {
         self.descriptor.swap(0, Ordering::Relaxed)
     }
 
-    /// Makes the entry, which is not of the last level, refer to a fresh table, and returns that table.
+    /// Makes the entry, which is not of the last level, refer to a fresh table, and returns that
+    /// table.
     pub(super) fn link(&self, tables: &mut impl TableSource) -> Result<Level<'t>, MapError> {
         let table = tables.allocate().ok_or(MapError::OutOfMemory)?;
         let kind = DESCRIPTOR::TABLE_OR_PAGE::SET + DESCRIPTOR::VALID::SET;
         self.descriptor.store(address_of(table) | kind.value, Ordering::Release);
-        // SAFETY: 1. The table came from `allocate`, initialised and one to one. 2. It stays until `clear` takes its descriptor out of the tree.
-        // `clear` borrows the translation mutably, which is borrowed for 't here. 3. All of the table are atomics, and nobody has an exclusive
-        // reference to it.
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one. 2. It stays until
+        // `clear` takes its descriptor out of the tree. `clear` borrows the translation mutably,
+        // which is borrowed for 't here. 3. All of the table are atomics, and nobody has an
+        // exclusive reference to it.
         Ok(Level { table: unsafe { table.as_ref() }, level: self.level + 1 })
     }
 }
 
-/// A table of the last level that no other table refers to, and no core remembers. Whoever has it owns the table.
+/// A table of the last level that no other table refers to, and no core remembers. Whoever has it
+/// owns the table.
 pub(super) struct Pages(NonNull<Table>);
 
 impl Pages {
@@ -248,15 +261,18 @@ impl Pages {
     }
 
     fn entries(&self) -> &[AtomicU64; ENTRIES] {
-        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by whoever takes `self` apart. 2. All its
-        // entries are atomics, and nobody has an exclusive reference to it.
+        // SAFETY: 1. The table came from `allocate`, initialised and one to one, and is released by
+        // whoever takes `self` apart. 2. All its entries are atomics, and nobody has an exclusive
+        // reference to it.
         unsafe { &self.0.as_ref().0 }
     }
 }
 
-/// Tables for blocks that will be split into pages. Each has the address of the next one in its first entry, so they take no memory besides.
+/// Tables for blocks that will be split into pages. Each has the address of the next one in its
+/// first entry, so they take no memory besides.
 ///
-/// The tables are lost if this is dropped: whoever has them [gives them to a translation](super::Translation::stock), or [releases](Self::release) them.
+/// The tables are lost if this is dropped: whoever has them [gives them to a
+/// translation](super::Translation::stock), or [releases](Self::release) them.
 #[derive(Debug, Default)]
 pub struct Spares {
     first: Option<NonNull<Table>>,
@@ -297,8 +313,9 @@ impl Spares {
     /// The tables came from such a source as `tables`.
     pub unsafe fn release(mut self, tables: &mut impl TableSource) {
         while let Some(pages) = self.pop() {
-            // SAFETY: 1. The table came from such a source, by the condition, and was not released: then there would be no `Pages`. 2. No table refers
-            // to it and no core remembers it, as `Pages` says.
+            // SAFETY: 1. The table came from such a source, by the condition, and was not released:
+            // then there would be no `Pages`. 2. No table refers to it and no core remembers it, as
+            // `Pages` says.
             unsafe { tables.release(pages.0) };
         }
     }
@@ -321,7 +338,8 @@ impl Spares {
     }
 }
 
-/// Returns the table that a descriptor of a table of `level` refers to; `None` if it maps a block or a page, or nothing.
+/// Returns the table that a descriptor of a table of `level` refers to; `None` if it maps a block
+/// or a page, or nothing.
 fn next_table(descriptor: u64, level: u32) -> Option<NonNull<Table>> {
     if level == LAST_LEVEL || !DESCRIPTOR::TABLE_OR_PAGE.is_set(descriptor) {
         return None;
@@ -335,21 +353,24 @@ fn next_table(descriptor: u64, level: u32) -> Option<NonNull<Table>> {
 /// # Safety
 ///
 /// 1. `descriptor` was an entry of a translation whose tables came from `tables`.
-/// 2. No table refers to what is below it any more, and no core remembers that one did; nobody else gives it back.
+/// 2. No table refers to what is below it any more, and no core remembers that one did; nobody else
+///    gives it back.
 pub(super) unsafe fn release_below(tables: &mut impl TableSource, descriptor: u64, level: u32) {
     let Some(table) = next_table(descriptor, level) else {
         return;
     };
     for index in 0..ENTRIES {
-        // SAFETY: 1. The table came from `allocate`, by condition 1, so it is initialised and one to one. 2. It was not released yet: that happens
-        // below, and nobody else does it, by condition 2. The reference ends with this statement.
+        // SAFETY: 1. The table came from `allocate`, by condition 1, so it is initialised and one
+        // to one. 2. It was not released yet: that happens below, and nobody else does it, by
+        // condition 2. The reference ends with this statement.
         let below = unsafe { table.as_ref() }.0[index].load(Ordering::Relaxed);
-        // SAFETY: 1. `below` was an entry of a table of the same translation. 2. Only that table referred to what is below, and no other table or
-        // core refers to that table any more, by condition 2; it is given back below, once.
+        // SAFETY: 1. `below` was an entry of a table of the same translation. 2. Only that table
+        // referred to what is below, and no other table or core refers to that table any more, by
+        // condition 2; it is given back below, once.
         unsafe { release_below(tables, below, level + 1) };
     }
-    // SAFETY: 1. The table came from `allocate`, by condition 1, and is released once, by condition 2. 2. No table refers to it, and no core
-    // remembers that one did, by condition 2.
+    // SAFETY: 1. The table came from `allocate`, by condition 1, and is released once, by
+    // condition 2. 2. No table refers to it, and no core remembers that one did, by condition 2.
     unsafe { tables.release(table) };
 }
 

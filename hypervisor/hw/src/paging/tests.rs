@@ -15,8 +15,8 @@ struct Heap {
     left: usize,
 }
 
-// SAFETY: `allocate` returns an empty table in a box of its own, which nothing else uses until it is released. On the host, "physical" addresses are
-// virtual ones.
+// SAFETY: `allocate` returns an empty table in a box of its own, which nothing else uses until it
+// is released. On the host, "physical" addresses are virtual ones.
 unsafe impl TableSource for Heap {
     fn allocate(&mut self) -> Option<NonNull<Table>> {
         self.left = self.left.checked_sub(1)?;
@@ -25,8 +25,8 @@ unsafe impl TableSource for Heap {
 
     unsafe fn release(&mut self, table: NonNull<Table>) {
         self.left += 1;
-        // SAFETY: 1. The table was a box, which `allocate` leaked, and was not released since, by the caller. 2. Nobody uses it any more, by the
-        // caller; Miri would see an access.
+        // SAFETY: 1. The table was a box, which `allocate` leaked, and was not released since, by
+        // the caller. 2. Nobody uses it any more, by the caller; Miri would see an access.
         drop(unsafe { Box::from_raw(table.as_ptr()) });
     }
 }
@@ -65,7 +65,8 @@ fn what_was_cleared_maps_nothing_and_has_its_tables_back_but_for_the_root() {
         map.map(&mut tables, GIB - 4096, GIB - 4096, 8192, Attributes::guest_ram()).unwrap();
         assert_eq!(tables.left, 3, "two tables for each page");
         let mut root = None;
-        // SAFETY: 1. This is the only source of tables here. 2. and 3. No core walks the translation.
+        // SAFETY: 1. This is the only source of tables here. 2. and 3. No core walks the
+        // translation.
         unsafe { map.clear(&mut tables, |at| root = Some(at)) };
         assert_eq!((root, tables.left), (Some(map.root()), 7));
         assert_eq!((map.translate(GIB - 1), map.translate(GIB)), (None, None));
@@ -95,13 +96,14 @@ fn walk(root: usize, input: u64) -> Option<u64> {
     Some((descriptor & OUTPUT_ADDRESS) + (input & (size - 1)))
 }
 
-/// Returns the descriptor that maps `input`, and the bytes that this maps, as the hardware does with a root: it looks `input` up, at any moment,
-/// knowing nothing of the owner's borrows.
+/// Returns the descriptor that maps `input`, and the bytes that this maps, as the hardware does
+/// with a root: it looks `input` up, at any moment, knowing nothing of the owner's borrows.
 fn look_up(root: usize, input: u64) -> Option<(u64, u64)> {
     let mut table = root;
     for level in ROOT_LEVEL..=LAST_LEVEL {
         let table_pointer: *const Table = core::ptr::with_exposed_provenance(table);
-        // SAFETY: a root, or what a table descriptor refers to, is a table for as long as the test walks it, and all of it are atomics.
+        // SAFETY: a root, or what a table descriptor refers to, is a table for as long as the test
+        // walks it, and all of it are atomics.
         let descriptor = unsafe { &*table_pointer }.0[index(input, level)].load(Ordering::Acquire);
         if !DESCRIPTOR::VALID.is_set(descriptor) {
             return None;
@@ -146,12 +148,14 @@ fn a_translation_is_invalid_before_cores_forget_it_and_its_tables_stay_until_the
     let below = map.first_level().entry(0).load() & OUTPUT_ADDRESS;
     let forget = |_| {
         assert_eq!((walk(root, GIB - 4096), walk(root, GIB)), (None, None));
-        // SAFETY: the table is released only after this function, which says that the cores have forgotten it; and all of it are atomics.
+        // SAFETY: the table is released only after this function, which says that the cores have
+        // forgotten it; and all of it are atomics.
         let table: &Table = unsafe { &*core::ptr::with_exposed_provenance(below as usize) };
         let last = table.0[ENTRIES - 1].load(Ordering::Relaxed);
         assert!(DESCRIPTOR::VALID.is_set(last), "what a core still walks is as it was");
     };
-    // SAFETY: 1. This is the only source of tables here. 2. and 3. The only walks are those of `forget`, which end before it returns.
+    // SAFETY: 1. This is the only source of tables here. 2. and 3. The only walks are those of
+    // `forget`, which end before it returns.
     unsafe { map.clear(&mut tables, forget) };
 }
 

@@ -1,4 +1,5 @@
-//! The driver on a model of the generator, which gives words only when it is enabled, locks itself when its tests fail, and may be broken.
+//! The driver on a model of the generator, which gives words only when it is enabled, locks itself
+//! when its tests fail, and may be broken.
 
 use super::*;
 use crate::mmio::fake::{Bus, Device, frame};

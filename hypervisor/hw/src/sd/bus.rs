@@ -30,7 +30,8 @@ pub enum Data<'a> {
     None,
     /// Data from the card.
     Read(&'a mut [u8]),
-    /// Data from the card, which must equal these; otherwise the command fails with [`Fault::Differs`].
+    /// Data from the card, which must equal these; otherwise the command fails with
+    /// [`Fault::Differs`].
     Compare(&'a [u8]),
     /// Data to the card.
     Write(&'a [u8]),
@@ -52,7 +53,8 @@ impl Data<'_> {
 ///
 /// Each call returns within a few seconds, whatever the card does.
 pub trait Bus {
-    /// Restarts the slot: power, one data line, a clock of at most 400 kHz (4.2.1), and time for the card to wake up.
+    /// Restarts the slot: power, one data line, a clock of at most 400 kHz (4.2.1), and time for
+    /// the card to wake up.
     fn restart(&mut self) -> Result<(), Fault>;
 
     /// Returns whether the controller has [`Speed::High`].
@@ -64,11 +66,13 @@ pub trait Bus {
     /// Switches the controller to four data lines.
     fn four_lines(&mut self);
 
-    /// Sends a command, takes the answer, moves the data, and waits while the card is busy. Returns the answer.
+    /// Sends a command, takes the answer, moves the data, and waits while the card is busy. Returns
+    /// the answer.
     ///
-    /// A command with data is answered with the card's status. If that has errors, the command fails with [`Fault::Status`], and no data move. A
-    /// command for more than one block takes a [`Command::STOP_TRANSMISSION`] in the end, which the bus sends by itself. After a failure the bus is
-    /// ready for the next command.
+    /// A command with data is answered with the card's status. If that has errors, the command
+    /// fails with [`Fault::Status`], and no data move. A command for more than one block takes a
+    /// [`Command::STOP_TRANSMISSION`] in the end, which the bus sends by itself. After a failure
+    /// the bus is ready for the next command.
     fn execute(
         &mut self,
         command: Command,

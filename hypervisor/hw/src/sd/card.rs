@@ -1,11 +1,14 @@
 //! A card in use: [`Card`]. Setting it up is chapter 4.2, moving data 4.3.
 //!
-//! A command that failed is tried again, a few times. Before each new try the card must recover: it has to answer, under the address that it was given, that it
-//! is ready for the next command. A card that does not is *lost*: it was pulled, or has lost its power, or hangs. It may even be another card by now.
-//! So a lost card is not set up again without its user's knowledge: every call fails, until [`Card::start`] makes a new [`Card`].
+//! A command that failed is tried again, a few times. Before each new try the card must recover: it
+//! has to answer, under the address that it was given, that it is ready for the next command. A
+//! card that does not is *lost*: it was pulled, or has lost its power, or hangs. It may even be
+//! another card by now. So a lost card is not set up again without its user's knowledge: every call
+//! fails, until [`Card::start`] makes a new [`Card`].
 //!
-//! What is written is read again and compared, unless the user has switched that off. Cards that are worn out are known to acknowledge writes and drop
-//! them, and so does QEMU when its image fails.
+//! What is written is read again and compared, unless the user has switched that off. Cards that
+//! are worn out are known to acknowledge writes and drop them, and so does QEMU when its image
+//! fails.
 
 use super::BLOCK;
 use super::bus::{Bus, Data, Speed};
@@ -15,14 +18,15 @@ use super::response::{Description, OCR, Response, STATUS, Status, StatusErrors};
 use super::switch::speed_up;
 use tock_registers::LocalRegisterCopy;
 
-/// Most blocks that one command moves, 128 KiB: as many as a controller's buffer for DMA holds, and enough that the cost of a command does not
-/// matter. More take several commands.
+/// Most blocks that one command moves, 128 KiB: as many as a controller's buffer for DMA holds, and
+/// enough that the cost of a command does not matter. More take several commands.
 pub const MAX_BLOCKS: usize = 256;
 /// Number of tries of each operation.
 const TRIES: u32 = 3;
 /// Milliseconds that a card may take to power up (4.2.3).
 const POWER_UP_MS: u64 = 1000;
-/// Milliseconds that a card may take to write what it was sent. The specification allows 500 (4.6.2.2), but cards that tidy up take longer.
+/// Milliseconds that a card may take to write what it was sent. The specification allows 500
+/// (4.6.2.2), but cards that tidy up take longer.
 const BUSY_MS: u64 = 3000;
 
 /// Argument of SEND_IF_COND: 2.7 to 3.6 V, and a pattern that the card sends back (4.3.13).
@@ -50,13 +54,15 @@ struct Identity {
     /// Relative card address in bits 31 to 16, as commands take it.
     address: u32,
     description: Description,
-    /// Units of a command's argument for one block: cards of standard capacity count in bytes, others in blocks.
+    /// Units of a command's argument for one block: cards of standard capacity count in bytes,
+    /// others in blocks.
     unit: u64,
     speed: Speed,
 }
 
 impl<B> Card<B> {
-    /// Returns the same card with the bus that `map` makes of its bus: another way to the same slot.
+    /// Returns the same card with the bus that `map` makes of its bus: another way to the same
+    /// slot.
     pub fn map_bus<C>(self, map: impl FnOnce(B) -> C) -> Card<C> {
         let Self { bus, identity, verify, lost } = self;
         Card { bus: map(bus), identity, verify, lost }
@@ -68,8 +74,8 @@ impl<B: Bus> Card<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoCard`] if the slot is empty; what the controller or the last try has failed with; [`Error::Unusable`] if the card
-    /// is of a kind that is not supported.
+    /// [`Error::NoCard`] if the slot is empty; what the controller or the last try has failed with;
+    /// [`Error::Unusable`] if the card is of a kind that is not supported.
     pub fn start(mut bus: B) -> Result<Self, Error> {
         let mut tries = 0;
         let identity = loop {
@@ -113,7 +119,8 @@ impl<B: Bus> Card<B> {
         self.identity.description.write_protected
     }
 
-    /// Checks that the card is still the one that was set up: another one does not know the address.
+    /// Checks that the card is still the one that was set up: another one does not know the
+    /// address.
     ///
     /// # Errors
     ///
@@ -130,7 +137,8 @@ impl<B: Bus> Card<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] and [`Error::BeyondEnd`], before the card is asked; [`Error::Failed`] after the last try; [`Error::Lost`] if the card is lost.
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the card is asked; [`Error::Failed`]
+    /// after the last try; [`Error::Lost`] if the card is lost.
     pub fn read(&mut self, block: u64, buf: &mut [u8]) -> Result<(), Error> {
         self.check_range(block, buf.len())?;
         let firsts = (block..).step_by(MAX_BLOCKS);
@@ -144,12 +152,13 @@ impl<B: Bus> Card<B> {
         Ok(())
     }
 
-    /// Writes whole blocks, from number `block` on, and checks that the card has them, unless [`verify`](Self::verify) is off. After that they last.
+    /// Writes whole blocks, from number `block` on, and checks that the card has them, unless
+    /// [`verify`](Self::verify) is off. After that they last.
     ///
     /// # Errors
     ///
-    /// [`Error::WriteProtected`], [`Error::Length`] and [`Error::BeyondEnd`], before the card is asked; [`Error::Failed`] after the last try;
-    /// [`Error::Lost`] if the card is lost.
+    /// [`Error::WriteProtected`], [`Error::Length`] and [`Error::BeyondEnd`], before the card is
+    /// asked; [`Error::Failed`] after the last try; [`Error::Lost`] if the card is lost.
     pub fn write(&mut self, block: u64, data: &[u8]) -> Result<(), Error> {
         if self.is_write_protected() {
             return Err(Error::WriteProtected);
@@ -204,7 +213,8 @@ impl<B: Bus> Card<B> {
 
     /// Moves blocks, and waits until the card says that it has finished without an error.
     fn transfer(&mut self, command: Command, first: u64, data: Data<'_>) -> Result<(), Fault> {
-        // This fits: `first` is within the card, and `identify` has checked that its end can be addressed.
+        // This fits: `first` is within the card, and `identify` has checked that its end can be
+        // addressed.
         let argument = (first * self.identity.unit) as u32;
         self.bus.execute(command, argument, data)?;
         self.wait_until_ready()
@@ -228,7 +238,8 @@ impl<B: Bus> Card<B> {
         }
     }
 
-    /// Brings the card back to the transfer state after a command that failed. A card that does not get there is lost.
+    /// Brings the card back to the transfer state after a command that failed. A card that does not
+    /// get there is lost.
     fn recover(&mut self, command: Command, fault: Fault) -> Result<(), Error> {
         for _ in 0..TRIES {
             // If there is nothing to stop, the command is illegal, and has no answer.
@@ -266,14 +277,16 @@ fn ask(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, 
     bus.execute(command, argument, Data::None).map_err(failed)
 }
 
-/// Sends a command without data that is answered with the card's status, and checks that the status has no errors.
+/// Sends a command without data that is answered with the card's status, and checks that the status
+/// has no errors.
 fn order(bus: &mut impl Bus, command: Command, argument: u32) -> Result<Response, Error> {
     let answer = ask(bus, command, argument)?;
     sound(answer).map_err(|fault| Error::Start { command, fault, tries: 1 })?;
     Ok(answer)
 }
 
-/// Takes the card through card identification mode to data transfer mode, 4.2 and figure 4-13, and to high speed if that is wanted and possible.
+/// Takes the card through card identification mode to data transfer mode, 4.2 and figure 4-13, and
+/// to high speed if that is wanted and possible.
 fn identify(bus: &mut impl Bus, fast: bool) -> Result<Identity, Error> {
     ask(bus, Command::GO_IDLE_STATE, 0)?;
     let version_2 = offer_voltage(bus)?;
@@ -309,7 +322,8 @@ fn offer_voltage(bus: &mut impl Bus) -> Result<bool, Error> {
     }
 }
 
-/// Waits until the card has powered up. Returns whether it is of high capacity, and so addressed by blocks.
+/// Waits until the card has powered up. Returns whether it is of high capacity, and so addressed by
+/// blocks.
 fn power_up(bus: &mut impl Bus, version_2: bool) -> Result<bool, Error> {
     let command = Command::SD_SEND_OP_COND;
     let mut offer = OCR::VOLTAGES::All;

@@ -1,4 +1,5 @@
-//! A card for tests, behind the bus: it keeps the rules of the specification, and goes wrong as it is told.
+//! A card for tests, behind the bus: it keeps the rules of the specification, and goes wrong as it
+//! is told.
 
 use super::BLOCK;
 use super::bus::{Bus, Data, Speed};
@@ -86,7 +87,8 @@ pub struct FakeCard {
     clock: core::cell::Cell<u64>,
 }
 
-/// Returns so many blocks of data, no two of which are alike. Each is the first one, turned further: Miri takes too long for one byte after the other.
+/// Returns so many blocks of data, no two of which are alike. Each is the first one, turned
+/// further: Miri takes too long for one byte after the other.
 pub fn pattern(blocks: usize) -> Vec<u8> {
     let first: Vec<u8> = (0..BLOCK).map(|n| (n * 31 / 7) as u8).collect();
     let mut data = Vec::with_capacity(blocks * BLOCK);
@@ -197,7 +199,8 @@ impl FakeCard {
         Ok(status)
     }
 
-    /// Returns the answer of a card that is in the state that the command is for; `None` if the card says nothing.
+    /// Returns the answer of a card that is in the state that the command is for; `None` if the
+    /// card says nothing.
     fn answer(
         &mut self,
         command: Command,

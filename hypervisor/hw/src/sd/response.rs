@@ -7,7 +7,8 @@ use tock_registers::{LocalRegisterCopy, register_bitfields};
 /// Payload of an answer, without the command's index and the CRC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// Bits 127 to 8 of a long answer in bits 119 to 0; bits 39 to 8 of a short one in bits 31 to 0.
+    /// Bits 127 to 8 of a long answer in bits 119 to 0; bits 39 to 8 of a short one in bits 31
+    /// to 0.
     pub payload: u128,
 }
 
@@ -17,7 +18,8 @@ impl Response {
         self.payload as u32
     }
 
-    /// Returns a long answer, its bits numbered as in the specification. Bits 7 to 0, where the CRC was, are 0.
+    /// Returns a long answer, its bits numbered as in the specification. Bits 7 to 0, where the CRC
+    /// was, are 0.
     pub fn long(self) -> u128 {
         self.payload << 8
     }
@@ -74,8 +76,8 @@ register_bitfields! { u128,
 /// Status of a card.
 pub type Status = LocalRegisterCopy<u32, STATUS::Register>;
 
-/// Error bits of a status, with their names. COM_CRC_ERROR and ILLEGAL_COMMAND are not among them: they are about the command before, which then had
-/// no answer.
+/// Error bits of a status, with their names. COM_CRC_ERROR and ILLEGAL_COMMAND are not among them:
+/// they are about the command before, which then had no answer.
 const ERRORS: [(u32, &str); 12] = [
     (31, "OUT_OF_RANGE"),
     (30, "ADDRESS_ERROR"),
@@ -118,14 +120,16 @@ impl fmt::Display for StatusErrors {
 pub struct Description {
     /// Number of blocks.
     pub blocks: u64,
-    /// Whether the card is write-protected, for ever or for now: PERM_WRITE_PROTECT, TMP_WRITE_PROTECT.
+    /// Whether the card is write-protected, for ever or for now: PERM_WRITE_PROTECT,
+    /// TMP_WRITE_PROTECT.
     pub write_protected: bool,
     /// Whether the card takes SWITCH_FUNC.
     pub has_functions: bool,
 }
 
 impl Description {
-    /// Returns the description in a CSD; `None` if that is of a kind that this driver does not know (SDUC, and what is to come).
+    /// Returns the description in a CSD; `None` if that is of a kind that this driver does not know
+    /// (SDUC, and what is to come).
     pub fn of(csd: u128) -> Option<Self> {
         let csd = LocalRegisterCopy::<u128, CSD::Register>::new(csd);
         let blocks = match csd.read_as_enum(CSD::STRUCTURE)? {

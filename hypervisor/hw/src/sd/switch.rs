@@ -7,7 +7,8 @@ use super::response::StatusErrors;
 
 /// Bytes of the status that the card sends.
 const LEN: usize = 64;
-/// Function group 1, the access mode: its function 1 is high speed. Every other group stays as it is.
+/// Function group 1, the access mode: its function 1 is high speed. Every other group stays as it
+/// is.
 const HIGH_SPEED: u32 = 0x00ff_fff1;
 /// The functions are switched, not only asked for.
 const SWITCH: u32 = 1 << 31;
@@ -16,12 +17,14 @@ const SWITCH: u32 = 1 << 31;
 struct Functions([u8; LEN]);
 
 impl Functions {
-    /// Returns whether the card has high speed: bit 1 of the functions that group 1 supports, bits 415 to 400.
+    /// Returns whether the card has high speed: bit 1 of the functions that group 1 supports, bits
+    /// 415 to 400.
     fn support_high_speed(&self) -> bool {
         self.0[13] & 1 << 1 != 0
     }
 
-    /// Returns whether the card's access mode is high speed: the function of group 1, bits 379 to 376.
+    /// Returns whether the card's access mode is high speed: the function of group 1, bits 379
+    /// to 376.
     fn are_high_speed(&self) -> bool {
         self.0[16] & 0xf == 1
     }
@@ -40,8 +43,9 @@ pub fn speed_up(bus: &mut impl Bus) -> Result<Speed, Error> {
         return Ok(Speed::Default);
     }
     bus.set_speed(Speed::High).map_err(Error::Controller)?;
-    // By the new clock already: a card or a board that is not up to it shows here, and not in the midst of a checkpoint. To ask for the current
-    // functions would be more, but QEMU's card does not tell them.
+    // By the new clock already: a card or a board that is not up to it shows here, and not in the
+    // midst of a checkpoint. To ask for the current functions would be more, but QEMU's card does
+    // not tell them.
     if functions(bus, HIGH_SPEED)?.are_high_speed() {
         Ok(Speed::High)
     } else {

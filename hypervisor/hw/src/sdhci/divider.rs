@@ -14,7 +14,8 @@ pub(super) enum Kind {
 pub(super) struct Divider(pub(super) u16);
 
 impl Divider {
-    /// Returns the smallest divider that makes at most `wanted` Hz of `base` Hz, or the largest that there is.
+    /// Returns the smallest divider that makes at most `wanted` Hz of `base` Hz, or the largest
+    /// that there is.
     pub(super) fn new(kind: Kind, base: u32, wanted: u32) -> Self {
         if base <= wanted {
             return Self(0);

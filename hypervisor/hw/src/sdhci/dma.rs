@@ -1,12 +1,16 @@
-//! The memory that a controller reads and writes by itself: [`CardMemory`], and the way there, [`Dma`].
+//! The memory that a controller reads and writes by itself: [`CardMemory`], and the way there,
+//! [`Dma`].
 //!
-//! A controller is told of no other memory: what a caller reads or writes is copied through the buffer there. So whoever calls may have its bytes
-//! anywhere, in memory that the controller does not reach too, and a controller that goes wrong hurts nobody.
+//! A controller is told of no other memory: what a caller reads or writes is copied through the
+//! buffer there. So whoever calls may have its bytes anywhere, in memory that the controller does
+//! not reach too, and a controller that goes wrong hurts nobody.
 //!
-//! Controllers know memory under addresses of their bus, and by their own way, past the caches. So each transfer begins and ends with the caches
-//! written back and emptied, for the lines of the buffer. Where a device tree is wrong about that way, a controller moves data elsewhere and reports
-//! success. So the first read after a start must [reach](Transfer::is_reached) the buffer, and what is compared with the card's data must have come from
-//! the card. Memory that a controller may still be using after a failure is not used again.
+//! Controllers know memory under addresses of their bus, and by their own way, past the caches. So
+//! each transfer begins and ends with the caches written back and emptied, for the lines of the
+//! buffer. Where a device tree is wrong about that way, a controller moves data elsewhere and
+//! reports success. So the first read after a start must [reach](Transfer::is_reached) the buffer,
+//! and what is compared with the card's data must have come from the card. Memory that a controller
+//! may still be using after a failure is not used again.
 
 use crate::sd::{BLOCK, Data, MAX_BLOCKS};
 use core::fmt;
@@ -73,8 +77,8 @@ impl Default for CardMemory {
     }
 }
 
-/// The way by which a controller reaches its memory. Several controllers can have the same memory: a transfer takes it, and another one that would
-/// begin meanwhile has none.
+/// The way by which a controller reaches its memory. Several controllers can have the same memory:
+/// a transfer takes it, and another one that would begin meanwhile has none.
 #[derive(Clone, Copy)]
 pub struct Dma {
     memory: &'static SpinMutex<CardMemory>,
@@ -84,13 +88,15 @@ pub struct Dma {
 }
 
 impl Dma {
-    /// Returns the way to `memory`; `None` if the controller does not reach it. `to_bus` returns the address on the controller's bus of so many bytes
-    /// at a physical address, if all of them are within reach. `flush_caches` writes the data caches' lines of so many bytes at an address back to the
-    /// point of coherency, and drops them.
+    /// Returns the way to `memory`; `None` if the controller does not reach it. `to_bus` returns
+    /// the address on the controller's bus of so many bytes at a physical address, if all of them
+    /// are within reach. `flush_caches` writes the data caches' lines of so many bytes at an
+    /// address back to the point of coherency, and drops them.
     ///
     /// # Safety
     ///
-    /// 1. What the controller reads and writes at the address that `to_bus` returns is `memory`, which the MMU maps at its physical address.
+    /// 1. What the controller reads and writes at the address that `to_bus` returns is `memory`,
+    ///    which the MMU maps at its physical address.
     /// 2. `flush_caches` does what is said above.
     pub unsafe fn new(
         memory: &'static SpinMutex<CardMemory>,
@@ -105,14 +111,17 @@ impl Dma {
         Some(Self { memory, address: address?, flush_caches })
     }
 
-    /// Returns whether a transfer could begin now: no other one has the memory, and none has [lost](Transfer::lose) it.
+    /// Returns whether a transfer could begin now: no other one has the memory, and none has
+    /// [lost](Transfer::lose) it.
     pub(super) fn is_free(self) -> bool {
         !self.memory.is_locked()
     }
 
-    /// Takes the memory for a transfer of `data`, and prepares it. Returns `None` if it is in use, or lost.
+    /// Takes the memory for a transfer of `data`, and prepares it. Returns `None` if it is in use,
+    /// or lost.
     ///
-    /// Before data come from the card, the buffer has other bytes than are expected: bytes that stayed from before must not pass for the card's.
+    /// Before data come from the card, the buffer has other bytes than are expected: bytes that
+    /// stayed from before must not pass for the card's.
     pub(super) fn begin(self, data: &Data<'_>) -> Option<Transfer> {
         let mut memory = self.memory.try_lock()?;
         let buffer = &mut memory.data[..data.len()];
@@ -153,7 +162,8 @@ impl fmt::Debug for Dma {
 
 /// The memory while a transfer uses it.
 ///
-/// From [`Dma::begin`] to [`end`](Self::end) or [`lose`](Self::lose) nobody refers to the buffer or the table: the controller may be using them.
+/// From [`Dma::begin`] to [`end`](Self::end) or [`lose`](Self::lose) nobody refers to the buffer or
+/// the table: the controller may be using them.
 pub(super) struct Transfer {
     memory: SpinMutexGuard<'static, CardMemory>,
     dma: Dma,
@@ -170,14 +180,16 @@ impl Transfer {
         self.dma.address + offset_of!(CardMemory, table) as u32
     }
 
-    /// Marks the buffer for a read of `len` bytes, so that [`is_reached`](Self::is_reached) can tell. The controller must not have been started yet.
+    /// Marks the buffer for a read of `len` bytes, so that [`is_reached`](Self::is_reached) can
+    /// tell. The controller must not have been started yet.
     pub(super) fn mark(&mut self, len: usize) {
         self.memory.data[..len].fill(MARK);
         self.flush(0, len);
     }
 
-    /// Returns whether the controller has written to both ends of the first `len` bytes of the buffer, which were [marked](Self::mark), after it has
-    /// finished. A controller that has really read these bytes from the card passes for one that has not: none is likely there.
+    /// Returns whether the controller has written to both ends of the first `len` bytes of the
+    /// buffer, which were [marked](Self::mark), after it has finished. A controller that has really
+    /// read these bytes from the card passes for one that has not: none is likely there.
     pub(super) fn is_reached(&self, len: usize) -> bool {
         self.flush(0, len);
         let found = &self.memory.data[..len];
@@ -186,7 +198,8 @@ impl Transfer {
         !is_marked(&found[..most]) && !is_marked(&found[len - most..])
     }
 
-    /// Takes what the controller has read into `data`, after the controller has finished. Returns whether the bytes that are compared are equal.
+    /// Takes what the controller has read into `data`, after the controller has finished. Returns
+    /// whether the bytes that are compared are equal.
     pub(super) fn end(self, data: &mut Data<'_>) -> bool {
         // What the caches have of the buffer may be from before.
         self.flush(0, data.len());

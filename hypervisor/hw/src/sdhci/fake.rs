@@ -1,7 +1,9 @@
-//! A controller for tests, with a card in its slot: its registers, its DMA, and memory behind caches that are not coherent with it.
+//! A controller for tests, with a card in its slot: its registers, its DMA, and memory behind
+//! caches that are not coherent with it.
 //!
-//! The fake keeps the rules of the specification, and panics where a driver breaks one: where real hardware would do anything. DMA goes on by a piece with
-//! each look at the status ([`moving`]), in [`memory`].
+//! The fake keeps the rules of the specification, and panics where a driver breaks one: where real
+//! hardware would do anything. DMA goes on by a piece with each look at the status ([`moving`]), in
+//! [`memory`].
 
 mod memory;
 mod moving;
@@ -129,7 +131,8 @@ impl FakeController {
         }
     }
 
-    /// Returns the name of the way by which the data move that the driver has chosen, and panics if the controller does not have it.
+    /// Returns the name of the way by which the data move that the driver has chosen, and panics if
+    /// the controller does not have it.
     fn way(&mut self, dma: bool) -> &'static str {
         let selected = *self.register(0x28) >> 3 & 3;
         match (dma, selected) {

@@ -1,6 +1,8 @@
-//! The registers of an SDHCI controller (SD Host Controller Simplified Specification 4.20, chapter 2), as words.
+//! The registers of an SDHCI controller (SD Host Controller Simplified Specification 4.20, chapter
+//! 2), as words.
 //!
-//! Many registers have 8 or 16 bits, but Broadcom's controllers take accesses of 32 bits only. So neighbours are one register here.
+//! Many registers have 8 or 16 bits, but Broadcom's controllers take accesses of 32 bits only. So
+//! neighbours are one register here.
 
 use crate::mmio::Offset;
 use tock_registers::register_bitfields;
@@ -60,8 +62,8 @@ register_bitfields! { u32,
         RESET_COMMAND OFFSET(25) NUMBITS(1) [],
         RESET_DATA OFFSET(26) NUMBITS(1) []
     ],
-    /// Normal and Error Interrupt Status, 2.2.17 and 2.2.18; the enables have the same layout. Writing a
-    /// bit clears it.
+    /// Normal and Error Interrupt Status, 2.2.17 and 2.2.18; the enables have the same layout.
+    /// Writing a bit clears it.
     pub(super) STATUS [
         COMMAND_COMPLETE OFFSET(0) NUMBITS(1) [],
         TRANSFER_COMPLETE OFFSET(1) NUMBITS(1) [],

@@ -1,4 +1,5 @@
-//! One command on the controller (3.7.1 and 3.7.2): its answer, and its blocks, by DMA or through the buffer port.
+//! One command on the controller (3.7.1 and 3.7.2): its answer, and its blocks, by DMA or through
+//! the buffer port.
 
 use super::dma::Transfer;
 use super::registers::*;
@@ -13,13 +14,15 @@ use tock_registers::interfaces::{Readable, Writeable};
 const DATA_MS: u64 = 1000;
 /// Milliseconds that a card may take to finish what it was sent.
 const BUSY_MS: u64 = 3000;
-/// Milliseconds that all blocks of a command may take by DMA. The controller's own limit, for each block, is shorter.
+/// Milliseconds that all blocks of a command may take by DMA. The controller's own limit, for each
+/// block, is shorter.
 const DMA_MS: u64 = DATA_MS + BUSY_MS;
 /// Bytes between two boundaries at which SDMA stops.
 const SDMA_BOUNDARY: u32 = 512 * 1024;
 
 impl<W: Wait> Sdhci<W> {
-    /// Sends a command, moves its data, waits for its end, and returns the answer. With a `transfer` the data move by DMA, to and from its memory.
+    /// Sends a command, moves its data, waits for its end, and returns the answer. With a
+    /// `transfer` the data move by DMA, to and from its memory.
     pub(super) fn send(
         &mut self,
         command: Command,
@@ -76,8 +79,8 @@ impl<W: Wait> Sdhci<W> {
         }
     }
 
-    /// Waits until the controller has moved all blocks by DMA, or has failed. SDMA stops at each boundary until it is told where to go on, which is
-    /// there.
+    /// Waits until the controller has moved all blocks by DMA, or has failed. SDMA stops at each
+    /// boundary until it is told where to go on, which is there.
     fn wait_for_dma(&mut self, transfer: &Transfer, begun: u64) -> Result<(), Fault> {
         let mut next = transfer.data_address();
         loop {
@@ -93,7 +96,8 @@ impl<W: Wait> Sdhci<W> {
         }
     }
 
-    /// Waits until the card is not busy. The state of the lines is polled: not every controller has an interrupt for this.
+    /// Waits until the card is not busy. The state of the lines is polled: not every controller has
+    /// an interrupt for this.
     fn wait_until_free(&mut self) -> Result<(), Fault> {
         let free = PRESENT::DATA_INHIBIT::CLEAR + PRESENT::DATA_0::SET;
         let registers = self.registers;
@@ -101,8 +105,9 @@ impl<W: Wait> Sdhci<W> {
         self.wait.poll_ms(BUSY_MS, is_free).ok_or(Fault::Busy { ms: BUSY_MS })
     }
 
-    /// Waits for a bit of the status, and clears it. An error bit ends the wait. After `limit_ms` milliseconds the error is `late`'s. `begun` is when
-    /// the command was begun, on the clock of [`Wait::millis`].
+    /// Waits for a bit of the status, and clears it. An error bit ends the wait. After `limit_ms`
+    /// milliseconds the error is `late`'s. `begun` is when the command was begun, on the clock of
+    /// [`Wait::millis`].
     fn expect(
         &mut self,
         bit: FieldValue<u32, STATUS::Register>,
@@ -115,7 +120,8 @@ impl<W: Wait> Sdhci<W> {
         Ok(())
     }
 
-    /// Waits as [`expect`](Self::expect) does for one of some bits of the status, and returns the status.
+    /// Waits as [`expect`](Self::expect) does for one of some bits of the status, and returns the
+    /// status.
     fn expect_any(
         &mut self,
         bits: FieldValue<u32, STATUS::Register>,
@@ -172,7 +178,8 @@ impl<W: Wait> Sdhci<W> {
     }
 }
 
-/// A block through the buffer port. Not generic, so that these loops are built for speed as this crate is.
+/// A block through the buffer port. Not generic, so that these loops are built for speed as this
+/// crate is.
 impl Registers {
     /// Reads a block into `block`.
     fn take_block(self, block: &mut [u8]) {
@@ -228,7 +235,8 @@ fn command_word(command: Command, data: &Data<'_>, blocks: usize) -> u32 {
     word.value
 }
 
-/// Returns the fault that the error bits of the status mean, `ms` milliseconds after the command was begun.
+/// Returns the fault that the error bits of the status mean, `ms` milliseconds after the command
+/// was begun.
 fn fault(status: LocalRegisterCopy<u32, STATUS::Register>, registers: Registers, ms: u64) -> Fault {
     let damaged =
         STATUS::COMMAND_CRC::SET + STATUS::COMMAND_END_BIT::SET + STATUS::COMMAND_INDEX::SET;

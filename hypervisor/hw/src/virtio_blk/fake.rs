@@ -1,7 +1,9 @@
-//! A virtio disk for tests: a device that carries out what it finds in memory (virtio 1.2, 2.7 and 5.2.6), and its driver's clock. [`Registers`] are its transport.
+//! A virtio disk for tests: a device that carries out what it finds in memory (virtio 1.2, 2.7 and
+//! 5.2.6), and its driver's clock. [`Registers`] are its transport.
 //!
-//! The device reads descriptors, headers and data at the addresses that the driver wrote into its queue, and writes data, status and used ring there. It
-//! keeps to itself when, in which order and how well ([`Manner`]).
+//! The device reads descriptors, headers and data at the addresses that the driver wrote into its
+//! queue, and writes data, status and used ring there. It keeps to itself when, in which order and
+//! how well ([`Manner`]).
 
 mod registers;
 
@@ -33,7 +35,8 @@ pub enum Manner {
     AnyOrder,
     /// One request at a pause of the driver's, and none while it sleeps.
     WhilePolled,
-    /// One request, the newest, after the driver has asked for an interrupt and before it has acknowledged the earlier ones.
+    /// One request, the newest, after the driver has asked for an interrupt and before it has
+    /// acknowledged the earlier ones.
     WorstMoment,
     /// Never.
     Never,
@@ -77,7 +80,8 @@ pub struct Device {
     pub ignores_reset: bool,
     pub manner: Manner,
     pub attack: Option<Attack>,
-    /// The requests that fail with status 1, by their numbers in the order in which they are carried out.
+    /// The requests that fail with status 1, by their numbers in the order in which they are
+    /// carried out.
     pub fails: Vec<usize>,
     /// The kind and the first sector of each request that was carried out.
     pub log: Vec<(u32, u64)>,
@@ -112,13 +116,15 @@ pub fn filled(bytes: impl Iterator<Item = u8>) -> Vec<u8> {
 
 /// Reads memory as the device.
 fn load<T>(address: u64) -> T {
-    // SAFETY: `Device::at` and `Device::check` let only addresses through that lie in the memory that a test shares with the device; it lives for ever.
+    // SAFETY: `Device::at` and `Device::check` let only addresses through that lie in the memory
+    // that a test shares with the device; it lives for ever.
     unsafe { with_exposed_provenance::<T>(address as usize).read_volatile() }
 }
 
 /// Writes memory as the device.
 fn store<T>(address: u64, value: T) {
-    // SAFETY: as for `load`: the address lies in memory that is shared with the device and lives for ever.
+    // SAFETY: as for `load`: the address lies in memory that is shared with the device and lives
+    // for ever.
     unsafe { with_exposed_provenance_mut::<T>(address as usize).write_volatile(value) }
 }
 
@@ -147,7 +153,8 @@ impl Device {
         }
     }
 
-    /// Returns the address of element `n` of `bytes` each, `offset` behind `part`. Panics if the driver has not shared it.
+    /// Returns the address of element `n` of `bytes` each, `offset` behind `part`. Panics if the
+    /// driver has not shared it.
     fn at(&self, part: u64, offset: u64, n: u16, bytes: u64) -> u64 {
         let address = part + offset + u64::from(n) * bytes;
         self.check(address, bytes);
@@ -288,8 +295,8 @@ impl Device {
     }
 }
 
-/// The clock of the device's driver: a microsecond for each look at it. While the driver sleeps, the device works; a sleep that nothing interrupts lasts
-/// as long as it may.
+/// The clock of the device's driver: a microsecond for each look at it. While the driver sleeps,
+/// the device works; a sleep that nothing interrupts lasts as long as it may.
 pub struct Clock {
     pub device: Rc<RefCell<Device>>,
     pub ticks: Ticks,

@@ -39,7 +39,8 @@ impl Request {
 }
 
 impl Error {
-    /// Returns the request that has failed with this error, if it is that of a request that the disk had.
+    /// Returns the request that has failed with this error, if it is that of a request that the
+    /// disk had.
     pub fn request(&self) -> Option<Request> {
         match self {
             Self::Failed { request, .. }

@@ -1,7 +1,9 @@
 //! The requests that the device has: [`Requests`].
 //!
-//! Each request has one of [`DEPTH`] buffers, which is the device's from [`submit`](Requests::submit) until [`poll`](Requests::poll) has found the request
-//! among what the device gives back, in any order, or until the device was reset. The driver touches no buffer meanwhile, so all of this is safe to use.
+//! Each request has one of [`DEPTH`] buffers, which is the device's from
+//! [`submit`](Requests::submit) until [`poll`](Requests::poll) has found the request among what the
+//! device gives back, in any order, or until the device was reset. The driver touches no buffer
+//! meanwhile, so all of this is safe to use.
 
 use super::dma::{Buffer, DiskMemory};
 use super::request::Request;
@@ -39,11 +41,12 @@ pub(super) struct Requests<T: Transport> {
     under_way: [Option<UnderWay>; DEPTH],
 }
 
-// SAFETY: 1. `memory` points to memory that nobody but this driver and its device uses, and that is mapped on every core. 2. The queue depends on no
-// state of one core.
+// SAFETY: 1. `memory` points to memory that nobody but this driver and its device uses, and that is
+// mapped on every core. 2. The queue depends on no state of one core.
 unsafe impl<T: Transport + Send> Send for Requests<T> {}
 
-/// Calls `act` with the parts of `buffer` that make up `request`: what the device reads, and what it writes.
+/// Calls `act` with the parts of `buffer` that make up `request`: what the device reads, and what
+/// it writes.
 fn with_parts<R>(
     buffer: &mut Buffer,
     request: Request,
@@ -105,12 +108,14 @@ impl<T: Transport> Requests<T> {
     /// If the device has the buffer.
     pub(super) fn data(&mut self, n: usize, len: usize) -> &mut [u8] {
         assert!(self.is_free(n), "the device has buffer {n}");
-        // SAFETY: 1. `memory` came from `hand_over`. 2. The device does not have the buffer, as was asserted. 3. `self` is borrowed for as long as the
-        // reference lives, and nothing but the methods of `self` makes references to buffers.
+        // SAFETY: 1. `memory` came from `hand_over`. 2. The device does not have the buffer, as was
+        // asserted. 3. `self` is borrowed for as long as the reference lives, and nothing but the
+        // methods of `self` makes references to buffers.
         &mut unsafe { Buffer::of(self.memory, n) }.data[..len]
     }
 
-    /// Gives the device a request, with the data that is in buffer `n`, or that the device puts there.
+    /// Gives the device a request, with the data that is in buffer `n`, or that the device puts
+    /// there.
     ///
     /// # Errors
     ///
@@ -125,18 +130,20 @@ impl<T: Transport> Requests<T> {
         request: Request,
     ) -> Result<(), virtio_drivers::Error> {
         assert!(self.is_free(n), "the device has buffer {n}");
-        // SAFETY: 1. `memory` came from `hand_over`. 2. The device does not have the buffer, as was asserted. 3. Nothing else uses the buffer before this
-        // reference ends, below.
+        // SAFETY: 1. `memory` came from `hand_over`. 2. The device does not have the buffer, as was
+        // asserted. 3. Nothing else uses the buffer before this reference ends, below.
         let buffer = unsafe { Buffer::of(self.memory, n) };
         buffer.header = request.header();
         buffer.status = [NO_STATUS];
         let token = with_parts(buffer, request, |inputs, outputs| {
-            // SAFETY: 1. The buffer lies in `DiskMemory`, which lives for ever. 2. From now on it is `under_way`, and not accessed before `poll` has popped
-            // the token; if that never comes, it is never accessed again.
+            // SAFETY: 1. The buffer lies in `DiskMemory`, which lives for ever. 2. From now on it
+            // is `under_way`, and not accessed before `poll` has popped the token; if that never
+            // comes, it is never accessed again.
             unsafe { self.queue.add(inputs, outputs) }
         })?;
         self.under_way[n] = Some(UnderWay { request, token });
-        // The device must see the request in memory before it is notified; and the request must be there before it is asked whether it wants that.
+        // The device must see the request in memory before it is notified; and the request must be
+        // there before it is asked whether it wants that.
         fence(Ordering::SeqCst);
         if self.queue.should_notify() {
             self.transport.notify(QUEUE);
@@ -144,11 +151,13 @@ impl<T: Transport> Requests<T> {
         Ok(())
     }
 
-    /// Takes back the next request that the device has ended, and returns it with its status; `None` if it has ended none.
+    /// Takes back the next request that the device has ended, and returns it with its status;
+    /// `None` if it has ended none.
     ///
     /// # Errors
     ///
-    /// The queue's error if the device gives back what it does not have, or has not ended. It must be reset then.
+    /// The queue's error if the device gives back what it does not have, or has not ended. It must
+    /// be reset then.
     pub(super) fn poll(&mut self) -> Result<Option<(Request, u8)>, virtio_drivers::Error> {
         let Some(token) = self.queue.peek_used() else { return Ok(None) };
         let mut under_way = self.under_way.iter().zip(0..);
@@ -160,18 +169,21 @@ impl<T: Transport> Requests<T> {
         if status == NO_STATUS {
             return Err(virtio_drivers::Error::NotReady);
         }
-        // SAFETY: 1. `memory` came from `hand_over`. 2. The device has given the buffer back. 3. Nothing else uses the buffer before this reference ends.
+        // SAFETY: 1. `memory` came from `hand_over`. 2. The device has given the buffer back. 3.
+        // Nothing else uses the buffer before this reference ends.
         let buffer = unsafe { Buffer::of(self.memory, n) };
         with_parts(buffer, request, |inputs, outputs| {
-            // SAFETY: these are the buffers that were added under this token, which was not popped before: it was under way.
+            // SAFETY: these are the buffers that were added under this token, which was not popped
+            // before: it was under way.
             unsafe { self.queue.pop_used(token, inputs, outputs) }
         })?;
         self.under_way[n] = None;
         Ok(Some((request, status)))
     }
 
-    /// Makes the device interrupt when it ends a request, and ends its interrupt for those that it has ended before. Returns whether it has still
-    /// ended none that was not [taken back](Self::poll): else no interrupt may come.
+    /// Makes the device interrupt when it ends a request, and ends its interrupt for those that it
+    /// has ended before. Returns whether it has still ended none that was not [taken
+    /// back](Self::poll): else no interrupt may come.
     pub(super) fn prepare_to_sleep(&mut self) -> bool {
         self.queue.set_dev_notify(true);
         self.transport.ack_interrupt();
@@ -185,14 +197,16 @@ impl<T: Transport> Requests<T> {
         self.queue.set_dev_notify(false);
     }
 
-    /// Resets the device, which ends its use of the memory, and waits until it says so, or for a while. Returns whether it has said so: the device may
-    /// be using the memory until then. What it has of the memory stays its own.
+    /// Resets the device, which ends its use of the memory, and waits until it says so, or for a
+    /// while. Returns whether it has said so: the device may be using the memory until then. What
+    /// it has of the memory stays its own.
     pub(super) fn reset(&mut self) -> bool {
         self.transport.set_status(DeviceStatus::empty());
         (0..RESET_READS).any(|_| self.transport.get_status().is_empty())
     }
 
-    /// Resets the device, and returns the memory; `None` if the device does not say that it was reset: the memory is not used again then.
+    /// Resets the device, and returns the memory; `None` if the device does not say that it was
+    /// reset: the memory is not used again then.
     pub(super) fn release(mut self) -> Option<&'static mut DiskMemory> {
         let mut memory = self.memory;
         let was_reset = self.reset();
@@ -200,15 +214,17 @@ impl<T: Transport> Requests<T> {
         if !was_reset {
             return None;
         }
-        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid for ever. 2. The driver was dropped, and the device has
-        // said that it was reset (4.2.2.1) and was not set up again since, so neither uses the memory any more.
+        // SAFETY: 1. The pointer is that of the `&'static mut` that was handed over, so it is valid
+        // for ever. 2. The driver was dropped, and the device has said that it was reset (4.2.2.1)
+        // and was not set up again since, so neither uses the memory any more.
         Some(unsafe { memory.as_mut() })
     }
 }
 
 impl<T: Transport> Drop for Requests<T> {
     fn drop(&mut self) {
-        // The memory stays the device's if it does not end the reset: only `release` makes a reference to it again.
+        // The memory stays the device's if it does not end the reset: only `release` makes a
+        // reference to it again.
         let _ = self.reset();
     }
 }

@@ -9,7 +9,8 @@ use virtio_drivers::Error as Virtio;
 
 /// Sectors of a disk that has room for a long transfer.
 const SECTORS: u64 = LONG as u64 + 250;
-/// Sectors of a long transfer: more than the device has requests for at a time, and a piece that is shorter than the others.
+/// Sectors of a long transfer: more than the device has requests for at a time, and a piece that is
+/// shorter than the others.
 const LONG: usize = (DEPTH + 1) * MAX_TRANSFER / SECTOR + 3;
 /// Sectors of one request.
 const WHOLE: usize = MAX_TRANSFER / SECTOR;
@@ -348,7 +349,8 @@ fn slots_without_a_disk_are_left_as_they_are() {
     let addresses = slots.map(|slot| (&raw mut *slot).expose_provenance());
     let found = addresses.into_iter().chain([0]).map(|address| Slot { address, size: 0x200 });
     let memory = Box::leak(Box::new(DiskMemory::new()));
-    // SAFETY: 1. These are registers, as far as the driver looks at them, and live for ever. 2. Addresses are physical ones here.
+    // SAFETY: 1. These are registers, as far as the driver looks at them, and live for ever. 2.
+    // Addresses are physical ones here.
     let disk = unsafe { VirtioBlk::find(found, memory, PATIENCE_MS) };
     assert_eq!(disk.unwrap_err(), Error::NoDisk { slots: 4 });
     for (address, before) in addresses.into_iter().zip(before) {

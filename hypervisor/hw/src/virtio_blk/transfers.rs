@@ -1,4 +1,5 @@
-//! Reads, writes and flushes of any length, as requests of at most [`MAX_TRANSFER`] bytes, up to [`DEPTH`] at a time.
+//! Reads, writes and flushes of any length, as requests of at most [`MAX_TRANSFER`] bytes, up to
+//! [`DEPTH`] at a time.
 
 use super::{DEPTH, Error, MAX_TRANSFER, Request, SECTOR, VirtioBlk};
 use crate::time::Wait;
@@ -23,12 +24,14 @@ impl<T: Transport> VirtioBlk<T> {
         })
     }
 
-    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's buffers, in their order.
+    /// Reads `len` bytes, whole sectors, and passes them to `take` in pieces of the driver's
+    /// buffers, in their order.
     ///
     /// # Errors
     ///
-    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request of this read that failed has failed with. What a write has
-    /// failed with that was begun before, [`end_requests`](Self::end_requests) returns as if nothing had been read.
+    /// [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request
+    /// of this read that failed has failed with. What a write has failed with that was begun
+    /// before, [`end_requests`](Self::end_requests) returns as if nothing had been read.
     pub fn read_with(
         &mut self,
         wait: &mut dyn Wait,
@@ -47,7 +50,8 @@ impl<T: Transport> VirtioBlk<T> {
         done.and(ended)
     }
 
-    /// Reads pieces, each of them in the buffer behind that of the piece before, and passes them to `take`. All buffers are the driver's.
+    /// Reads pieces, each of them in the buffer behind that of the piece before, and passes them to
+    /// `take`. All buffers are the driver's.
     fn read_pieces(
         &mut self,
         wait: &mut dyn Wait,
@@ -74,12 +78,14 @@ impl<T: Transport> VirtioBlk<T> {
         Ok(())
     }
 
-    /// Writes whole sectors, from number `sector` on. Waits for the disk by `wait`. What was written lasts after [`flush`](Self::flush).
+    /// Writes whole sectors, from number `sector` on. Waits for the disk by `wait`. What was
+    /// written lasts after [`flush`](Self::flush).
     ///
     /// # Errors
     ///
-    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked; what the first request that failed has failed with,
-    /// also one of a write that was begun before.
+    /// [`Error::ReadOnly`], [`Error::Length`] and [`Error::BeyondEnd`], before the disk is asked;
+    /// what the first request that failed has failed with, also one of a write that was begun
+    /// before.
     pub fn write(
         &mut self,
         wait: &mut dyn Wait,
@@ -97,13 +103,16 @@ impl<T: Transport> VirtioBlk<T> {
         begun.and(ended)
     }
 
-    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's buffers, in their order, for as long as it returns true. They are written when
-    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`] requests. Returns whether `fill` has made all pieces: one that it has refused is not
+    /// Begins to write `len` bytes, whole sectors, which `fill` puts into pieces of the driver's
+    /// buffers, in their order, for as long as it returns true. They are written when
+    /// [`end_requests`](Self::end_requests) has returned. Waits only while the device has [`DEPTH`]
+    /// requests. Returns whether `fill` has made all pieces: one that it has refused is not
     /// written, nor is any behind it.
     ///
     /// # Errors
     ///
-    /// The errors of [`write`](Self::write); also that of a write which was begun before, until [`end_requests`](Self::end_requests) has returned it.
+    /// The errors of [`write`](Self::write); also that of a write which was begun before, until
+    /// [`end_requests`](Self::end_requests) has returned it.
     pub fn begin_write_while(
         &mut self,
         wait: &mut dyn Wait,
@@ -168,7 +177,8 @@ impl<T: Transport> VirtioBlk<T> {
     }
 }
 
-/// Returns the requests that `len` bytes from `sector` on take: the first sector of each, and its bytes.
+/// Returns the requests that `len` bytes from `sector` on take: the first sector of each, and its
+/// bytes.
 fn transfers(sector: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
     let count = len.div_ceil(MAX_TRANSFER);
     (0..count).map(move |n| {

@@ -1,4 +1,5 @@
-//! The driver on a card that reads and writes memory as the device of QEMU does, at once or later, and that lies.
+//! The driver on a card that reads and writes memory as the device of QEMU does, at once or later,
+//! and that lies.
 
 use super::*;
 use std::boxed::Box;
@@ -34,12 +35,14 @@ struct Card {
 }
 
 fn load<T>(address: u64) -> T {
-    // SAFETY: the driver has told the device of the address, which lies in a `CardMemory` that lives for ever.
+    // SAFETY: the driver has told the device of the address, which lies in a `CardMemory` that
+    // lives for ever.
     unsafe { with_exposed_provenance::<T>(address as usize).read_volatile() }
 }
 
 fn store<T>(address: u64, value: T) {
-    // SAFETY: the driver has told the device of the address, which lies in a `CardMemory` that lives for ever.
+    // SAFETY: the driver has told the device of the address, which lies in a `CardMemory` that
+    // lives for ever.
     unsafe { with_exposed_provenance_mut::<T>(address as usize).write_volatile(value) }
 }
 
@@ -256,7 +259,8 @@ fn a_length_that_is_too_long_or_shorter_than_the_header_is_cut() {
 
 #[test]
 fn a_slot_without_a_network_card_is_left_as_it_is() {
-    // Magic value, version and device ID of virtio-mmio (4.2.2): an empty slot, no virtio device, and a disk.
+    // Magic value, version and device ID of virtio-mmio (4.2.2): an empty slot, no virtio device,
+    // and a disk.
     for (magic, id) in [(0x7472_6976, 0), (0, 0), (0x7472_6976, 2)] {
         let registers = Box::leak(Box::new([0_u32; 128]));
         registers[..3].copy_from_slice(&[magic, 2, id]);
@@ -265,7 +269,8 @@ fn a_slot_without_a_network_card_is_left_as_it_is() {
         let registers: *mut [u32; 128] = registers;
         let slot = Slot { address: registers.expose_provenance(), size: size_of::<[u32; 128]>() };
         let memory = Box::leak(Box::new(CardMemory::new()));
-        // SAFETY: 1. The registers live for ever, and nobody else uses them now. 2. No device reads the memory.
+        // SAFETY: 1. The registers live for ever, and nobody else uses them now. 2. No device reads
+        // the memory.
         let error = unsafe { VirtioNet::start(slot, memory) }.err();
         assert!(error.is_some_and(|error| error.is_no_card()), "others can have it");
         // SAFETY: `registers` points to the registers above, which nobody uses any more.

@@ -127,8 +127,9 @@ fn memory_that_was_not_cleared_is_missing_as_a_whole() {
         #[allow(dead_code, reason = "it is looked at through memory alone")] [u8; UNIT_SIZE],
     );
     let start = NonNull::from(Box::leak(Box::new(Old([0x55; UNIT_SIZE])))).cast();
-    // SAFETY: 1. The bytes were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, and is
-    // not used again. 3. Nobody but the `GuestRam` accesses them.
+    // SAFETY: 1. The bytes were leaked, so they live for ever, and one `GuestRam` is made of
+    // them. 2. The reference to them became a pointer, and is not used again. 3. Nobody but the
+    // `GuestRam` accesses them.
     let mut ram: GuestRam<Portable> = unsafe { GuestRam::uncleared(start, UNIT_SIZE) }.unwrap();
     assert!(!ram.is_finished() && ram.may_have_content(0));
     // The second time another checkpoint is loaded, before anything of the first one has arrived.
@@ -157,7 +158,8 @@ fn there_is_no_snapshot_of_what_is_missing() {
     ram().begin_snapshot(room, crate::ram::Since::Ever);
 }
 
-/// A guest that is resumed again finds first what it has touched first, and what it touches then comes before that.
+/// A guest that is resumed again finds first what it has touched first, and what it touches then
+/// comes before that.
 #[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn what_was_touched_first_arrives_first_the_next_time() {
@@ -190,8 +192,9 @@ fn room(len: usize) -> crate::snapshot::Room<Portable> {
     let frames = vec![0_u8; bytes + PAGE_SIZE].leak();
     let start = frames.as_mut_ptr().align_offset(PAGE_SIZE);
     let start = NonNull::from(&mut frames[start..]).cast();
-    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is not used
-    // again. 3. Nobody but the `GuestRam` accesses it.
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2.
+    // The reference to it became a pointer, and is not used again. 3. Nobody but the `GuestRam`
+    // accesses it.
     let frames = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
     let marks = crate::snapshot::Marks::new(len).unwrap();
     crate::snapshot::Room::new(marks, frames, &mut || ())

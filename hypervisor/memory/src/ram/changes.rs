@@ -1,14 +1,18 @@
-//! What of a memory has changed since the last checkpoint that was committed, and which writes of the guest tell so.
+//! What of a memory has changed since the last checkpoint that was committed, and which writes of
+//! the guest tell so.
 //!
-//! Stage 2 lets the guest write a page only if the page is marked as changed. So the first write of each other page is a fault
-//! ([`GuestRam::first_write`]), and what the hypervisor writes itself is marked by the owner. A snapshot takes the marks at its instant
-//! ([`GuestRam::begin_snapshot`]); from then on these pages are read-only, and marked anew when they are written.
+//! Stage 2 lets the guest write a page only if the page is marked as changed. So the first write of
+//! each other page is a fault ([`GuestRam::first_write`]), and what the hypervisor writes itself is
+//! marked by the owner. A snapshot takes the marks at its instant ([`GuestRam::begin_snapshot`]);
+//! from then on these pages are read-only, and marked anew when they are written.
 //!
-//! What was taken is in the checkpoint only once that is committed ([`GuestRam::commit`]). If it never is, the marks are put back
-//! ([`GuestRam::put_back`]): the pages have changed since the checkpoint before, and nothing is lost.
+//! What was taken is in the checkpoint only once that is committed ([`GuestRam::commit`]). If it
+//! never is, the marks are put back ([`GuestRam::put_back`]): the pages have changed since the
+//! checkpoint before, and nothing is lost.
 //!
-//! Without a [`Baseline`], and without a checkpoint under way that may become one, nobody asks which pages have changed: then a block is marked as a whole by its
-//! first write, and costs one fault.
+//! Without a [`Baseline`], and without a checkpoint under way that may become one, nobody asks
+//! which pages have changed: then a block is marked as a whole by its first write, and costs one
+//! fault.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -69,14 +73,17 @@ impl<M: Machine> GuestRam<M> {
         self.baseline
     }
 
-    /// Notes that all of the memory is what a checkpoint has, from which it was loaded. Stage 2 forbids all writes by then, or before the guest runs.
+    /// Notes that all of the memory is what a checkpoint has, from which it was loaded. Stage 2
+    /// forbids all writes by then, or before the guest runs.
     pub fn set_baseline(&mut self, baseline: Baseline) {
         self.changed.clear();
         self.baseline = Some(baseline);
     }
 
-    /// Notes that no checkpoint that was committed has anything of the memory: all that was written counts as changed. While one is made, which has all of it or
-    /// becomes the baseline, that is so only if it is [put back](Self::put_back): the marks tell meanwhile which pages the snapshot keeps.
+    /// Notes that no checkpoint that was committed has anything of the memory: all that was written
+    /// counts as changed. While one is made, which has all of it or becomes the baseline, that is
+    /// so only if it is [put back](Self::put_back): the marks tell meanwhile which pages the
+    /// snapshot keeps.
     pub fn forget_baseline(&mut self) {
         self.baseline = None;
         if !self.is_taken {
@@ -90,12 +97,14 @@ impl<M: Machine> GuestRam<M> {
         written.blocks().for_each(|block| changed.insert_block(block));
     }
 
-    /// Returns the pages that have changed since the [baseline](Self::baseline), by block: the offset of each.
+    /// Returns the pages that have changed since the [baseline](Self::baseline), by block: the
+    /// offset of each.
     pub fn changed_blocks(&self) -> impl Iterator<Item = (usize, Part)> {
         self.changed.blocks()
     }
 
-    /// Returns whether all of the block with the byte at `offset` counts as changed: the guest may write it without a fault.
+    /// Returns whether all of the block with the byte at `offset` counts as changed: the guest may
+    /// write it without a fault.
     pub fn is_block_changed(&self, offset: usize) -> bool {
         self.changed.contains_block(offset)
     }
@@ -125,7 +134,8 @@ impl<M: Machine> GuestRam<M> {
         let mut at = bytes.start;
         while at < bytes.end {
             let end = bytes.end.min(at - at % BLOCK_SIZE + BLOCK_SIZE);
-            // A block that was never written is zeros, which nobody has stored: there is nothing to share its other pages with.
+            // A block that was never written is zeros, which nobody has stored: there is nothing to
+            // share its other pages with.
             match self.is_by_page() && self.written.contains(at) {
                 true => self.changed.insert_range(at..end),
                 false => self.changed.insert_block(at),
@@ -135,20 +145,23 @@ impl<M: Machine> GuestRam<M> {
         self.written.mark(bytes);
     }
 
-    /// Returns whether bytes lie in a page that is marked as written and changed already. A block that was written has nothing stale.
+    /// Returns whether bytes lie in a page that is marked as written and changed already. A block
+    /// that was written has nothing stale.
     #[inline]
     fn is_page_marked(&self, bytes: &Range<usize>) -> bool {
         let is_one = bytes.start / PAGE_SIZE == (bytes.end - 1) / PAGE_SIZE;
         is_one && self.written.contains(bytes.start) && self.changed.contains(bytes.start)
     }
 
-    /// Marks bytes as content that the [baseline](Self::baseline) has, too: they were loaded from it.
+    /// Marks bytes as content that the [baseline](Self::baseline) has, too: they were loaded from
+    /// it.
     pub fn mark_loaded(&mut self, bytes: Range<usize>) {
         self.written.mark(bytes);
     }
 
-    /// Marks the page at `offset` as changed, which the guest wants to write and stage 2 forbids, and returns what stage 2 must allow. If that is the page, and the
-    /// block can't be split, the caller [marks the block](Self::mark_block_changed). A page that others share moves.
+    /// Marks the page at `offset` as changed, which the guest wants to write and stage 2 forbids,
+    /// and returns what stage 2 must allow. If that is the page, and the block can't be split, the
+    /// caller [marks the block](Self::mark_block_changed). A page that others share moves.
     ///
     /// # Errors
     ///
@@ -179,7 +192,8 @@ impl<M: Machine> GuestRam<M> {
         })
     }
 
-    /// Marks the whole block with the byte at `offset` as changed, and returns whether the guest may write all of it.
+    /// Marks the whole block with the byte at `offset` as changed, and returns whether the guest
+    /// may write all of it.
     pub fn mark_block_changed(&mut self, offset: usize) -> bool {
         if self.snapshot.as_ref().is_some_and(|snapshot| !snapshot.is_done_with(offset)) {
             return false;
@@ -188,12 +202,15 @@ impl<M: Machine> GuestRam<M> {
         true
     }
 
-    /// Returns a snapshot of the memory as it is now, and keeps it up to [`end_snapshot`](Self::end_snapshot). Before, stage 2 has forbidden all writes to
-    /// [what has changed](Self::changed_blocks). From now on the guest does not write a page before [`first_write`](Self::first_write).
+    /// Returns a snapshot of the memory as it is now, and keeps it up to
+    /// [`end_snapshot`](Self::end_snapshot). Before, stage 2 has forbidden all writes to [what has
+    /// changed](Self::changed_blocks). From now on the guest does not write a page before
+    /// [`first_write`](Self::first_write).
     ///
     /// # Panics
     ///
-    /// If something of it is missing, the room is for other memory, or a snapshot before was neither [committed](Self::commit) nor [put back](Self::put_back).
+    /// If something of it is missing, the room is for other memory, or a snapshot before was
+    /// neither [committed](Self::commit) nor [put back](Self::put_back).
     pub fn begin_snapshot(&mut self, mut room: Room<M>, since: Since) -> Arc<Snapshot<M>> {
         assert!(self.missing.is_none(), "a snapshot would have what is not brought yet");
         assert!(!self.is_taken, "what was taken before is in no checkpoint yet");
@@ -217,7 +234,8 @@ impl<M: Machine> GuestRam<M> {
         self.snapshot = None;
     }
 
-    /// Notes that the checkpoint was committed for which the last snapshot was begun: what it has taken, and what has not changed since, is there.
+    /// Notes that the checkpoint was committed for which the last snapshot was begun: what it has
+    /// taken, and what has not changed since, is there.
     pub fn commit(&mut self, baseline: Baseline) {
         self.end_snapshot();
         if core::mem::take(&mut self.is_taken) {
@@ -225,8 +243,8 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Notes that the checkpoint will not be for which the last snapshot was begun. `taken` is what that has [taken](Snapshot::into_parts): it counts
-    /// as changed again.
+    /// Notes that the checkpoint will not be for which the last snapshot was begun. `taken` is what
+    /// that has [taken](Snapshot::into_parts): it counts as changed again.
     pub fn put_back(&mut self, taken: &PageSet) {
         self.end_snapshot();
         self.is_taken = false;
@@ -237,7 +255,8 @@ impl<M: Machine> GuestRam<M> {
     }
 }
 
-// Miri would take minutes for memory of some blocks, and the unsafe code that this needs is tested elsewhere.
+// Miri would take minutes for memory of some blocks, and the unsafe code that this needs is tested
+// elsewhere.
 #[cfg(all(test, not(miri)))]
 #[allow(unsafe_code, reason = "tests own the memory that they hand over")]
 mod tests;

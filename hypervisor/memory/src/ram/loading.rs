@@ -1,4 +1,5 @@
-//! Memory that is loaded while its guest runs: what of it is [`Missing`], from [`GuestRam::begin_loading`] until all has arrived, or is given up.
+//! Memory that is loaded while its guest runs: what of it is [`Missing`], from
+//! [`GuestRam::begin_loading`] until all has arrived, or is given up.
 
 use alloc::sync::Arc;
 use core::ops::Range;
@@ -10,10 +11,13 @@ use crate::machine::Machine;
 use crate::missing::Missing;
 
 impl<M: Machine> GuestRam<M> {
-    /// Makes it missing, but for blocks that are zeros and will be: those that were never written, and of which `has_content` denies that anything
-    /// will be brought. It is given the offset of each block. No vCPU reaches a block that is missing by then, nor fetches from it. What arrives is
-    /// marked by whoever brings it, unless it is zeros: as [written](Self::mark_written), or, if the memory has got its [baseline](Self::set_baseline) since, as
-    /// [loaded](Self::mark_loaded). What was missing before is [given up](Self::abandon_loading).
+    /// Makes it missing, but for blocks that are zeros and will be: those that were never written,
+    /// and of which `has_content` denies that anything will be brought. It is given the offset of
+    /// each block. No vCPU reaches a block that is missing by then, nor fetches from it. What
+    /// arrives is marked by whoever brings it, unless it is zeros: as
+    /// [written](Self::mark_written), or, if the memory has got its [baseline](Self::set_baseline)
+    /// since, as [loaded](Self::mark_loaded). What was missing before is [given
+    /// up](Self::abandon_loading).
     ///
     /// # Panics
     ///
@@ -46,7 +50,8 @@ impl<M: Machine> GuestRam<M> {
         self.missing.as_ref()
     }
 
-    /// Notes that all has arrived, and keeps the order in which the guest has touched it. Returns how many units were waited for.
+    /// Notes that all has arrived, and keeps the order in which the guest has touched it. Returns
+    /// how many units were waited for.
     ///
     /// # Panics
     ///
@@ -59,7 +64,8 @@ impl<M: Machine> GuestRam<M> {
         waited
     }
 
-    /// Gives up what is missing: it is what it was before, and marked as written, as after [`Self::uncleared`].
+    /// Gives up what is missing: it is what it was before, and marked as written, as after
+    /// [`Self::uncleared`].
     pub fn abandon_loading(&mut self) {
         let Some(missing) = self.missing.take() else { return };
         let len = self.raw.len();
@@ -71,13 +77,15 @@ impl<M: Machine> GuestRam<M> {
         self.is_finished &= missing.left() == 0;
     }
 
-    /// Returns whether all of the block with the byte at `offset` is there, and clear: stage 2 may map it.
+    /// Returns whether all of the block with the byte at `offset` is there, and clear: stage 2 may
+    /// map it.
     pub fn is_block_there(&self, offset: usize) -> bool {
         let is_missing = |missing: &Arc<Missing<M>>| !missing.is_block_there(offset);
         !self.is_block_stale(offset) && !self.missing.as_ref().is_some_and(is_missing)
     }
 
-    /// Checks that none of these bytes is missing, and clears those that are stale: they are about to be accessed. Whether the memory has them is checked elsewhere.
+    /// Checks that none of these bytes is missing, and clears those that are stale: they are about
+    /// to be accessed. Whether the memory has them is checked elsewhere.
     pub(super) fn check_there(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         self.clear_before(bytes.clone());
         let Range { start, end } = bytes;

@@ -1,8 +1,10 @@
-//! Memory that guests share copy on write: [`GuestRam::share`] makes the memory of a clone, and what either of them writes moves to a frame before.
+//! Memory that guests share copy on write: [`GuestRam::share`] makes the memory of a clone, and
+//! what either of them writes moves to a frame before.
 //!
-//! Stage 2 forbids all writes at the instant of a clone. From then on it allows one to a page that is [this memory's own](GuestRam::first_write) alone: because it was moved, or
-//! because no other memory uses its block of the base any more. The [`Map`] knows where pages are, and what is asked for each write is known here:
-//! which pages are known to be its own, and which have moved.
+//! Stage 2 forbids all writes at the instant of a clone. From then on it allows one to a page that
+//! is [this memory's own](GuestRam::first_write) alone: because it was moved, or because no other
+//! memory uses its block of the base any more. The [`Map`] knows where pages are, and what is asked
+//! for each write is known here: which pages are known to be its own, and which have moved.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -73,7 +75,8 @@ impl From<NoMemory> for NoFrame {
 }
 
 impl<M: Machine> GuestRam<M> {
-    /// Returns `len` bytes of zeros, whole blocks, which take frames as they are written. `zeros` is the address of a block of zeros.
+    /// Returns `len` bytes of zeros, whole blocks, which take frames as they are written. `zeros`
+    /// is the address of a block of zeros.
     ///
     /// # Errors
     ///
@@ -81,7 +84,8 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Safety
     ///
-    /// The block is normal memory, mapped one to one with exposed provenance, for ever. Nobody has a reference to it, and nobody ever writes it.
+    /// The block is normal memory, mapped one to one with exposed provenance, for ever. Nobody has
+    /// a reference to it, and nobody ever writes it.
     #[allow(unsafe_code, reason = "whose memory it is, the caller knows")]
     pub unsafe fn of_zeros(
         zeros: u64,
@@ -96,8 +100,9 @@ impl<M: Machine> GuestRam<M> {
         Ok(ram)
     }
 
-    /// Returns another memory with the same content, for a clone of the guest, with the same marks: what has changed since the baseline has changed there, too. Both share all of it. Calls `pause` between
-    /// pieces.
+    /// Returns another memory with the same content, for a clone of the guest, with the same marks:
+    /// what has changed since the baseline has changed there, too. Both share all of it. Calls
+    /// `pause` between pieces.
     ///
     /// # Errors
     ///
@@ -105,11 +110,13 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Panics
     ///
-    /// If it is not whole blocks, or a part of it is missing or [stale](Self::has_stale), or a checkpoint of it is under way.
+    /// If it is not whole blocks, or a part of it is missing or [stale](Self::has_stale), or a
+    /// checkpoint of it is under way.
     ///
     /// # Safety
     ///
-    /// Stage 2 lets nobody write [what counts as changed](Self::changed_blocks) any more, and no core has a copy of an entry that does.
+    /// Stage 2 lets nobody write [what counts as changed](Self::changed_blocks) any more, and no
+    /// core has a copy of an entry that does.
     #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
     pub unsafe fn share(
         &mut self,
@@ -164,7 +171,8 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Returns whether parts of it are, or were, shared with other memories: it is not in one place.
+    /// Returns whether parts of it are, or were, shared with other memories: it is not in one
+    /// place.
     pub fn is_mapped(&self) -> bool {
         self.sharing.is_some()
     }
@@ -179,7 +187,8 @@ impl<M: Machine> GuestRam<M> {
         self.sharing.as_ref().map_or(PageBits::NONE, |sharing| sharing.moved.of_block(offset))
     }
 
-    /// Returns the physical address of the block with the byte at `offset`, but for pages that have [moved](Self::moved_of_block); `None` if all have.
+    /// Returns the physical address of the block with the byte at `offset`, but for pages that have
+    /// [moved](Self::moved_of_block); `None` if all have.
     pub fn address_of_block(&self, offset: usize) -> Option<u64> {
         let start = offset - offset % BLOCK_SIZE;
         let moved = self.moved_of_block(offset);
@@ -188,7 +197,8 @@ impl<M: Machine> GuestRam<M> {
         Some(self.raw.address_of(start + within) - within as u64)
     }
 
-    /// Returns whether the guest may write all of the block with the byte at `offset` without a fault.
+    /// Returns whether the guest may write all of the block with the byte at `offset` without a
+    /// fault.
     pub fn is_block_writable(&self, offset: usize) -> bool {
         let is_own = |sharing: &Sharing| {
             sharing.own.contains_block(offset) && sharing.moved.is_block_without(offset)
@@ -196,8 +206,9 @@ impl<M: Machine> GuestRam<M> {
         self.is_block_changed(offset) && self.sharing.as_ref().is_none_or(is_own)
     }
 
-    /// Returns how much of it is its own, and how much is shared: also what other memories have ceased to share, until it is written. What takes no memory, as it was never
-    /// written, is neither.
+    /// Returns how much of it is its own, and how much is shared: also what other memories have
+    /// ceased to share, until it is written. What takes no memory, as it was never written, is
+    /// neither.
     pub fn usage(&self) -> Usage {
         let len = self.raw.len() as u64;
         let (Some(sharing), Some(map)) = (&self.sharing, self.raw.map()) else {
@@ -247,7 +258,8 @@ impl<M: Machine> GuestRam<M> {
         Ok(Alone::Page(self.raw.address_of(offset - offset % PAGE_SIZE)))
     }
 
-    /// Makes all pages of bytes that the hypervisor will write its own. Those that move are [not seen](Self::take_unseen) by stage 2 yet.
+    /// Makes all pages of bytes that the hypervisor will write its own. Those that move are [not
+    /// seen](Self::take_unseen) by stage 2 yet.
     pub(super) fn make_all_own(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         if self.sharing.is_none() {
             return Ok(());
@@ -276,11 +288,13 @@ impl<M: Machine> GuestRam<M> {
         Ok(())
     }
 
-    /// Notes that stage 2 has the page that has moved last where it is. What the page has left goes back, if stage 2 has all others where they are.
+    /// Notes that stage 2 has the page that has moved last where it is. What the page has left goes
+    /// back, if stage 2 has all others where they are.
     ///
     /// # Safety
     ///
-    /// Stage 2 leads to that page where it is now, or to nothing, and no core has a copy of an entry that leads to where it was. Of each other page that has moved, this holds, too, or it
+    /// Stage 2 leads to that page where it is now, or to nothing, and no core has a copy of an
+    /// entry that leads to where it was. Of each other page that has moved, this holds, too, or it
     /// is [unseen](Self::unseen_pages).
     #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
     pub unsafe fn seen(&mut self) {
@@ -291,7 +305,8 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Notes that stage 2 does not have the page at `offset` where it is, as there is no memory for that. What it has left is kept.
+    /// Notes that stage 2 does not have the page at `offset` where it is, as there is no memory for
+    /// that. What it has left is kept.
     pub fn unseen(&mut self, offset: usize) {
         if let Some(sharing) = &mut self.sharing {
             sharing.unseen.insert(offset);
@@ -299,18 +314,21 @@ impl<M: Machine> GuestRam<M> {
         }
     }
 
-    /// Notes that the guest waits for the frame that the hypervisor has [not found](crate::GuestMemory::lacks_frame). Returns false if it lacked none.
+    /// Notes that the guest waits for the frame that the hypervisor has [not
+    /// found](crate::GuestMemory::lacks_frame). Returns false if it lacked none.
     pub fn take_lack(&mut self) -> bool {
         self.sharing.as_mut().is_some_and(|sharing| core::mem::take(&mut sharing.lacks_frame))
     }
 
-    /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has them elsewhere; or whether there was no frame for one.
+    /// Returns whether pages have moved because the hypervisor has written them, and stage 2 has
+    /// them elsewhere; or whether there was no frame for one.
     #[inline]
     pub fn has_unseen(&self) -> bool {
         self.sharing.as_ref().is_some_and(|sharing| sharing.is_any_unseen)
     }
 
-    /// Returns the offsets of the pages that have moved because the hypervisor has written them, and that stage 2 has elsewhere.
+    /// Returns the offsets of the pages that have moved because the hypervisor has written them,
+    /// and that stage 2 has elsewhere.
     pub fn unseen_pages(&self) -> impl Iterator<Item = usize> {
         let unseen = self.sharing.iter().map(|sharing| &sharing.unseen);
         unseen.flat_map(|set| set.runs(0..set.memory_len())).flat_map(|run| run.step_by(PAGE_SIZE))
@@ -320,7 +338,8 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Safety
     ///
-    /// Stage 2 leads to each page that has moved where it is now, or to nothing, and no core has a copy of an entry that leads to where it was.
+    /// Stage 2 leads to each page that has moved where it is now, or to nothing, and no core has a
+    /// copy of an entry that leads to where it was.
     #[allow(unsafe_code, reason = "what stage 2 has, the caller knows")]
     pub unsafe fn all_seen(&mut self) {
         if let Some(sharing) = &mut self.sharing {

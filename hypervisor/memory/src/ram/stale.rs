@@ -1,14 +1,19 @@
 //! Memory that is zeros for its guest, and that nobody has cleared yet: [`Stale`].
 //!
-//! A guest gets its memory as others have left it, and may never touch most of it. So a unit of [`UNIT_SIZE`] bytes is cleared when it is touched. Nobody finds what was there before: stage 2 has no entry
-//! for a block that has a stale unit ([`GuestRam::is_block_stale`]), and the vCPU that finds none [clears](GuestRam::clear_unit) one unit at each exit, until the block is clear and is mapped; the
-//! hypervisor clears what it is about to access. Others clear the rest [bit by bit](GuestRam::clear_next).
+//! A guest gets its memory as others have left it, and may never touch most of it. So a unit of
+//! [`UNIT_SIZE`] bytes is cleared when it is touched. Nobody finds what was there before: stage 2
+//! has no entry for a block that has a stale unit ([`GuestRam::is_block_stale`]), and the vCPU that
+//! finds none [clears](GuestRam::clear_unit) one unit at each exit, until the block is clear and is
+//! mapped; the hypervisor clears what it is about to access. Others clear the rest [bit by
+//! bit](GuestRam::clear_next).
 //!
-//! A block that may have been written has no stale unit. So a snapshot, which reads what was written, finds none, and a checkpoint knows stale memory as what was never written.
+//! A block that may have been written has no stale unit. So a snapshot, which reads what was
+//! written, finds none, and a checkpoint knows stale memory as what was never written.
 //!
 //! # Caches
 //!
-//! What is cleared leaves the caches at once, for the guest may find it with its caches off. No instruction cache has anything of a stale unit: nobody could fetch from there since
+//! What is cleared leaves the caches at once, for the guest may find it with its caches off. No
+//! instruction cache has anything of a stale unit: nobody could fetch from there since
 //! [`GuestRam::finish_writing`] has emptied them.
 
 use alloc::vec::Vec;
@@ -25,7 +30,8 @@ use crate::raw::Raw;
 /// The units that are not cleared yet.
 #[derive(Debug)]
 pub(super) struct Stale {
-    /// For each whole block, one bit for each of its units: set if the unit is stale. The owner alone accesses them, also where it only reads the memory: so they are atomics, relaxed.
+    /// For each whole block, one bit for each of its units: set if the unit is stale. The owner
+    /// alone accesses them, also where it only reads the memory: so they are atomics, relaxed.
     units: Vec<AtomicU32>,
     /// All blocks before this one are clear, and were passed.
     cursor: usize,
@@ -62,12 +68,14 @@ impl Stale {
 }
 
 impl<M: Machine> GuestRam<M> {
-    /// Returns whether something of the block with the byte at `offset` is not cleared yet: stage 2 must not map it.
+    /// Returns whether something of the block with the byte at `offset` is not cleared yet: stage 2
+    /// must not map it.
     pub fn is_block_stale(&self, offset: usize) -> bool {
         self.stale.as_ref().is_some_and(|stale| stale.of_block(offset) != 0)
     }
 
-    /// Clears the unit with the byte at `offset` if it is stale, and else another one of its block. Returns whether all of the block is clear now.
+    /// Clears the unit with the byte at `offset` if it is stale, and else another one of its block.
+    /// Returns whether all of the block is clear now.
     pub fn clear_unit(&mut self, offset: usize) -> bool {
         let Some(stale) = &self.stale else { return true };
         let units = stale.of_block(offset);
@@ -81,7 +89,9 @@ impl<M: Machine> GuestRam<M> {
         units.count_ones() == 1
     }
 
-    /// Clears a unit of the first block that this has not passed yet, if one is stale, and passes the block if all of it is clear. Returns the block's offset; `None` if all blocks were passed.
+    /// Clears a unit of the first block that this has not passed yet, if one is stale, and passes
+    /// the block if all of it is clear. Returns the block's offset; `None` if all blocks were
+    /// passed.
     pub fn clear_next(&mut self) -> Option<usize> {
         let stale = self.stale.as_ref()?;
         let offset = stale.cursor * BLOCK_SIZE;
@@ -102,7 +112,8 @@ impl<M: Machine> GuestRam<M> {
         self.stale.is_some()
     }
 
-    /// Clears the stale units that have some of `bytes`, as far as those are in the memory: the hypervisor is about to access them.
+    /// Clears the stale units that have some of `bytes`, as far as those are in the memory: the
+    /// hypervisor is about to access them.
     pub(super) fn clear_before(&self, bytes: Range<usize>) {
         if let Some(stale) = &self.stale
             && bytes.start < bytes.end
@@ -118,7 +129,8 @@ impl<M: Machine> GuestRam<M> {
     }
 }
 
-// Miri would take minutes for memory of some blocks, and the unsafe code that this needs is tested elsewhere.
+// Miri would take minutes for memory of some blocks, and the unsafe code that this needs is tested
+// elsewhere.
 #[cfg(all(test, not(miri)))]
 #[allow(unsafe_code, reason = "tests own the memory that they hand over")]
 mod tests;

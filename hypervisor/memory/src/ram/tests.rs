@@ -1,4 +1,5 @@
-//! What [`GuestRam`] promises, on a machine that counts; and a guest that writes meanwhile, for Miri.
+//! What [`GuestRam`] promises, on a machine that counts; and a guest that writes meanwhile, for
+//! Miri.
 
 mod concurrent;
 
@@ -19,36 +20,43 @@ std::thread_local! {
 #[derive(Debug)]
 struct Counting;
 
-// SAFETY: each method accesses memory by the method of `Portable` of that name alone, with its own arguments, and `Portable` is a `Machine`.
+// SAFETY: each method accesses memory by the method of `Portable` of that name alone, with its own
+// arguments, and `Portable` is a `Machine`.
 unsafe impl Machine for Counting {
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::load(shared, into, len) };
     }
 
     unsafe fn store(from: *const u8, shared: *mut u8, len: usize) {
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::store(from, shared, len) };
     }
 
     unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::copy(from, to, len) };
     }
 
     unsafe fn zero(shared: *mut u8, len: usize) {
         ZEROED.with_borrow_mut(|zeroed| *zeroed += len);
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::zero(shared, len) };
     }
 
     unsafe fn crc32c(crc: u32, shared: *const u8, len: usize) -> u32 {
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::crc32c(crc, shared, len) }
     }
 
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64 {
-        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same bytes: 1. mapped, 2. without references, 3. apart.
+        // SAFETY: our caller keeps the conditions of `Machine`, and `Portable` gets the same
+        // bytes: 1. mapped, 2. without references, 3. apart.
         unsafe { Portable::pages_with_content(shared, count) }
     }
 
@@ -67,8 +75,9 @@ struct Page(#[allow(dead_code, reason = "it is looked at through memory alone")]
 fn ram(len: usize, old: u8) -> GuestRam<Counting> {
     let pages = vec![Page([old; PAGE_SIZE]); len / PAGE_SIZE];
     let start = NonNull::from(Vec::leak(pages)).cast();
-    // SAFETY: 1. The pages were leaked, so they live for ever, and nobody else knows of them. 2. The reference to them became a pointer, and is not
-    // used again. 3. Nobody but the `GuestRam` accesses them.
+    // SAFETY: 1. The pages were leaked, so they live for ever, and nobody else knows of them. 2.
+    // The reference to them became a pointer, and is not used again. 3. Nobody but the `GuestRam`
+    // accesses them.
     unsafe { GuestRam::new(start, len, &mut || ()) }.unwrap()
 }
 
@@ -234,7 +243,8 @@ fn long_work_pauses_after_each_piece() {
 /// Makes memory of a block, with pauses.
 fn ram_with(pause: &mut dyn FnMut()) {
     let pages = Vec::leak(vec![Page([0; PAGE_SIZE]); BLOCK_SIZE / PAGE_SIZE]);
-    // SAFETY: 1. The pages were leaked, so they live for ever, and nobody else knows of them. 2. The reference to them became a pointer, and is not
-    // used again. 3. Nobody but the `GuestRam` accesses them.
+    // SAFETY: 1. The pages were leaked, so they live for ever, and nobody else knows of them. 2.
+    // The reference to them became a pointer, and is not used again. 3. Nobody but the `GuestRam`
+    // accesses them.
     drop(unsafe { GuestRam::<Counting>::new(NonNull::from(pages).cast(), BLOCK_SIZE, pause) });
 }

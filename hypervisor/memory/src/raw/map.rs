@@ -1,7 +1,9 @@
 //! Where the pages of a memory are that has not all of them in one place: [`Map`].
 //!
-//! A guest's memory is one piece at first. When the guest is cloned, the piece becomes a [`Base`], whose blocks both guests use, and each page that one of them
-//! writes moves to a frame of that guest. A clone of a clone shares such frames, too. So a page is in its frame, if it has one, and else in the base.
+//! A guest's memory is one piece at first. When the guest is cloned, the piece becomes a [`Base`],
+//! whose blocks both guests use, and each page that one of them writes moves to a frame of that
+//! guest. A clone of a clone shares such frames, too. So a page is in its frame, if it has one, and
+//! else in the base.
 //!
 //! | atomic | who writes | who reads | ordering |
 //! |---|---|---|---|
@@ -9,7 +11,8 @@
 //! | an entry of a table | the owner | the owner; a snapshot | Release and Acquire: whoever finds a frame finds the copy in it |
 //! | how many use a block | owners of memories that use it | all of them | a decrement is a Release, and the look that finds one user an Acquire: what others did with the block was before |
 //!
-//! A snapshot that finds a frame in the place of another has read a page that was kept before: [`stasis_cores::copies`] makes it look again.
+//! A snapshot that finds a frame in the place of another has read a page that was kept before:
+//! [`stasis_cores::copies`] makes it look again.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -33,12 +36,14 @@ struct Base {
     users: Box<[AtomicU16]>,
 }
 
-/// A table of the frames of a block's pages: an entry is the address of a frame, or 0. It is a frame itself.
+/// A table of the frames of a block's pages: an entry is the address of a frame, or 0. It is a
+/// frame itself.
 type Table = [AtomicU64; BLOCK_PAGES];
 
 const _: () = assert!(size_of::<Table>() == PAGE_SIZE);
 
-/// Where the pages of a memory are, which is whole blocks. Offsets are bytes, and in the memory: the methods panic otherwise.
+/// Where the pages of a memory are, which is whole blocks. Offsets are bytes, and in the memory:
+/// the methods panic otherwise.
 #[derive(Debug)]
 pub struct Map {
     base: Arc<Base>,
@@ -54,11 +59,13 @@ pub enum Own {
     Block,
     /// Where it was.
     Page,
-    /// In a frame that was taken for it, and that it was copied to. The frame that it has left is kept until stage 2 leads elsewhere.
+    /// In a frame that was taken for it, and that it was copied to. The frame that it has left is
+    /// kept until stage 2 leads elsewhere.
     Moved(Option<Left>),
 }
 
-/// A frame that a page has left. The memory is a user of it until this is dropped: then nobody may find it by stage 2.
+/// A frame that a page has left. The memory is a user of it until this is dropped: then nobody may
+/// find it by stage 2.
 #[derive(Debug)]
 pub struct Left {
     frame: u64,
@@ -67,8 +74,10 @@ pub struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one now. `GuestRam` keeps this until it is dropped itself, when no guest has it, or until the caller of `seen`
-        // or `all_seen` has promised that stage 2 leads elsewhere. A snapshot that has found the old frame before reads memory that has another user, and looks again.
+        // SAFETY: the map was a user of the frame, for an entry had it. The entry has another one
+        // now. `GuestRam` keeps this until it is dropped itself, when no guest has it, or until the
+        // caller of `seen` or `all_seen` has promised that stage 2 leads elsewhere. A snapshot that
+        // has found the old frame before reads memory that has another user, and looks again.
         unsafe { self.frames.give_back(self.frame) };
     }
 }
@@ -81,15 +90,18 @@ fn zeros<T: Default>(count: usize) -> Result<Box<[T]>, NoMemory> {
     Ok(all.into_boxed_slice())
 }
 
-/// Frames that are shared without a break: the guest stands still meanwhile, and for a turn of others in each break.
+/// Frames that are shared without a break: the guest stands still meanwhile, and for a turn of
+/// others in each break.
 const SHARED_AT_ONCE: usize = 2048;
 
 impl Map {
-    /// Takes the blocks of a memory at `start`, which nobody else uses, and which go back to `frames`.
+    /// Takes the blocks of a memory at `start`, which nobody else uses, and which go back to
+    /// `frames`.
     ///
     /// # Safety
     ///
-    /// 1. For as long as anything is made of this, the blocks are normal memory, mapped one to one for reading and writing, with exposed provenance, of one owner: this.
+    /// 1. For as long as anything is made of this, the blocks are normal memory, mapped one to one
+    ///    for reading and writing, with exposed provenance, of one owner: this.
     /// 2. Nobody has a reference to them.
     pub unsafe fn of_blocks(
         start: u64,
@@ -103,7 +115,8 @@ impl Map {
     ///
     /// # Safety
     ///
-    /// 1. The block is normal memory, mapped one to one with exposed provenance, for ever. 2. Nobody has a reference to it, and nobody ever writes it.
+    /// 1. The block is normal memory, mapped one to one with exposed provenance, for ever. 2.
+    ///    Nobody has a reference to it, and nobody ever writes it.
     pub unsafe fn of_zeros(
         start: u64,
         count: usize,
@@ -123,7 +136,8 @@ impl Map {
         Ok(Self { base: Arc::new(Base { start, stride, users }), tables, frames })
     }
 
-    /// Returns another memory with the same content, of which `moved` returns the pages that have frames, by block. Both share all of it. Calls `pause` after each [`SHARED_AT_ONCE`] frames.
+    /// Returns another memory with the same content, of which `moved` returns the pages that have
+    /// frames, by block. Both share all of it. Calls `pause` after each [`SHARED_AT_ONCE`] frames.
     ///
     /// # Errors
     ///
@@ -161,8 +175,10 @@ impl Map {
     fn table(&self, index: usize) -> Option<&Table> {
         let address = self.tables[index].load(Ordering::Acquire) as usize;
         let table = NonNull::new(with_exposed_provenance_mut::<Table>(address))?;
-        // SAFETY: 1. `table_or_new` alone writes the address, of a frame that it has taken and made zeros, which is as large and as aligned as a table, by
-        // `Frames`; it is given back when `self` is dropped, whose borrow the reference has. 2. Its entries are atomics, and this map is its one user.
+        // SAFETY: 1. `table_or_new` alone writes the address, of a frame that it has taken and made
+        // zeros, which is as large and as aligned as a table, by `Frames`; it is given back when
+        // `self` is dropped, whose borrow the reference has. 2. Its entries are atomics, and this
+        // map is its one user.
         Some(unsafe { table.as_ref() })
     }
 
@@ -170,7 +186,8 @@ impl Map {
     fn table_or_new(&self, index: usize) -> Result<&Table, NoFrame> {
         if self.table(index).is_none() {
             let frame = self.frames.take().ok_or(NoFrame)?.cast::<Table>();
-            // SAFETY: the frame was taken, so it is memory that nobody else uses, as large and as aligned as a table.
+            // SAFETY: the frame was taken, so it is memory that nobody else uses, as large and as
+            // aligned as a table.
             unsafe { frame.write([const { AtomicU64::new(0) }; BLOCK_PAGES]) };
             let address = frame.as_ptr().expose_provenance() as u64;
             self.tables[index].store(address, Ordering::Release);
@@ -214,7 +231,8 @@ impl Map {
         self.base.stride == 0
     }
 
-    /// Makes the page at `offset` one that this memory alone uses. If it is not, moves it: calls `copy` with where it is, and with a frame for it.
+    /// Makes the page at `offset` one that this memory alone uses. If it is not, moves it: calls
+    /// `copy` with where it is, and with a frame for it.
     ///
     /// # Errors
     ///
@@ -242,7 +260,8 @@ impl Map {
         Ok(Own::Moved(before.map(|frame| Left { frame, frames: self.frames })))
     }
 
-    /// Gives back all frames, in pieces between which it calls `pause`: to drop the map takes no longer than a moment then.
+    /// Gives back all frames, in pieces between which it calls `pause`: to drop the map takes no
+    /// longer than a moment then.
     pub fn release(&mut self, pause: &mut dyn FnMut()) {
         for index in 0..self.tables.len() {
             if self.release_table(index) {
@@ -251,18 +270,21 @@ impl Map {
         }
     }
 
-    /// Gives back the table of a block, and the frames that are in it. Returns whether there was one.
+    /// Gives back the table of a block, and the frames that are in it. Returns whether there was
+    /// one.
     fn release_table(&mut self, index: usize) -> bool {
         let Some(table) = self.table(index) else { return false };
         for entry in table {
             let frame = entry.load(Ordering::Relaxed);
             if frame != 0 {
-                // SAFETY: the map is a user of the frame, for an entry has it. Nobody looks at the entry again: the map is not shared, and forgets the table.
+                // SAFETY: the map is a user of the frame, for an entry has it. Nobody looks at the
+                // entry again: the map is not shared, and forgets the table.
                 unsafe { self.frames.give_back(frame) };
             }
         }
         let table = core::mem::take(self.tables[index].get_mut());
-        // SAFETY: the map is the one user of the frame, which it took for the table, and has forgotten it.
+        // SAFETY: the map is the one user of the frame, which it took for the table, and has
+        // forgotten it.
         unsafe { self.frames.give_back(table) };
         true
     }
@@ -274,7 +296,8 @@ impl Drop for Map {
             self.release_table(index);
             let before = self.base.users[index].fetch_sub(1, Ordering::AcqRel);
             if before == 1 && self.base.stride > 0 {
-                // SAFETY: no memory uses the block any more: each counts, and the last one does not access it any more, for it is dropped.
+                // SAFETY: no memory uses the block any more: each counts, and the last one does not
+                // access it any more, for it is dropped.
                 unsafe { self.frames.give_back_block(self.block(index * BLOCK_SIZE)) };
             }
         }

@@ -1,4 +1,5 @@
-//! What a [`Snapshot`] reads is the memory of its instant, on a machine with caches; and a guest that writes meanwhile, for Miri.
+//! What a [`Snapshot`] reads is the memory of its instant, on a machine with caches; and a guest
+//! that writes meanwhile, for Miri.
 
 mod caches;
 
@@ -38,8 +39,9 @@ fn room(len: usize, frames: usize) -> Room<Portable> {
     let memory = Box::leak(Box::new(Frames([0xee; 2 * SIZE])));
     let start = core::ptr::NonNull::from(memory).cast();
     assert!(bytes <= 2 * SIZE);
-    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is
-    // not used again. 3. Nobody but the `GuestRam` accesses it.
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2.
+    // The reference to it became a pointer, and is not used again. 3. Nobody but the `GuestRam`
+    // accesses it.
     let ram = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
     Room::new(Marks::new(len).unwrap(), ram, &mut || ())
 }
@@ -156,7 +158,8 @@ fn what_is_not_in_memory_is_not_read() {
     assert!(snapshot.look(SIZE - PAGE_SIZE, &mut [Content::Zero; 2]).is_err());
 }
 
-/// A guest writes each page of its memory as soon as it may, and the reader reads all of them meanwhile.
+/// A guest writes each page of its memory as soon as it may, and the reader reads all of them
+/// meanwhile.
 #[test]
 fn a_guest_that_writes_as_fast_as_it_can_changes_nothing_that_is_read() {
     let mut ram = memory();

@@ -1,5 +1,5 @@
-//! Physical interrupts that are answered before all registers of the vCPU are saved: those of the guest's timers and devices that come again, and kicks
-//! for list registers alone.
+//! Physical interrupts that are answered before all registers of the vCPU are saved: those of the
+//! guest's timers and devices that come again, and kicks for list registers alone.
 
 use super::VcpuPlace;
 use super::first_look::{AtExit, fill};
@@ -10,8 +10,9 @@ use stasis_guest::stats::Reason;
 use stasis_hw::gic::Acknowledged;
 
 impl AtExit<'_, '_> {
-    /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a device of the guest, and the list register in which it was
-    /// offered before is all that changes; or a kick. Else the vCPU leaves for it.
+    /// Takes the physical interrupt that is pending. Answers it if it is that of a timer or a
+    /// device of the guest, and the list register in which it was offered before is all that
+    /// changes; or a kick. Else the vCPU leaves for it.
     #[inline(always)]
     pub(super) fn interrupt(&mut self) -> Looked {
         self.place.stats.left(Reason::Interrupt);
@@ -45,8 +46,9 @@ impl AtExit<'_, '_> {
         }
     }
 
-    /// Offers the interrupt of the virtual timer, or of the device with the guest's SPI number `spi`, once more. Returns `false` if that is not all that
-    /// there is to do, or somebody else has the lock: then nothing was done.
+    /// Offers the interrupt of the virtual timer, or of the device with the guest's SPI number
+    /// `spi`, once more. Returns `false` if that is not all that there is to do, or somebody else
+    /// has the lock: then nothing was done.
     #[inline(always)]
     fn offer_again(&mut self, spi: Option<u32>) -> bool {
         let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return false };
@@ -70,8 +72,8 @@ impl AtExit<'_, '_> {
         }
     }
 
-    /// Raises the line of the guest's physical timer, if EL2's timer has fired for that when the counter reads `now`, and it is all that changes. Else the
-    /// vCPU leaves.
+    /// Raises the line of the guest's physical timer, if EL2's timer has fired for that when the
+    /// counter reads `now`, and it is all that changes. Else the vCPU leaves.
     #[inline(never)]
     fn raise_timer(&mut self, now: u64) -> Looked {
         let index = self.place.index;
@@ -87,7 +89,8 @@ impl AtExit<'_, '_> {
         Looked::GoOn
     }
 
-    /// Answers a kick, if it was sent for the vCPU's list registers alone. Whoever wants something else from now on sends a kick of its own.
+    /// Answers a kick, if it was sent for the vCPU's list registers alone. Whoever wants something
+    /// else from now on sends a kick of its own.
     #[inline(never)]
     fn take_kick(&mut self, interrupt: Acknowledged) -> Looked {
         let taken = interrupts::end_kick(interrupt, &self.gic);

@@ -1,7 +1,9 @@
-//! Accesses to the distributor and to the UART that are answered before all registers of the vCPU are saved.
+//! Accesses to the distributor and to the UART that are answered before all registers of the vCPU
+//! are saved.
 //!
-//! All others, and those of a vCPU in AArch32 or of a big-endian one, need the whole vCPU. So do those that find the lock of what the vCPUs share taken:
-//! whoever waits for that has the whole vCPU. What is most frequent calls no function, so that no register must be saved for one.
+//! All others, and those of a vCPU in AArch32 or of a big-endian one, need the whole vCPU. So do
+//! those that find the lock of what the vCPUs share taken: whoever waits for that has the whole
+//! vCPU. What is most frequent calls no function, so that no register must be saved for one.
 
 use super::first_look::{AtExit, fill};
 use crate::above;
@@ -46,7 +48,8 @@ impl AtExit<'_, '_> {
         self.loaded(vcpu, word, value)
     }
 
-    /// Answers a load of a word of the distributor that depends on the records, or on the vCPU's own list registers.
+    /// Answers a load of a word of the distributor that depends on the records, or on the vCPU's
+    /// own list registers.
     #[inline(never)]
     fn load(&mut self, vcpu: Glimpse<'_>, word: PlainAccess) -> Looked {
         let index = self.place.index;
@@ -131,7 +134,8 @@ impl AtExit<'_, '_> {
         self.answered(vcpu, self.domain.news.is_there())
     }
 
-    /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there `is_more` to do.
+    /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there
+    /// `is_more` to do.
     #[inline(always)]
     fn answered(&mut self, mut vcpu: Glimpse<'_>, is_more: bool) -> Looked {
         vcpu.move_pc(behind_aarch64);

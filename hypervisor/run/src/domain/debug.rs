@@ -1,9 +1,11 @@
-//! A guest that a debugger outside of it has: what its vCPUs do while it runs, and why it has stopped.
+//! A guest that a debugger outside of it has: what its vCPUs do while it runs, and why it has
+//! stopped.
 //!
 //! What is decided is `stasis_debug`'s. [`debugged`](super::debugged) is the debugger's side of it.
 //!
-//! A vCPU is loaded with the debugger's registers only if the plan needs them: otherwise the guest has its own. A vCPU of a guest without a debugger
-//! pays one look at a field in a turn, and one branch at an entry.
+//! A vCPU is loaded with the debugger's registers only if the plan needs them: otherwise the guest
+//! has its own. A vCPU of a guest without a debugger pays one look at a field in a turn, and one
+//! branch at an entry.
 
 use super::host::{RunningOn, Wanted};
 use super::lock::Unlocked;
@@ -38,7 +40,8 @@ pub(super) struct Debugger {
     pub number: u64,
 }
 
-/// The first look at an exit of a vCPU whose debug registers a debugger has: the vCPU leaves at each.
+/// The first look at an exit of a vCPU whose debug registers a debugger has: the vCPU leaves at
+/// each.
 struct NoLook;
 
 impl FirstLook for NoLook {
@@ -70,7 +73,8 @@ impl Resident {
         self.debugger.as_ref().is_some_and(|one| one.plan.actions[index] == Action::Stay)
     }
 
-    /// Gives the debug registers of vCPU `index`, which is loaded, to the debugger, if its plan needs them. Returns what is wanted of the vCPU.
+    /// Gives the debug registers of vCPU `index`, which is loaded, to the debugger, if its plan
+    /// needs them. Returns what is wanted of the vCPU.
     #[inline(always)]
     pub(super) fn watch(
         &self,
@@ -102,7 +106,8 @@ impl Debugger {
 }
 
 impl Domain {
-    /// Enters the guest once by a vCPU whose debug registers a debugger has. Returns why it has left.
+    /// Enters the guest once by a vCPU whose debug registers a debugger has. Returns why it has
+    /// left.
     #[cold]
     pub(super) fn enter_debugged<'a>(
         &'a self,
@@ -177,7 +182,8 @@ impl Resident {
     }
 }
 
-/// Enters the guest for one instruction of the vCPU. It is signalled no interrupt meanwhile, and so steps through what the person sees.
+/// Enters the guest for one instruction of the vCPU. It is signalled no interrupt meanwhile, and so
+/// steps through what the person sees.
 fn step(vcpu: &mut Vcpu, host: &mut RunningOn) -> ExitKind {
     *vcpu.core.pstate |= SINGLE_STEP;
     let gic = host.gic.clone();
@@ -187,8 +193,9 @@ fn step(vcpu: &mut Vcpu, host: &mut RunningOn) -> ExitKind {
     kind
 }
 
-/// Takes PSTATE.SS out of SPSR_EL1, if the instruction at `from` was stepped and has taken an exception to EL1: the CPU has put it there (DDI 0487,
-/// AArch64.TakeException). A guest that steps by itself has its own there.
+/// Takes PSTATE.SS out of SPSR_EL1, if the instruction at `from` was stepped and has taken an
+/// exception to EL1: the CPU has put it there (DDI 0487, AArch64.TakeException). A guest that steps
+/// by itself has its own there.
 fn forget_step(from: u64, vcpu: &Vcpu, host: &mut RunningOn) {
     let spsr = host.loaded.spsr_el1();
     let steps_itself = *vcpu.debug.mdscr_el1 & 1 != 0;

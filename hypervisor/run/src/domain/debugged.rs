@@ -1,7 +1,9 @@
-//! A guest as its debugger has it: [`Debugged`], the `stasis_debug::Machine` of a guest on the machine.
+//! A guest as its debugger has it: [`Debugged`], the `stasis_debug::Machine` of a guest on the
+//! machine.
 //!
-//! The console's task has it. While the guest stands still for its debugger ([`RunState::Debugged`]), no core has any of its vCPUs, and their records
-//! are read and written under the locks of those vCPUs alone, so that no other core is interrupted.
+//! The console's task has it. While the guest stands still for its debugger
+//! ([`RunState::Debugged`]), no core has any of its vCPUs, and their records are read and written
+//! under the locks of those vCPUs alone, so that no other core is interrupted.
 
 use super::debug::Debugger;
 use super::{Domain, Resident};
@@ -22,11 +24,13 @@ use stasis_state::vcpu::PowerState;
 /// A guest that a debugger has. When it is dropped, the guest goes on as it was before.
 pub struct Debugged {
     domain: Arc<Domain>,
-    /// The debugger's number. Once the guest was started anew or resumed in place, it has no debugger, or another one.
+    /// The debugger's number. Once the guest was started anew or resumed in place, it has no
+    /// debugger, or another one.
     number: u64,
 }
 
-/// The breakpoints and watchpoints that each core has; `None` before the first one has noted its own.
+/// The breakpoints and watchpoints that each core has; `None` before the first one has noted its
+/// own.
 static LIMITS: SpinMutex<Option<Limits>> = SpinMutex::new(None);
 
 /// Notes how many breakpoints and watchpoints the calling core has, before it runs any vCPU.
@@ -90,7 +94,8 @@ impl Debugged {
         self.domain.resident.lock().ram.missing().is_none()
     }
 
-    /// Calls `with` with a vCPU that no core has; `None` if the guest does not stand still for its debugger.
+    /// Calls `with` with a vCPU that no core has; `None` if the guest does not stand still for its
+    /// debugger.
     fn with_vcpu<R>(&self, vcpu: usize, with: impl FnOnce(&mut Vcpu) -> R) -> Option<R> {
         // The vCPU's core may still be about to leave it.
         let mut vcpu = self.domain.vcpus.get(vcpu)?.vcpu.lock();

@@ -1,8 +1,10 @@
 //! The requests of a guest's virtio devices: steps of their own, each of which locks the guest.
 //!
-//! What a device can do by itself is done in its guest's own time: by a vCPU that is loaded, before it enters its guest ([`Domain::serve_devices`]). A
-//! batch of steps is bounded, and the vCPU enters between two batches, so that its core takes the interrupts that others wait for. What needs a disk
-//! is done by the console's task, which is woken for it ([`take_disk_work`]) and works while the guest goes on.
+//! What a device can do by itself is done in its guest's own time: by a vCPU that is loaded, before
+//! it enters its guest ([`Domain::serve_devices`]). A batch of steps is bounded, and the vCPU
+//! enters between two batches, so that its core takes the interrupts that others wait for. What
+//! needs a disk is done by the console's task, which is woken for it ([`take_disk_work`]) and works
+//! while the guest goes on.
 //!
 //! A guest whose memory is still loaded is served when all of it is there.
 
@@ -28,11 +30,12 @@ use stasis_vgic::VcpuMask;
 /// Most steps of a batch.
 const BATCH: usize = 16;
 
-/// Whether a guest's disk may have requests. Written by any core, taken by the console's; released and acquired with what the guest's lock protects
-/// anyway.
+/// Whether a guest's disk may have requests. Written by any core, taken by the console's; released
+/// and acquired with what the guest's lock protects anyway.
 static DISK_WORK: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether a guest's disk may have requests, and forgets it. The caller looks at all guests then.
+/// Returns whether a guest's disk may have requests, and forgets it. The caller looks at all guests
+/// then.
 pub fn take_disk_work() -> bool {
     DISK_WORK.swap(false, Ordering::Acquire)
 }
@@ -47,7 +50,8 @@ pub fn announce_disk_work() {
 struct Machine<'a> {
     /// A frame that the card in a slot sends, by its length.
     sent: Option<(u8, usize)>,
-    /// Place of a frame; None as long as there was none: it would have to be cleared for each request of a disk.
+    /// Place of a frame; None as long as there was none: it would have to be cleared for each
+    /// request of a disk.
     frame: Option<[u8; MAX_FRAME]>,
     terminal: &'a Terminal,
     /// Bytes of the text that is printed.
@@ -106,15 +110,16 @@ enum Step {
 }
 
 impl Resident {
-    /// Returns whether devices can work: the guest runs, all of its memory is there, and it does not lack a frame for what they write.
+    /// Returns whether devices can work: the guest runs, all of its memory is there, and it does
+    /// not lack a frame for what they write.
     pub(super) fn is_served(&self) -> bool {
         self.state == RunState::Running && self.ram.missing().is_none() && !self.ram.lacks_frame()
     }
 }
 
 impl Domain {
-    /// Does requests of the guest's devices, for a vCPU that enters its guest next. If more are left, the vCPU leaves the guest at once, and serves
-    /// them then.
+    /// Does requests of the guest's devices, for a vCPU that enters its guest next. If more are
+    /// left, the vCPU leaves the guest at once, and serves them then.
     #[cold]
     pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
         host.errands.outbox.has_work = false;
@@ -139,7 +144,8 @@ impl Domain {
         host.come_back();
     }
 
-    /// Does the next step of the guest's devices, and kicks the vCPUs whose interrupts it has changed, but for `index`.
+    /// Does the next step of the guest's devices, and kicks the vCPUs whose interrupts it has
+    /// changed, but for `index`.
     fn serve_device(&self, index: usize, machine: &mut Machine<'_>) -> Step {
         let mut resident = self.resident.lock();
         if !resident.is_served() {
@@ -166,8 +172,8 @@ impl Domain {
         Step::Done
     }
 
-    /// Takes the first request of the guest's disks that is not completed; `None` if there is none, or the guest does not run. Panics if the caller
-    /// has the guest parked.
+    /// Takes the first request of the guest's disks that is not completed; `None` if there is none,
+    /// or the guest does not run. Panics if the caller has the guest parked.
     pub fn take_disk_request(&self) -> Option<Request> {
         loop {
             let mut resident = self.resident.lock();
@@ -196,8 +202,10 @@ impl Domain {
         self.release(resident, kick);
     }
 
-    /// Releases the lock of the guest, to whose memory a device has written, and kicks `vcpus`. If pages have moved thereby, all vCPUs are kicked: one that polls a queue
-    /// looks at where the page was, until some vCPU shows stage 2 where it is. So they are if there was no frame for one: the guest waits for it.
+    /// Releases the lock of the guest, to whose memory a device has written, and kicks `vcpus`. If
+    /// pages have moved thereby, all vCPUs are kicked: one that polls a queue looks at where the
+    /// page was, until some vCPU shows stage 2 where it is. So they are if there was no frame for
+    /// one: the guest waits for it.
     pub(super) fn release(&self, resident: LockGuard<'_, Resident>, vcpus: VcpuMask) {
         let has_moved = resident.ram.has_unseen();
         drop(resident);
@@ -207,12 +215,14 @@ impl Domain {
         }
     }
 
-    /// Returns the names of the volumes behind the guest's disks. Panics if the caller has the guest parked.
+    /// Returns the names of the volumes behind the guest's disks. Panics if the caller has the
+    /// guest parked.
     pub fn volumes(&self) -> Vec<String> {
         self.resident.lock().guest.volumes().map(String::from).collect()
     }
 
-    /// Returns whether the guest has a volume behind a disk. Panics if the caller has the guest parked.
+    /// Returns whether the guest has a volume behind a disk. Panics if the caller has the guest
+    /// parked.
     pub fn has_volume(&self, volume: &str) -> bool {
         self.resident.lock().guest.volumes().any(|name| name == volume)
     }

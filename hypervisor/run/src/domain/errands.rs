@@ -27,10 +27,12 @@ impl<'a> Errands<'a> {
         self.others = Some(interrupt);
     }
 
-    /// Carries out what is left to do: kicks, sends, rings, logs, and passes on an interrupt. The caller has no lock of the guest but its vCPU's.
-    /// Returns whether there was anything: then a task of this core may have been woken, which interrupts nobody.
+    /// Carries out what is left to do: kicks, sends, rings, logs, and passes on an interrupt. The
+    /// caller has no lock of the guest but its vCPU's. Returns whether there was anything: then a
+    /// task of this core may have been woken, which interrupts nobody.
     ///
-    /// Called before each entry into the guest, before each wait, and when the vCPU leaves. So there is room for what one exit entails.
+    /// Called before each entry into the guest, before each wait, and when the vCPU leaves. So
+    /// there is room for what one exit entails.
     #[inline]
     pub fn carry_out(&mut self, _: &Unlocked) -> bool {
         let is_any = !self.outbox.is_empty() || self.others.is_some();

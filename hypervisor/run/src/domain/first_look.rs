@@ -1,7 +1,9 @@
 //! The first look at an exit, before all registers of the vCPU are saved: [`AtExit`].
 //!
-//! [`without_lock`](super::without_lock) answers calls and reads of system registers, [`at_once`](super::at_once) accesses to the distributor and the
-//! UART, and [`again`](super::again) interrupts. What they don't answer is left to [`super::run`], and nothing was done then.
+//! [`without_lock`](super::without_lock) answers calls and reads of system registers,
+//! [`at_once`](super::at_once) accesses to the distributor and the UART, and
+//! [`again`](super::again) interrupts. What they don't answer is left to [`super::run`], and
+//! nothing was done then.
 
 use super::host::RunningOn;
 use super::lock::Unlocked;
@@ -33,7 +35,8 @@ pub(super) struct AtExit<'a, 'turn> {
 }
 
 impl<'a, 'turn> AtExit<'a, 'turn> {
-    /// Returns the part of a vCPU's turn on `host` that the first look needs, and the vCPU in the core's registers. `identity` and `timer` are the vCPU's.
+    /// Returns the part of a vCPU's turn on `host` that the first look needs, and the vCPU in the
+    /// core's registers. `identity` and `timer` are the vCPU's.
     #[inline(always)]
     pub fn of(
         domain: &'a Domain,
@@ -48,8 +51,8 @@ impl<'a, 'turn> AtExit<'a, 'turn> {
     }
 }
 
-/// Fills the list registers of vCPU `index`, which is loaded on this core, if anything about its interrupts has changed, which is seldom so. Returns the
-/// vCPUs that must be kicked.
+/// Fills the list registers of vCPU `index`, which is loaded on this core, if anything about its
+/// interrupts has changed, which is seldom so. Returns the vCPUs that must be kicked.
 #[inline(always)]
 pub(super) fn fill(guest: &mut Guest, index: usize, gic: &mut ThisCore) -> VcpuMask {
     match guest.vgic.cpus()[index].is_dirty() {

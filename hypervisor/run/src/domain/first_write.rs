@@ -1,8 +1,10 @@
 //! The first write to each block of a guest's RAM, and to each page while a checkpoint is made.
 //!
-//! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only until its first write, so a checkpoint knows such
-//! blocks without reading them. A checkpoint makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps what the page was, if
-//! the checkpoint takes it, and makes that page writable. So stage 2 tells which pages have changed since the last checkpoint: what is decided about a write is in
+//! A block that was never written since its guest got it is zeros. Stage 2 maps the block read-only
+//! until its first write, so a checkpoint knows such blocks without reading them. A checkpoint
+//! makes all blocks read-only ([`frozen`](super::frozen)): the first write to a page then keeps
+//! what the page was, if the checkpoint takes it, and makes that page writable. So stage 2 tells
+//! which pages have changed since the last checkpoint: what is decided about a write is in
 //! [`GuestRam::first_write`](stasis_memory::GuestRam::first_write).
 
 use super::first_look::AtExit;
@@ -23,8 +25,9 @@ use stasis_memory::range::Range;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{PAGE_SIZE, PageBits};
 
-/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for blocks of which something is missing. Those
-/// have a table, so that each can arrive as a whole. Blocks of which pages have moved are mapped in pages.
+/// Maps RAM at guest-physical address `base`, each block of [`BLOCK_SIZE`] bytes by itself, but for
+/// blocks of which something is missing. Those have a table, so that each can arrive as a whole.
+/// Blocks of which pages have moved are mapped in pages.
 pub(super) fn map(
     stage2: &mut Translation,
     tables: &mut GuestTables,
@@ -48,14 +51,16 @@ pub(super) fn map(
         let tables = &mut GuestTables::OfPool(Ok(()));
         stage2.map_scattered(tables, input, output, attributes, pages)?;
     }
-    // SAFETY: `map` and `map_scattered` refuse what is mapped already, so stage 2 led to none of the pages before, and leads to where they are now. Who unmaps in a `Translation` drops all cores'
-    // copies. A block that is not there has no page that has moved.
+    // SAFETY: `map` and `map_scattered` refuse what is mapped already, so stage 2 led to none of
+    // the pages before, and leads to where they are now. Who unmaps in a `Translation` drops all
+    // cores' copies. A block that is not there has no page that has moved.
     unsafe { ram.all_seen() };
     Ok(())
 }
 
 impl Resident {
-    /// Allows writes to the blocks that count as changed, each as a whole, while the guest does not run.
+    /// Allows writes to the blocks that count as changed, each as a whole, while the guest does not
+    /// run.
     pub(super) fn allow_writes(&mut self) {
         let base = self.guest.ram_base();
         let Some(stage2) = &mut self.stage2 else { return };
@@ -65,7 +70,8 @@ impl Resident {
         }
     }
 
-    /// Returns the guest-physical address of each block of which the guest may write something, and what.
+    /// Returns the guest-physical address of each block of which the guest may write something, and
+    /// what.
     pub(super) fn writable_blocks(
         base: u64,
         ram: &GuestRam,
@@ -99,7 +105,8 @@ pub(super) enum Answer {
 }
 
 impl Resident {
-    /// Makes stage 2 map the pages that have moved because EL2 has written them, read-only: what the guest writes is marked. Returns false if there is no memory for a table, or was none for
+    /// Makes stage 2 map the pages that have moved because EL2 has written them, read-only: what
+    /// the guest writes is marked. Returns false if there is no memory for a table, or was none for
     /// what a device wanted to write: the guest must not go on before there is.
     #[cold]
     pub(super) fn show_moved(&mut self, loaded: &mut Loaded) -> bool {
@@ -116,22 +123,25 @@ impl Resident {
                 Forget::Address(ipa) => translations.forget_block_everywhere(ipa),
                 Forget::All => translations.forget_all_everywhere(),
             };
-            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation
+            // for the address, and completes that.
             let moved = unsafe { stage2.move_page(tables, ipa, physical, false, forget) };
             if moved.is_err() {
                 return false;
             }
         }
-        // SAFETY: `move_page` has made stage 2 lead to each unseen page where it is, and `forget` has dropped all cores' copies of what was there. Whatever else has moved was shown when it did, or
-        // would be unseen: `Forbidden::allow` sees to that.
+        // SAFETY: `move_page` has made stage 2 lead to each unseen page where it is, and `forget`
+        // has dropped all cores' copies of what was there. Whatever else has moved was shown when
+        // it did, or would be unseen: `Forbidden::allow` sees to that.
         unsafe { ram.all_seen() };
         true
     }
 }
 
 impl Domain {
-    /// Answers a fault of the loaded vCPU, if that has left for a write to memory that stage 2 forbids: the write is allowed, and the vCPU makes it again; or the
-    /// vCPU sleeps, and makes it again when there is a frame for what the page was.
+    /// Answers a fault of the loaded vCPU, if that has left for a write to memory that stage 2
+    /// forbids: the write is allowed, and the vCPU makes it again; or the vCPU sleeps, and makes it
+    /// again when there is a frame for what the page was.
     #[inline]
     pub(super) fn answer_write(
         &self,
@@ -157,7 +167,8 @@ impl Domain {
         };
         let translations = &mut loaded.translations();
         let ipa = fault.ipa.or_else(|| translations.intermediate_address(fault.virtual_address));
-        // Without an address, another vCPU has changed the guest's tables since: the guest's own fault comes next.
+        // Without an address, another vCPU has changed the guest's tables since: the guest's own
+        // fault comes next.
         let Some(ipa) = ipa else { return Answer::Again };
         if Range::new(guest.ram_base(), ram.len() as u64).contains(ipa) {
             return Forbidden { stage2, base: guest.ram_base(), ipa }.allow(ram, translations);
@@ -176,8 +187,10 @@ impl Domain {
 }
 
 impl AtExit<'_, '_> {
-    /// Allows a store to the guest's RAM that stage 2 forbids, before all registers of the vCPU are saved. What is not allowed yet, memory that guests share, and any other exception is left to
-    /// [`Domain::answer_write`], which finds the memory and its marks as if nobody had looked before.
+    /// Allows a store to the guest's RAM that stage 2 forbids, before all registers of the vCPU are
+    /// saved. What is not allowed yet, memory that guests share, and any other exception is left to
+    /// [`Domain::answer_write`], which finds the memory and its marks as if nobody had looked
+    /// before.
     #[inline(never)]
     pub(super) fn allow_store(&mut self, mut vcpu: Glimpse<'_>, syndrome: Syndrome) -> Looked {
         if !is_forbidden_store(syndrome) {
@@ -230,21 +243,25 @@ impl Forbidden<'_> {
         };
         if let Reach::At(physical) = reach {
             let tables = &mut GuestTables::OfPool(Ok(()));
-            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation
+            // for the address, and completes that.
             let moved = unsafe { stage2.move_page(tables, ipa, physical, true, &mut forget) };
             if moved.is_err() {
                 ram.unseen(offset);
                 return Answer::NoMemory;
             }
-            // SAFETY: stage 2 leads to the page where it is, by `move_page`, and `forget` has dropped all cores' copies of what was there. Each other page that has moved came by here, or EL2 has
-            // written it, which makes it unseen.
+            // SAFETY: stage 2 leads to the page where it is, by `move_page`, and `forget` has
+            // dropped all cores' copies of what was there. Each other page that has moved came by
+            // here, or EL2 has written it, which makes it unseen.
             unsafe { ram.seen() };
         }
         if reach == Reach::Page {
-            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation for the address, and completes that.
+            // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation
+            // for the address, and completes that.
             let split = unsafe { stage2.split(ipa, &mut forget) };
             if split.is_err() {
-                // A checkpoint has reserved a table for each block, and a resume has if there was room.
+                // A checkpoint has reserved a table for each block, and a resume has if there was
+                // room.
                 if !ram.mark_block_changed(offset) {
                     return Answer::Later;
                 }
@@ -254,7 +271,8 @@ impl Forbidden<'_> {
         if reach == Reach::Block {
             let end = offset - offset % BLOCK_SIZE + BLOCK_SIZE;
             match end <= ram.len() && ram.is_block_there(offset) {
-                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its translation, and completes that.
+                // SAFETY: the guest is loaded, so `forget` drops all cores' copies of its
+                // translation, and completes that.
                 true => unsafe { stage2.join(ipa, forget) },
                 // The pages that are missing, or not of the memory, must stay unmapped.
                 false => stage2.allow_writes(ipa),

@@ -1,8 +1,9 @@
 //! A guest's RAM as it was at an instant, which a checkpoint reads while the guest runs.
 //!
-//! Before the guest is parked, [`Prepared`] takes what a snapshot needs. While it is parked, [`Parked::freeze`] forbids all writes in stage 2, which
-//! is one write to a page table for each block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page was. A vCPU for which there
-//! is no frame sleeps until the checkpoint has written some pages.
+//! Before the guest is parked, [`Prepared`] takes what a snapshot needs. While it is parked,
+//! [`Parked::freeze`] forbids all writes in stage 2, which is one write to a page table for each
+//! block of 2 MiB. From then on the [first write](super::first_write) to a page keeps what the page
+//! was. A vCPU for which there is no frame sleeps until the checkpoint has written some pages.
 
 use super::{Domain, Parked, Resident, vmid};
 use crate::el2::El2;
@@ -46,7 +47,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Takes from the pool what a snapshot of `domain` needs that takes what has changed `since`. Calls `pause` between pieces.
+    /// Takes from the pool what a snapshot of `domain` needs that takes what has changed `since`.
+    /// Calls `pause` between pieces.
     ///
     /// # Errors
     ///
@@ -67,7 +69,8 @@ impl Prepared {
     }
 }
 
-/// Takes from the pool what a snapshot of `len` bytes needs that takes `changed` bytes. Calls `pause` between pieces.
+/// Takes from the pool what a snapshot of `len` bytes needs that takes `changed` bytes. Calls
+/// `pause` between pieces.
 ///
 /// # Errors
 ///
@@ -97,7 +100,8 @@ impl Drop for Prepared {
 }
 
 impl Domain {
-    /// Returns how many tables the guest's translation lacks for all blocks being split of its RAM, and of what it shares.
+    /// Returns how many tables the guest's translation lacks for all blocks being split of its RAM,
+    /// and of what it shares.
     pub(super) fn lacking_tables(&self, resident: &Resident) -> usize {
         let has = resident.stage2.as_ref().map_or(usize::MAX, Translation::page_tables);
         let shared = self.shared().iter().map(|one| one.range().len() as usize / BLOCK_SIZE);
@@ -105,7 +109,8 @@ impl Domain {
         wanted.saturating_sub(has)
     }
 
-    /// Takes from the pool the tables that the guest's translation lacks. Calls `pause` between tables. The caller has none of the guest's locks.
+    /// Takes from the pool the tables that the guest's translation lacks. Calls `pause` between
+    /// tables. The caller has none of the guest's locks.
     ///
     /// # Errors
     ///
@@ -147,9 +152,11 @@ impl Domain {
     }
 }
 
-/// A guest's RAM as it was when this was made. The guest runs meanwhile. What is released is not read again.
+/// A guest's RAM as it was when this was made. The guest runs meanwhile. What is released is not
+/// read again.
 ///
-/// What this has taken counts as changed again when it is dropped, unless it was [committed](Self::committed).
+/// What this has taken counts as changed again when it is dropped, unless it was
+/// [committed](Self::committed).
 pub struct Frozen<'a> {
     domain: &'a Domain,
     /// The snapshot, until reading has ended.
@@ -180,7 +187,8 @@ impl Frozen<'_> {
         self.snapshot.as_ref().expect("nobody reads after the end of reading")
     }
 
-    /// Makes what follows find what the guest had stored, even past its caches. Calls `pause` between pieces.
+    /// Makes what follows find what the guest had stored, even past its caches. Calls `pause`
+    /// between pieces.
     pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
         self.snapshot().begin_reading(pause);
     }
@@ -249,8 +257,9 @@ impl Frozen<'_> {
         self.domain.kick_all();
     }
 
-    /// Notes that the checkpoint was committed: the RAM as it was is in `baseline`. Blocks that were split, and of which nothing was written since the
-    /// checkpoint before, are one block again.
+    /// Notes that the checkpoint was committed: the RAM as it was is in `baseline`. Blocks that
+    /// were split, and of which nothing was written since the checkpoint before, are one block
+    /// again.
     pub fn committed(mut self, baseline: Baseline, _: &mut Task) {
         self.end_reading();
         let Some(taken) = self.taken.take() else { return };
@@ -274,7 +283,8 @@ impl Frozen<'_> {
             return;
         }
         let blocks = || idle.iter().map(|address| (*address, Writable::Block));
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(self.domain.number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };

@@ -22,8 +22,8 @@ impl Vcpus for Domain {
 }
 
 impl Domain {
-    /// Makes other vCPUs stand still, too, after this one's list registers are folded, and gives the lock back. Returns `false` if this core must
-    /// decide before all of them stand still.
+    /// Makes other vCPUs stand still, too, after this one's list registers are folded, and gives
+    /// the lock back. Returns `false` if this core must decide before all of them stand still.
     #[cold]
     #[must_use]
     pub(super) fn make_stand_still(

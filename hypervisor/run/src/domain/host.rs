@@ -55,8 +55,9 @@ pub struct RunningOn<'a> {
 }
 
 impl<'a> RunningOn<'a> {
-    /// Returns the calling core for a turn of the vCPU in `place` of the guest in `domain`, which is loaded. The turn ends when the counter reads
-    /// `turn_ends`, and the decision about the turn behind it goes to `next`.
+    /// Returns the calling core for a turn of the vCPU in `place` of the guest in `domain`, which
+    /// is loaded. The turn ends when the counter reads `turn_ends`, and the decision about the turn
+    /// behind it goes to `next`.
     #[inline]
     pub fn new(
         (domain, place): (&'a Domain, &'a VcpuPlace),
@@ -82,10 +83,12 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Loads the GIC of the vCPU, and finds out when the guest must be told the time, when the counter reads `now`. All else of the vCPU is loaded.
+    /// Loads the GIC of the vCPU, and finds out when the guest must be told the time, when the
+    /// counter reads `now`. All else of the vCPU is loaded.
     #[inline]
     pub fn begin(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) {
-        // Do this before anything is in the list registers: a vCPU that wants this one to stand still may be in the midst of an access.
+        // Do this before anything is in the list registers: a vCPU that wants this one to stand
+        // still may be in the midst of an access.
         self.place.hold.begin_running();
         guest.vgic.load(self.index, &mut self.gic);
         self.tick_at(guest, vcpu, now);
@@ -111,7 +114,8 @@ impl<'a> RunningOn<'a> {
         }
     }
 
-    /// Lends the vCPU its debug registers, if it has left because it lacks them. Returns whether it did; then the vCPU makes the access again.
+    /// Lends the vCPU its debug registers, if it has left because it lacks them. Returns whether it
+    /// did; then the vCPU makes the access again.
     #[inline]
     pub fn lend_debug(&mut self, vcpu: &Vcpu, syndrome: Syndrome) -> bool {
         exit::may_be_of_debug(syndrome) && self.loaded.lend_debug(&vcpu.debug)
@@ -123,7 +127,8 @@ impl<'a> RunningOn<'a> {
         self.offset
     }
 
-    /// Makes the core decide, and returns whether the vCPU keeps it. If not, [`Self::next`] says who has it.
+    /// Makes the core decide, and returns whether the vCPU keeps it. If not, [`Self::next`] says
+    /// who has it.
     #[inline]
     pub fn keep_core(&mut self) -> bool {
         let stay = self.place.roster.keep(self.place.task, self.next);
@@ -133,8 +138,10 @@ impl<'a> RunningOn<'a> {
         stay.is_some()
     }
 
-    /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has happened since it got the core. The core decides next.
-    /// A vCPU that waits for memory to be stored looks again then, and takes an interrupt of its timers or devices that has come meanwhile.
+    /// Makes the vCPU sleep until it is kicked, for a millisecond at the most, unless that has
+    /// happened since it got the core. The core decides next. A vCPU that waits for memory to be
+    /// stored looks again then, and takes an interrupt of its timers or devices that has come
+    /// meanwhile.
     #[cold]
     pub fn nap(&mut self) {
         let VcpuPlace { roster, task, .. } = self.place;
@@ -142,8 +149,9 @@ impl<'a> RunningOn<'a> {
         roster.timer_fired();
     }
 
-    /// Returns whether the core must decide, as [`Roster::must_decide`](crate::roster::Roster::must_decide) then says, too. For waits at EL2, where
-    /// the timer interrupts nobody.
+    /// Returns whether the core must decide, as
+    /// [`Roster::must_decide`](crate::roster::Roster::must_decide) then says, too. For waits at
+    /// EL2, where the timer interrupts nobody.
     pub fn turn_is_over(&self) -> bool {
         let roster = self.place.roster;
         if !roster.must_decide() && timer::counter() < self.times.turn_ends {
@@ -160,14 +168,16 @@ impl<'a> RunningOn<'a> {
         self.loaded.trap_waits(stay.gives_way);
     }
 
-    /// Makes the vCPU leave its guest as soon as it has entered it, and what devices have to do wait until then.
+    /// Makes the vCPU leave its guest as soon as it has entered it, and what devices have to do
+    /// wait until then.
     pub fn come_back(&mut self) {
         self.was_served = true;
         self.times.look_at = timer::counter();
         self.times.is_stale = true;
     }
 
-    /// Returns whether devices may be served before the vCPU enters its guest: if they were, it enters first.
+    /// Returns whether devices may be served before the vCPU enters its guest: if they were, it
+    /// enters first.
     pub fn may_serve(&self) -> bool {
         !self.was_served
     }
@@ -183,23 +193,25 @@ impl<'a> RunningOn<'a> {
         timer::counter() >= self.times.deadline.min(self.times.look_at)
     }
 
-    /// Tells the guest the time: the counter reads `now`. Returns the counter's value at which it must be told again, for which EL2's timer is not set
-    /// yet.
+    /// Tells the guest the time: the counter reads `now`. Returns the counter's value at which it
+    /// must be told again, for which EL2's timer is not set yet.
     #[inline]
     pub fn pass_time(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) -> u64 {
         self.times.deadline = guest.tick(self.index, vcpu, now, self);
         self.times.deadline
     }
 
-    /// Carries out what was decided under the lock: sets EL2's timer, and does what is left to do outside of the guest. Returns whether there was any
-    /// of the latter: see [`Errands::carry_out`].
+    /// Carries out what was decided under the lock: sets EL2's timer, and does what is left to do
+    /// outside of the guest. Returns whether there was any of the latter: see
+    /// [`Errands::carry_out`].
     #[inline]
     pub fn carry_out(&mut self, unlocked: &Unlocked) -> bool {
         self.times.set_timer(unlocked);
         self.errands.carry_out(unlocked)
     }
 
-    /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the next [`Self::carry_out`] on.
+    /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the
+    /// next [`Self::carry_out`] on.
     #[inline(never)]
     pub fn tick(&mut self, guest: &mut Guest, vcpu: &mut Vcpu) {
         self.tick_at(guest, vcpu, timer::counter());
@@ -219,7 +231,8 @@ impl<'a> RunningOn<'a> {
         self.times.is_stale = true;
     }
 
-    /// Makes EL2's timer fire when EL2 must look at the guest's virtual timer, where that does not always fire by itself.
+    /// Makes EL2's timer fire when EL2 must look at the guest's virtual timer, where that does not
+    /// always fire by itself.
     #[inline(never)]
     pub fn watch_timer(&mut self, guest: &Guest) {
         self.times.look_at = if clock::timer_forgets() { self.next_look(guest) } else { NEVER };
@@ -242,8 +255,8 @@ impl<'a> RunningOn<'a> {
             let latest = clock::next_watch();
             look_at = if (now..latest).contains(&due) { due } else { latest };
         }
-        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's EOI makes it inactive, until another one comes:
-        // make EL2's timer fire then.
+        // QEMU (10.0, `gic_complete_irq`) forgets an interrupt whose line is high when the guest's
+        // EOI makes it inactive, until another one comes: make EL2's timer fire then.
         if guest.vgic.has_active_physical(self.index) && self.gic.timer_is_active() {
             look_at = look_at.min(clock::next_watch());
         }

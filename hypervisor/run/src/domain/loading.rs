@@ -1,7 +1,8 @@
 //! A guest's RAM that is loaded while the guest runs.
 //!
-//! What is missing has no entry in stage 2. A vCPU that wants it faults ([`Resident::await_ram`]), asks for it, and sleeps until something has arrived. The
-//! console's task fills one unit after another, and maps each ([`Domain::arrive`]): then it wakes the vCPUs.
+//! What is missing has no entry in stage 2. A vCPU that wants it faults ([`Resident::await_ram`]),
+//! asks for it, and sleeps until something has arrived. The console's task fills one unit after
+//! another, and maps each ([`Domain::arrive`]): then it wakes the vCPUs.
 
 use super::host::RunningOn;
 use super::{Domain, Parked, Resident, first_write, vmid};
@@ -28,8 +29,9 @@ pub type Lacking = Missing<El2>;
 pub struct NoTable;
 
 impl Resident {
-    /// Makes the loaded vCPU, which has found nothing at a guest-physical address of RAM, sleep until it may be there. If it is there already, another
-    /// core has changed stage 2 meanwhile, and the vCPU makes its access again at once.
+    /// Makes the loaded vCPU, which has found nothing at a guest-physical address of RAM, sleep
+    /// until it may be there. If it is there already, another core has changed stage 2 meanwhile,
+    /// and the vCPU makes its access again at once.
     #[cold]
     pub(super) fn await_ram(&mut self, address: u64, host: &mut RunningOn) {
         let offset = address.wrapping_sub(self.guest.ram_base()) as usize;
@@ -64,7 +66,8 @@ impl Resident {
 }
 
 impl Domain {
-    /// Returns what the guest's RAM lacks; `None` if all of it is there. Panics if the caller has the guest parked.
+    /// Returns what the guest's RAM lacks; `None` if all of it is there. Panics if the caller has
+    /// the guest parked.
     pub fn missing(&self) -> Option<Arc<Lacking>> {
         self.resident.lock().ram.missing().cloned()
     }
@@ -74,8 +77,9 @@ impl Domain {
         self.resident.try_lock().is_none()
     }
 
-    /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were missing of a block of which nothing is there. `has_content` is false
-    /// if they are zeros. Wakes the vCPUs that wait. Panics if the caller has the guest parked.
+    /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were
+    /// missing of a block of which nothing is there. `has_content` is false if they are zeros.
+    /// Wakes the vCPUs that wait. Panics if the caller has the guest parked.
     ///
     /// # Errors
     ///
@@ -126,21 +130,24 @@ impl Domain {
 }
 
 impl Resident {
-    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2. The caller has the task, and `number` is that of the domain.
+    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2. The caller
+    /// has the task, and `number` is that of the domain.
     fn settle(&mut self, offset: usize, number: usize) {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return };
         let address = guest.ram_base() + offset as u64;
         let root = stage2.root();
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |_| unsafe { mmu::forget_guest(root, vmid(number)) };
-        // SAFETY: 1. All pages of the block were mapped, each before it was noted as there. 2. `forget_guest` drops all cores' copies of the
-        // translation, and completes that.
+        // SAFETY: 1. All pages of the block were mapped, each before it was noted as there. 2.
+        // `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.settle(address, ram.is_block_changed(offset), forget) };
     }
 }
 
 impl Parked<'_> {
-    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and its RAM missing, but for what is zeros and will be: `has_content` denies that of other blocks, by their offset.
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and its RAM missing, but
+    /// for what is zeros and will be: `has_content` denies that of other blocks, by their offset.
     /// `baseline` has all of it, if the next checkpoint can share with that.
     pub fn begin_loading(
         &mut self,
@@ -158,7 +165,8 @@ impl Parked<'_> {
         debug_assert!(mapped.is_ok());
     }
 
-    /// Gives up loading, if something is missing: the guest is lost. All of its RAM is mapped, and marked as written where anything was missing.
+    /// Gives up loading, if something is missing: the guest is lost. All of its RAM is mapped, and
+    /// marked as written where anything was missing.
     pub(super) fn abandon_loading(&mut self, task: &mut Task) {
         if self.resident.ram.missing().is_some() {
             self.withdraw_ram(task);
@@ -174,9 +182,11 @@ impl Parked<'_> {
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
         let base = guest.ram_base();
         let blocks = || (0..ram.len()).step_by(BLOCK_SIZE).map(|offset| base + offset as u64);
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
-        // SAFETY: 1. `forget_guest` drops all cores' copies of the translation, and completes that. 2. The guest is parked.
+        // SAFETY: 1. `forget_guest` drops all cores' copies of the translation, and completes
+        // that. 2. The guest is parked.
         unsafe { stage2.withdraw(blocks, forget) };
     }
 
@@ -184,7 +194,8 @@ impl Parked<'_> {
     ///
     /// # Errors
     ///
-    /// [`MapError::OutOfMemory`] if pages have frames, and there is no table for them. RAM in one place was mapped before, so there are tables for it.
+    /// [`MapError::OutOfMemory`] if pages have frames, and there is no table for them. RAM in one
+    /// place was mapped before, so there are tables for it.
     pub(super) fn map_ram(&mut self) -> Result<(), MapError> {
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else {
             return Ok(());

@@ -1,7 +1,8 @@
 //! Looks at a guest, while its vCPUs run on.
 //!
-//! A look copies what it shows while it holds the lock of what the vCPUs share, for about as long as an exit holds it, and formats the copy later.
-//! Whoever needs more than a look [parks](Domain::park) the guest.
+//! A look copies what it shows while it holds the lock of what the vCPUs share, for about as long
+//! as an exit holds it, and formats the copy later. Whoever needs more than a look
+//! [parks](Domain::park) the guest.
 
 use super::Domain;
 use alloc::vec::Vec;
@@ -30,12 +31,14 @@ pub struct Look {
 }
 
 impl Domain {
-    /// Returns whether parts of its RAM are, or were, shared with other guests, or take memory as they are written. Panics if the caller has the guest parked.
+    /// Returns whether parts of its RAM are, or were, shared with other guests, or take memory as
+    /// they are written. Panics if the caller has the guest parked.
     pub fn shares_ram(&self) -> bool {
         self.resident.lock().ram.is_mapped()
     }
 
-    /// Returns what the guest is doing, and where its RAM is. Panics if the caller has the guest parked.
+    /// Returns what the guest is doing, and where its RAM is. Panics if the caller has the guest
+    /// parked.
     pub fn look(&self) -> Look {
         let resident = self.resident.lock();
         let ram = Range::new(resident.guest.ram_base(), resident.guest.ram_size());
@@ -44,8 +47,9 @@ impl Domain {
         Look { state: resident.state, ram, missing, usage: resident.ram.usage(), changed }
     }
 
-    /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its list registers, which only its core can read: then
-    /// the copy says so. Panics if the caller has the guest parked.
+    /// Returns a copy of the guest's GIC. The records of a vCPU that is loaded may be behind its
+    /// list registers, which only its core can read: then the copy says so. Panics if the caller
+    /// has the guest parked.
     pub fn gic(&self) -> Vgic {
         let mut resident = self.resident.lock();
         // Whoever was sent something has been kicked for it.

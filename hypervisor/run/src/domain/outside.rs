@@ -9,7 +9,8 @@ use stasis_hw::gic::Acknowledged;
 use stasis_vgic::VcpuMask;
 
 impl Domain {
-    /// Does for the guest what a physical interrupt entails that this core has taken. What that leaves to do outside of the guest is kept in `host`.
+    /// Does for the guest what a physical interrupt entails that this core has taken. What that
+    /// leaves to do outside of the guest is kept in `host`.
     #[inline(always)]
     pub(super) fn pass_taken(
         &self,
@@ -22,7 +23,8 @@ impl Domain {
         host.note_exit();
         match taken {
             Taken::Own | Taken::TurnOver => {}
-            // If the timer has fired because the turn is over, the decision that follows sets it again.
+            // If the timer has fired because the turn is over, the decision that follows sets it
+            // again.
             Taken::Timer if !host.tick_is_due() => {}
             Taken::Timer => host.tick(guest, vcpu),
             Taken::Other(interrupt) => self.pass_interrupt(interrupt, guest, host),
@@ -32,8 +34,8 @@ impl Domain {
         }
     }
 
-    /// Handles a physical interrupt that was taken: of the loaded guest's timer, of one of its devices, the GIC's maintenance interrupt, or somebody
-    /// else's, which is kept in `host`.
+    /// Handles a physical interrupt that was taken: of the loaded guest's timer, of one of its
+    /// devices, the GIC's maintenance interrupt, or somebody else's, which is kept in `host`.
     #[inline(never)]
     fn pass_interrupt(&self, interrupt: Acknowledged, guest: &mut Guest, host: &mut RunningOn) {
         let index = host.index;
@@ -52,10 +54,12 @@ impl Domain {
         }
     }
 
-    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its devices, typed bytes. Notes in `host` that its
-    /// virtio devices have something to do, unless they can't do it now: the guest is told when they can. Without that, a vCPU whose UART has no room for all that was
-    /// typed, which is news for as long, would look at the devices again and again, and never enter its guest. Returns the vCPUs to kick. The
-    /// caller holds the lock of what the vCPUs share.
+    /// Passes on to the guest all that came since the last call: rung bells, interrupts of its
+    /// devices, typed bytes. Notes in `host` that its virtio devices have something to do, unless
+    /// they can't do it now: the guest is told when they can. Without that, a vCPU whose UART has
+    /// no room for all that was typed, which is news for as long, would look at the devices again
+    /// and again, and never enter its guest. Returns the vCPUs to kick. The caller holds the lock
+    /// of what the vCPUs share.
     pub(super) fn pass_news(&self, resident: &mut Resident, host: &mut RunningOn) -> VcpuMask {
         let is_news = self.news.is_there();
         self.news.take();

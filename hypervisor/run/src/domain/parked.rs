@@ -26,9 +26,11 @@ use stasis_state::{GuestState, PageBits};
 
 /// A guest that does not run for as long as this lives.
 ///
-/// A caller may keep it while the console's [task](crate::turns::Task) yields: its locks are the guest's own, and nobody who runs then waits for
-/// them. The gate of its vCPUs is closed before the locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone
-/// ([`Domain::run`]). Other guests and the console reach the guest without its locks, by [`Domain::tell`] and [`Domain::type_in`].
+/// A caller may keep it while the console's [task](crate::turns::Task) yields: its locks are the
+/// guest's own, and nobody who runs then waits for them. The gate of its vCPUs is closed before the
+/// locks are taken, and a core that finds a vCPU's lock taken leaves that vCPU alone
+/// ([`Domain::run`]). Other guests and the console reach the guest without its locks, by
+/// [`Domain::tell`] and [`Domain::type_in`].
 pub struct Parked<'a> {
     pub(super) domain: &'a Domain,
     // The fields are dropped in this order, too.
@@ -69,7 +71,8 @@ impl core::ops::DerefMut for Parked<'_> {
 }
 
 impl Parked<'_> {
-    /// Makes stage 2 forbid all writes to RAM that does not count as changed. What was split is one block again.
+    /// Makes stage 2 forbid all writes to RAM that does not count as changed. What was split is one
+    /// block again.
     fn protect(&mut self, _: &mut Task) {
         let number = self.domain.number;
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *self.resident else { return };
@@ -81,14 +84,16 @@ impl Parked<'_> {
             _ => Writable::Pages(PageBits::ALL.0),
         };
         let blocks = || offsets().map(|offset| (base + offset as u64, writable(offset)));
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };
     }
 
-    /// Takes tables for all blocks of the guest's RAM, if it is known what of it has changed, so that this stays known by page. If there are none, it is known by
-    /// block. Otherwise, gives tables back that no block needs.
+    /// Takes tables for all blocks of the guest's RAM, if it is known what of it has changed, so
+    /// that this stays known by page. If there are none, it is known by block. Otherwise, gives
+    /// tables back that no block needs.
     pub fn fit_tables(&mut self, task: &mut Task) {
         match self.resident.ram.baseline() {
             Some(_) => {
@@ -105,21 +110,24 @@ impl Parked<'_> {
         }
     }
 
-    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and returns its RAM, which the caller writes and
-    /// [finishes](stasis_memory::GuestRam::finish_writing). What was to be loaded is given up.
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and returns its RAM,
+    /// which the caller writes and [finishes](stasis_memory::GuestRam::finish_writing). What was to
+    /// be loaded is given up.
     pub fn overwrite(&mut self, task: &mut Task) -> &mut GuestRam {
         self.set_state(RunState::Lost);
         self.abandon_loading(task);
         &mut self.resident.ram
     }
 
-    /// Returns the guest's state for a checkpoint. `counter` (ticks) and `wall_time` (seconds) are the host's.
+    /// Returns the guest's state for a checkpoint. `counter` (ticks) and `wall_time` (seconds) are
+    /// the host's.
     pub fn state_at(&mut self, counter: u64, wall_time: u64) -> GuestState {
         let vcpus = self.vcpus.iter_mut().map(|vcpu| &mut **vcpu);
         self.resident.guest.records(vcpus, counter, wall_time).to_owned()
     }
 
-    /// Returns RAM for a clone of the guest, which has the same content: both share it until one of them writes. All of the guest's RAM is there, and no checkpoint of it is under way.
+    /// Returns RAM for a clone of the guest, which has the same content: both share it until one of
+    /// them writes. All of the guest's RAM is there, and no checkpoint of it is under way.
     ///
     /// # Errors
     ///
@@ -134,20 +142,24 @@ impl Parked<'_> {
         };
         let base = guest.ram_base();
         let blocks = || Resident::writable_blocks(base, ram);
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };
-        // SAFETY: `forbid_writes` has made all of that read-only in the guest's stage 2, and `forget` has dropped all cores' copies. The guest is parked, so nothing is allowed again
+        // SAFETY: `forbid_writes` has made all of that read-only in the guest's stage 2, and
+        // `forget` has dropped all cores' copies. The guest is parked, so nothing is allowed again
         // before the memory is shared.
         unsafe { ram.share(&mut || task.yield_now()) }
     }
 
-    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM of the same size in the place of its own, which it shares with others.
+    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM
+    /// of the same size in the place of its own, which it shares with others.
     ///
     /// # Errors
     ///
-    /// [`NoRam`] if pages of the RAM have frames, and there is no memory for a table that maps them. The guest stays lost.
+    /// [`NoRam`] if pages of the RAM have frames, and there is no memory for a table that maps
+    /// them. The guest stays lost.
     pub fn give_ram(&mut self, ram: Ram, task: &mut Task) -> Result<(), NoRam> {
         self.set_state(RunState::Lost);
         self.withdraw_ram(task);
@@ -156,8 +168,8 @@ impl Parked<'_> {
         self.map_ram().map_err(|_| NoRam::Unnoted)
     }
 
-    /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see [`frozen`](super::frozen). `tables` are those that its
-    /// translation lacks.
+    /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see
+    /// [`frozen`](super::frozen). `tables` are those that its translation lacks.
     pub(super) fn begin_snapshot(
         &mut self,
         room: Room<El2>,
@@ -171,9 +183,11 @@ impl Parked<'_> {
             stage2.stock(tables);
             let base = guest.ram_base();
             let blocks = || Resident::writable_blocks(base, ram);
-            // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+            // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root
+            // stays with this number, and so with its VMID, for ever.
             let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
-            // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
+            // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes
+            // that.
             unsafe { stage2.forbid_writes(blocks, forget) };
         }
         ram.begin_snapshot(room, since)
@@ -186,7 +200,8 @@ impl Parked<'_> {
         let Some(n) = self.domain.shared().iter().position(is_it) else { return };
         let Some(stage2) = &mut self.resident.stage2 else { return };
         let blocks = || Resident::writable_blocks(address(n), ram);
-        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays with this number, and so with its VMID, for ever.
+        // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays
+        // with this number, and so with its VMID, for ever.
         let forget = |root| unsafe { mmu::forget_guest(root, vmid(number)) };
         // SAFETY: `forget_guest` drops all cores' copies of the translation, and completes that.
         unsafe { stage2.forbid_writes(blocks, forget) };
@@ -198,8 +213,9 @@ impl Parked<'_> {
         self.domain.pass_bells(&mut self.resident.guest);
     }
 
-    /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and whose RAM was written already. What was typed for the
-    /// one before and was not taken is dropped.
+    /// Replaces the guest by another one with as many vCPUs, which is in `state` from then on, and
+    /// whose RAM was written already. What was typed for the one before and was not taken is
+    /// dropped.
     ///
     /// # Panics
     ///
@@ -229,8 +245,9 @@ impl Parked<'_> {
         self.set_state(state);
     }
 
-    /// Takes the memory from the guest, which never runs again: its RAM, and its translation, which maps nothing any more, and stays with the guest's
-    /// number. The task proves that no vCPU is loaded on this core.
+    /// Takes the memory from the guest, which never runs again: its RAM, and its translation, which
+    /// maps nothing any more, and stays with the guest's number. The task proves that no vCPU is
+    /// loaded on this core.
     ///
     /// # Panics
     ///
@@ -239,8 +256,9 @@ impl Parked<'_> {
         self.set_state(RunState::Removed);
         let ram = core::mem::replace(&mut self.resident.ram, Ram::none());
         let mut stage2 = self.resident.stage2.take().expect("it is taken once");
-        // SAFETY: 1. No vCPU is loaded on this core: no code that runs while one is loaded is given the task. Of this guest none is loaded anywhere: it is
-        // parked. 2. `Domain::new`'s caller has said so of the translation.
+        // SAFETY: 1. No vCPU is loaded on this core: no code that runs while one is loaded is given
+        // the task. Of this guest none is loaded anywhere: it is parked. 2. `Domain::new`'s caller
+        // has said so of the translation.
         unsafe { forget(&mut stage2, self.domain.number) };
         (ram, stage2)
     }
@@ -253,15 +271,16 @@ impl Parked<'_> {
         self.domain.set_state(&mut self.resident, state);
     }
 
-    /// Stops the guest's devices: they access no memory, and none of their interrupts is enabled or active.
+    /// Stops the guest's devices: they access no memory, and none of their interrupts is enabled or
+    /// active.
     pub fn release_devices(&mut self) {
         device_interrupts::release(self.domain, &mut self.resident.guest);
     }
 }
 
 impl Domain {
-    /// Parks the guest for as long as the result lives: all of its state is in its records. Waits until each core has left it. The caller holds none
-    /// of its locks.
+    /// Parks the guest for as long as the result lives: all of its state is in its records. Waits
+    /// until each core has left it. The caller holds none of its locks.
     ///
     /// # Panics
     ///

@@ -8,7 +8,8 @@ use spin::mutex::SpinMutex;
 use stasis_memory::frames::NoFrame;
 use stasis_memory::range::NoRam;
 
-/// The address of the block of zeros that memory which was never written is; `None` before somebody has such memory. It stays for ever.
+/// The address of the block of zeros that memory which was never written is; `None` before somebody
+/// has such memory. It stays for ever.
 static ZEROS: SpinMutex<Option<u64>> = SpinMutex::new(None);
 
 /// RAM of a guest, or memory that guests share. It goes back to the pool when it is dropped.
@@ -18,8 +19,8 @@ static ZEROS: SpinMutex<Option<u64>> = SpinMutex::new(None);
 pub struct Ram(GuestRam);
 
 impl Ram {
-    /// Takes `len` bytes at `lowest` or above from the pool. They are zeros, and marked as never written. Calls `pause` between pieces of the
-    /// clearing.
+    /// Takes `len` bytes at `lowest` or above from the pool. They are zeros, and marked as never
+    /// written. Calls `pause` between pieces of the clearing.
     ///
     /// # Errors
     ///
@@ -28,7 +29,8 @@ impl Ram {
         Ok(Self(pool::take(lowest, len, pause)?))
     }
 
-    /// Takes `len` bytes at `lowest` or above from the pool, which are zeros, and are cleared as they are touched: see [`GuestRam::stale`](stasis_memory::GuestRam::stale).
+    /// Takes `len` bytes at `lowest` or above from the pool, which are zeros, and are cleared as
+    /// they are touched: see [`GuestRam::stale`](stasis_memory::GuestRam::stale).
     ///
     /// # Errors
     ///
@@ -37,7 +39,8 @@ impl Ram {
         Ok(Self(pool::take_stale(lowest, len)?))
     }
 
-    /// Takes `len` bytes at `lowest` or above from the pool, as they are: see [`GuestRam::uncleared`](stasis_memory::GuestRam::uncleared).
+    /// Takes `len` bytes at `lowest` or above from the pool, as they are: see
+    /// [`GuestRam::uncleared`](stasis_memory::GuestRam::uncleared).
     ///
     /// # Errors
     ///
@@ -46,8 +49,9 @@ impl Ram {
         Ok(Self(pool::take_uncleared(lowest, len)?))
     }
 
-    /// Returns memory for a clone, with the same content: both share it until one of them writes. Nothing of the memory is missing, and no checkpoint of it is under way. Calls `pause` between
-    /// pieces.
+    /// Returns memory for a clone, with the same content: both share it until one of them writes.
+    /// Nothing of the memory is missing, and no checkpoint of it is under way. Calls `pause`
+    /// between pieces.
     ///
     /// # Errors
     ///
@@ -55,7 +59,8 @@ impl Ram {
     ///
     /// # Safety
     ///
-    /// Stage 2 lets nobody write what counts as changed any more, and no core has a copy of an entry that does.
+    /// Stage 2 lets nobody write what counts as changed any more, and no core has a copy of an
+    /// entry that does.
     pub(super) unsafe fn share(&mut self, pause: &mut dyn FnMut()) -> Result<Self, NoRam> {
         // SAFETY: the caller promises what `share` asks for.
         let shared = unsafe { self.0.share(&PoolFrames, pause) };
@@ -74,7 +79,8 @@ impl Ram {
             None => pool::take_zeros(pause)?,
         };
         *ZEROS.lock() = Some(zeros);
-        // SAFETY: `take_zeros` returned a block of the pool, which is mapped one to one for ever, and which it made zeros. It was noted for `ZEROS` alone, so nobody writes it.
+        // SAFETY: `take_zeros` returned a block of the pool, which is mapped one to one for ever,
+        // and which it made zeros. It was noted for `ZEROS` alone, so nobody writes it.
         let ram = unsafe { GuestRam::of_zeros(zeros, len as usize, &PoolFrames) };
         ram.map(Self).map_err(|NoFrame| NoRam::Unnoted)
     }

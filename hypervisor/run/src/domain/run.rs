@@ -35,7 +35,8 @@ fn stops(host: &mut RunningOn, how: Stopped) -> Leaves {
 }
 
 impl Domain {
-    /// Enters and answers exits until the vCPU leaves its core. Returns why it does, and what the vCPUs share, locked.
+    /// Enters and answers exits until the vCPU leaves its core. Returns why it does, and what the
+    /// vCPUs share, locked.
     #[inline(always)]
     pub(super) fn enter_until_it_leaves<'a>(
         &'a self,
@@ -118,8 +119,8 @@ impl Domain {
         }
     }
 
-    /// Fills the list registers. While somebody wants this vCPU held, folds them instead and stands still; leaves them folded if the core must
-    /// decide.
+    /// Fills the list registers. While somebody wants this vCPU held, folds them instead and stands
+    /// still; leaves them folded if the core must decide.
     #[inline]
     fn prepare_entry<'a>(
         &'a self,
@@ -156,7 +157,8 @@ impl Domain {
 
     /// Runs the guest until an exit after which more may be left to do than to enter it again.
     ///
-    /// What others want of this vCPU meanwhile is not delayed: they kick its core, so the next entry ends at once.
+    /// What others want of this vCPU meanwhile is not delayed: they kick its core, so the next
+    /// entry ends at once.
     #[inline]
     fn enter<'a>(
         &'a self,

@@ -11,8 +11,9 @@ impl Domain {
         self.resident.try_lock().map(|resident| resident.state)
     }
 
-    /// Changes the guest's state to `state`, with its clock, its gate and its devices' interrupts. The guest is parked, or the
-    /// calling core has a vCPU of it loaded and unloads that next: a core with another one loaded leaves its guest when it looks at the gate.
+    /// Changes the guest's state to `state`, with its clock, its gate and its devices' interrupts.
+    /// The guest is parked, or the calling core has a vCPU of it loaded and unloads that next: a
+    /// core with another one loaded leaves its guest when it looks at the gate.
     pub(super) fn set_state(&self, resident: &mut Resident, state: RunState) {
         if state != RunState::Running {
             resident.guest.clock.stop(timer::counter());

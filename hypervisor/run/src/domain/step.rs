@@ -18,7 +18,8 @@ impl Domain {
         resident
     }
 
-    /// Steps the clock if a step is due. All vCPUs of the guest stand still then: otherwise one would see the new time, and then another the old one.
+    /// Steps the clock if a step is due. All vCPUs of the guest stand still then: otherwise one
+    /// would see the new time, and then another the old one.
     #[cold]
     fn step_stepped_clock(&self, mut unlocked: Unlocked, host: &mut RunningOn) -> Locked<'_> {
         let others = VcpuMask::first(self.vcpus.len()).without(host.index);

@@ -1,4 +1,5 @@
-//! A guest's terminal, the virtio console, as others reach it: what is typed there, and where a text stands that the guest prints.
+//! A guest's terminal, the virtio console, as others reach it: what is typed there, and where a
+//! text stands that the guest prints.
 
 use super::Domain;
 use alloc::boxed::Box;
@@ -12,7 +13,8 @@ use stasis_vgic::VcpuMask;
 /// Most bytes that wait for a buffer of the guest's.
 const MAX_TYPED: usize = 4096;
 
-/// What is between a guest's terminal and those who use it. Its locks are taken behind that of the guest, and nothing is waited for under them.
+/// What is between a guest's terminal and those who use it. Its locks are taken behind that of the
+/// guest, and nothing is waited for under them.
 #[derive(Debug, Default)]
 pub(super) struct Terminal {
     /// Bytes that were typed and that the guest has not taken.
@@ -22,7 +24,8 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    /// Copies the first bytes that were typed, as many as there are or `into` has room for. Returns their number.
+    /// Copies the first bytes that were typed, as many as there are or `into` has room for. Returns
+    /// their number.
     pub fn typed(&self, into: &mut [u8]) -> usize {
         let typed = self.typed.lock();
         let pairs = into.iter_mut().zip(typed.iter());
@@ -36,7 +39,8 @@ impl Terminal {
         typed.drain(..count);
     }
 
-    /// Takes the place of a text, of [`MOST_TEXT`] bytes. A second core that serves the guest meanwhile gets another one.
+    /// Takes the place of a text, of [`MOST_TEXT`] bytes. A second core that serves the guest
+    /// meanwhile gets another one.
     pub fn take_place(&self) -> Box<[u8]> {
         let place = self.place.lock().take();
         place.unwrap_or_else(|| vec![0; MOST_TEXT].into_boxed_slice())
@@ -66,13 +70,15 @@ impl Domain {
         MAX_TYPED - self.terminal.typed.lock().len()
     }
 
-    /// Drops what was typed at the guest's terminal and for its UART, and was not taken: it was for a guest that is no longer.
+    /// Drops what was typed at the guest's terminal and for its UART, and was not taken: it was for
+    /// a guest that is no longer.
     pub(super) fn drop_typed(&self) {
         self.terminal.typed.lock().clear();
         self.input.lock().clear();
     }
 
-    /// Returns whether the guest has a terminal. A caller that has the guest parked must not call this: it has the lock that this takes.
+    /// Returns whether the guest has a terminal. A caller that has the guest parked must not call
+    /// this: it has the lock that this takes.
     pub fn has_terminal(&self) -> bool {
         self.resident.lock().guest.has_terminal()
     }

@@ -1,4 +1,5 @@
-//! The times at which EL2 must have its core back from the vCPU that runs there: [`Times`], for which EL2's timer is set.
+//! The times at which EL2 must have its core back from the vCPU that runs there: [`Times`], for
+//! which EL2's timer is set.
 
 use super::lock::Unlocked;
 use crate::clock;
@@ -7,7 +8,8 @@ use crate::roster::Roster;
 use stasis_arch::timer;
 use stasis_guest::clock::NEVER;
 
-/// Values of the counter at which EL2 must have its core back during a vCPU's turn. The timer fires at the first of them.
+/// Values of the counter at which EL2 must have its core back during a vCPU's turn. The timer fires
+/// at the first of them.
 pub struct Times {
     /// When the guest must be told the time again.
     pub deadline: u64,
@@ -20,13 +22,15 @@ pub struct Times {
 }
 
 impl Times {
-    /// Returns the times of a turn that ends when the counter reads `turn_ends`, for which the timer is not set yet.
+    /// Returns the times of a turn that ends when the counter reads `turn_ends`, for which the
+    /// timer is not set yet.
     pub const fn of_turn(turn_ends: u64) -> Self {
         Self { deadline: NEVER, look_at: NEVER, turn_ends, is_stale: true }
     }
 
-    /// Notes that EL2's timer has fired, and is off: it is set again, or the core of `roster` decides if the vCPU's turn is over. Returns the counter; or an
-    /// error, which says for what the vCPU leaves, if the turn is over, or EL2 must look at the guest's virtual timer.
+    /// Notes that EL2's timer has fired, and is off: it is set again, or the core of `roster`
+    /// decides if the vCPU's turn is over. Returns the counter; or an error, which says for what
+    /// the vCPU leaves, if the turn is over, or EL2 must look at the guest's virtual timer.
     #[inline]
     pub fn note_fired(&mut self, roster: &Roster) -> Result<u64, Taken> {
         self.is_stale = true;
@@ -45,8 +49,8 @@ impl Times {
         self.is_stale = true;
     }
 
-    /// Makes EL2 look at the guest's virtual timer within the time between two looks, where it does not always fire by itself. Its interrupt has just
-    /// come, and is active.
+    /// Makes EL2 look at the guest's virtual timer within the time between two looks, where it does
+    /// not always fire by itself. Its interrupt has just come, and is active.
     #[inline]
     pub fn watch_active(&mut self) {
         if self.look_at == NEVER && clock::timer_forgets() {
@@ -57,8 +61,9 @@ impl Times {
 
     /// Sets EL2's timer, if one of its times has changed.
     ///
-    /// QEMU that runs one core at a time goes on with another core after EL2's timer is set. If that core wants the lock, it spins in vain until its
-    /// slice is over. So the lock is not held here.
+    /// QEMU that runs one core at a time goes on with another core after EL2's timer is set. If
+    /// that core wants the lock, it spins in vain until its slice is over. So the lock is not held
+    /// here.
     #[inline]
     pub fn set_timer(&mut self, _: &Unlocked) {
         if self.is_stale {

@@ -51,9 +51,10 @@ impl Domain {
         self.gate.is_closed()
     }
 
-    /// Runs vCPU `index` on this core until its turn is over: when the counter reads `stay.until`, or when somebody wants the guest, or the vCPU waits and
-    /// gives way, or stops. The counter has just read `from`. Returns what the core does then, and writes to `next` what was decided about that. A vCPU that
-    /// can't run sleeps until it is kicked.
+    /// Runs vCPU `index` on this core until its turn is over: when the counter reads `stay.until`,
+    /// or when somebody wants the guest, or the vCPU waits and gives way, or stops. The counter has
+    /// just read `from`. Returns what the core does then, and writes to `next` what was decided
+    /// about that. A vCPU that can't run sleeps until it is kicked.
     ///
     /// # Safety
     ///
@@ -71,7 +72,8 @@ impl Domain {
         let mut stopped = None;
         let leaves = match place.vcpu.try_lock() {
             Some(mut vcpu) if !self.must_leave() => {
-                // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it, by condition 2.
+                // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on
+                // it, by condition 2.
                 match unsafe { self.load(place, &mut vcpu, stay.gives_way, now) } {
                     Some((loaded, offset, mut resident)) => {
                         let gic = this_core.clone();
@@ -84,7 +86,8 @@ impl Domain {
                         let (leaves, resident) =
                             self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
                         let unlocked = self.unload_gic(resident, &mut host, leaves);
-                        // Unload here, not in a function: an argument is moved, and `host` is large.
+                        // Unload here, not in a function: an argument is moved, and `host` is
+                        // large.
                         let Vcpu { system, fp, debug, .. } = &mut *vcpu;
                         host.loaded.unload(system, fp, debug);
                         // After a decision, the counter is not read again.
@@ -115,8 +118,8 @@ impl Domain {
         after
     }
 
-    /// Loads the vCPU on this core when the counter reads `now`. Returns it with its CNTVOFF_EL2 and what the vCPUs share, locked; `None` if the vCPU
-    /// is off, or its guest does not run.
+    /// Loads the vCPU on this core when the counter reads `now`. Returns it with its CNTVOFF_EL2
+    /// and what the vCPUs share, locked; `None` if the vCPU is off, or its guest does not run.
     ///
     /// # Safety
     ///
@@ -145,10 +148,13 @@ impl Domain {
             }
             _ => false,
         };
-        // SAFETY: 1. The domain's stage 2 is a 39-bit translation, which maps the guest's RAM and what `Domain::new`'s caller says is the guest's own. Its tables stay until
-        // the guest is removed, which takes the lock that is held here, and the lock of each vCPU that is loaded; its root stays for ever. 2. Each
-        // domain has a VMID of its own, which its translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No vCPU is
-        // loaded on this core, by condition 2, and this is the only `Stage2Active` that is made of it.
+        // SAFETY: 1. The domain's stage 2 is a 39-bit translation, which maps the guest's RAM and
+        // what `Domain::new`'s caller says is the guest's own. Its tables stay until the guest is
+        // removed, which takes the lock that is held here, and the lock of each vCPU that is
+        // loaded; its root stays for ever. 2. Each domain has a VMID of its own, which its
+        // translation alone is used under. 3. The core was set up for guests, by condition 1. 4. No
+        // vCPU is loaded on this core, by condition 2, and this is the only `Stage2Active` that is
+        // made of it.
         let mut active = unsafe { mmu::activate_stage2(stage2.root(), vmid(self.number)) };
         let last_on = &self.last_on[roster.core()];
         if last_on.load(Ordering::Relaxed) != index as u8 {
@@ -162,8 +168,9 @@ impl Domain {
         Some((loaded, counter_offset, guard))
     }
 
-    /// Unloads the vCPU's GIC, notes a pending virtual SError and that the guest has stopped, and gives the lock back. All else of the vCPU is still
-    /// loaded. So whoever parks the guest waits for its lock.
+    /// Unloads the vCPU's GIC, notes a pending virtual SError and that the guest has stopped, and
+    /// gives the lock back. All else of the vCPU is still loaded. So whoever parks the guest waits
+    /// for its lock.
     #[inline]
     fn unload_gic(&self, mut resident: Locked, host: &mut RunningOn, leaves: Leaves) -> Unlocked {
         let guest = &mut resident.guest;
@@ -178,7 +185,8 @@ impl Domain {
         resident.unlock()
     }
 
-    /// Notes that the guest has stopped, if the vCPU leaves for that. Another vCPU may have stopped the guest meanwhile.
+    /// Notes that the guest has stopped, if the vCPU leaves for that. Another vCPU may have stopped
+    /// the guest meanwhile.
     #[inline(never)]
     fn note_end(&self, resident: &mut Resident, host: &RunningOn, leaves: Leaves) {
         let runs = resident.state == RunState::Running;
@@ -197,7 +205,8 @@ impl Domain {
         }
     }
 
-    /// Notes that the vCPU in `place` is unloaded when the counter reads `now`, and carries out its errands.
+    /// Notes that the vCPU in `place` is unloaded when the counter reads `now`, and carries out its
+    /// errands.
     #[inline(always)]
     fn end_turn(
         &self,
@@ -216,7 +225,8 @@ impl Domain {
         }
     }
 
-    /// Tells the debugger and the other vCPUs that the vCPU has left its core, as far as they have something to do then.
+    /// Tells the debugger and the other vCPUs that the vCPU has left its core, as far as they have
+    /// something to do then.
     #[inline(never)]
     fn tell_others(&self, leaves: Leaves) {
         if leaves == Leaves::Debugged {

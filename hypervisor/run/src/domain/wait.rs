@@ -1,6 +1,7 @@
 //! The wait of a vCPU for an interrupt.
 //!
-//! A vCPU that waits stays loaded for as long as nobody else wants the core: then nothing must be saved and loaded again.
+//! A vCPU that waits stays loaded for as long as nobody else wants the core: then nothing must be
+//! saved and loaded again.
 
 use super::Domain;
 use super::host::RunningOn;
@@ -13,7 +14,8 @@ use stasis_guest::timer::Timer;
 use stasis_guest::{Vcpu, Wait};
 
 impl Domain {
-    /// Makes the vCPU wait for an interrupt. An error says why it leaves its core. Takes and returns what the vCPUs share, locked.
+    /// Makes the vCPU wait for an interrupt. An error says why it leaves its core. Takes and
+    /// returns what the vCPUs share, locked.
     pub(super) fn wait<'a>(
         &'a self,
         mut resident: Locked<'a>,
@@ -21,8 +23,9 @@ impl Domain {
         host: &mut RunningOn<'a>,
     ) -> (Result<(), Leaves>, Locked<'a>) {
         let (index, place) = (host.index, host.place);
-        // Devices may be served again, or requests that were left would wait for as long as the vCPU sleeps: the interrupt that makes it come back
-        // for them may come later than the guest's WFI.
+        // Devices may be served again, or requests that were left would wait for as long as the
+        // vCPU sleeps: the interrupt that makes it come back for them may come later than the
+        // guest's WFI.
         host.note_exit();
         let kick = self.pass_news(&mut resident, host);
         host.errands.outbox.kick(kick);
@@ -71,7 +74,8 @@ impl Domain {
             let taken = interrupts::take(place.roster, &host.gic);
             resident = self.lock(unlocked);
             self.pass_taken(taken, &mut resident.guest, vcpu, host);
-            // Whoever wants the guest, or has ended it, may have sent the interrupt that was taken, and sends no other one.
+            // Whoever wants the guest, or has ended it, may have sent the interrupt that was taken,
+            // and sends no other one.
             if self.must_leave() {
                 return (Err(Leaves::Asleep), resident);
             }

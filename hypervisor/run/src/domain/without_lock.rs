@@ -1,5 +1,5 @@
-//! Exits that are answered before all registers of the vCPU are saved, and without a lock: calls that do nothing, and reads of ID registers and
-//! of the time.
+//! Exits that are answered before all registers of the vCPU are saved, and without a lock: calls
+//! that do nothing, and reads of ID registers and of the time.
 
 use super::first_look::AtExit;
 use stasis_arch::timer;

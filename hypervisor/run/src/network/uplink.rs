@@ -1,9 +1,12 @@
 //! The uplinks of networks: frames go between the switch and network cards of the machine.
 //!
-//! A guest's vCPU copies a frame that leaves the machine into a buffer of the card, in its own guest's time; without a free buffer the frame is lost, and nobody
-//! waits. A card interrupts core 0 when frames have come. The interrupt is disabled then, and the console's task is woken; it moves up to [`BATCH`] frames in each of its turns, and none beyond its end
-//! ([`serve`]), also while a command yields, and enables the interrupt again when all have been moved. So a flood from outside takes the task's share of core 0 and no
-//! other, and what is too much is lost in the card.
+//! A guest's vCPU copies a frame that leaves the machine into a buffer of the card, in its own
+//! guest's time; without a free buffer the frame is lost, and nobody waits. A card interrupts core
+//! 0 when frames have come. The interrupt is disabled then, and the console's task is woken; it
+//! moves up to [`BATCH`] frames in each of its turns, and none beyond its end ([`serve`]), also
+//! while a command yields, and enables the interrupt again when all have been moved. So a flood
+//! from outside takes the task's share of core 0 and no other, and what is too much is lost in the
+//! card.
 
 use crate::{gic, roster};
 use alloc::boxed::Box;
@@ -51,7 +54,8 @@ pub struct Status<'a> {
 /// All uplinks, by their numbers. Core 0 makes them once, before there are guests.
 static UPLINKS: Once<Vec<Uplink>> = Once::new();
 
-/// Whether cards may have frames. Written and read by core 0 alone, which takes their interrupts; so relaxed.
+/// Whether cards may have frames. Written and read by core 0 alone, which takes their interrupts;
+/// so relaxed.
 static HAS_COME: AtomicBool = AtomicBool::new(false);
 
 impl Uplink {
@@ -69,7 +73,8 @@ impl Uplink {
         }
     }
 
-    /// Moves frames that have come: one, and more until the turn is over. Returns whether there may be more.
+    /// Moves frames that have come: one, and more until the turn is over. Returns whether there may
+    /// be more.
     fn receive(&self, number: usize, is_over: &impl Fn() -> bool) -> bool {
         self.card.lock().acknowledge();
         let mut frame = [0; MAX_FRAME];
@@ -97,7 +102,8 @@ impl Uplink {
     }
 }
 
-/// Connects the uplinks, and lets their cards interrupt the calling core, which is the console's. Called at most once.
+/// Connects the uplinks, and lets their cards interrupt the calling core, which is the console's.
+/// Called at most once.
 pub fn init(uplinks: Vec<Uplink>) {
     UPLINKS.call_once(|| uplinks);
     for (number, uplink) in all().iter().enumerate() {
@@ -137,7 +143,8 @@ pub(super) fn send(number: usize, frame: &[u8]) {
     }
 }
 
-/// Takes the interrupt of a card, which is disabled until all frames have been moved, and wakes the console's task. Returns `false` if it is no card's.
+/// Takes the interrupt of a card, which is disabled until all frames have been moved, and wakes the
+/// console's task. Returns `false` if it is no card's.
 pub(crate) fn take_interrupt(intid: u32) -> bool {
     let is_a_cards = all().iter().any(|uplink| uplink.intid == intid);
     if is_a_cards {
@@ -153,7 +160,9 @@ pub fn has_work() -> bool {
     HAS_COME.load(Ordering::Relaxed)
 }
 
-/// Moves frames that have come, for the console's task in its turn, until `is_over` says that the turn is over: the next one may be a window. The caller has no lock but those of guests that are parked, which lose their frames.
+/// Moves frames that have come, for the console's task in its turn, until `is_over` says that the
+/// turn is over: the next one may be a window. The caller has no lock but those of guests that are
+/// parked, which lose their frames.
 #[inline]
 pub(crate) fn serve(is_over: impl Fn() -> bool) {
     if has_work() {

@@ -1,7 +1,9 @@
 //! Memory that guests share as it was at an instant, which checkpoints read while all guests run.
 //!
-//! The memory is protected as a guest's own RAM is ([`crate::domain::Frozen`]), in stage 2 of each guest that shares it: who writes a page first keeps what it was,
-//! for all of them. Several guests that are stored at one instant may share a region. Each one's checkpoint has all of it, and the last one releases it.
+//! The memory is protected as a guest's own RAM is ([`crate::domain::Frozen`]), in stage 2 of each
+//! guest that shares it: who writes a page first keeps what it was, for all of them. Several guests
+//! that are stored at one instant may share a region. Each one's checkpoint has all of it, and the
+//! last one releases it.
 
 use super::{Connected, Region};
 use crate::domain::{Domain, Parked, Room, room_for};
@@ -18,7 +20,8 @@ use stasis_memory::snapshot::Snapshot;
 use stasis_memory::{OutOfRange, ReadRam};
 use stasis_state::block::Content;
 
-/// Why a region has its memory: [`Connected::overwrite`] refuses one that is stored, and the task that stores it does not load meanwhile.
+/// Why a region has its memory: [`Connected::overwrite`] refuses one that is stored, and the task
+/// that stores it does not load meanwhile.
 const NOT_OVERWRITTEN: &str = "one task at a time loads a region, or stores it";
 
 /// What snapshots of regions need. It goes back to the pool if it is not used.
@@ -33,7 +36,8 @@ struct PreparedRegion {
 }
 
 impl PreparedRegions {
-    /// Takes from the pool what snapshots of the regions need that these guests share. Calls `pause` between pieces.
+    /// Takes from the pool what snapshots of the regions need that these guests share. Calls
+    /// `pause` between pieces.
     ///
     /// # Errors
     ///
@@ -56,7 +60,8 @@ impl PreparedRegions {
         Ok(prepared)
     }
 
-    /// Returns the regions as they are now. All guests that share them are among those that will be `stored`, and `others`.
+    /// Returns the regions as they are now. All guests that share them are among those that will be
+    /// `stored`, and `others`.
     ///
     /// # Panics
     ///
@@ -105,7 +110,8 @@ struct FrozenRegion {
 }
 
 impl FrozenRegions {
-    /// Makes what follows find what guests had stored, even past their caches. Calls `pause` between pieces.
+    /// Makes what follows find what guests had stored, even past their caches. Calls `pause`
+    /// between pieces.
     pub fn begin_reading(&self, pause: &mut dyn FnMut()) {
         self.0
             .iter()
@@ -113,7 +119,8 @@ impl FrozenRegions {
             .for_each(|snapshot| snapshot.begin_reading(pause));
     }
 
-    /// Returns the regions that a guest shares, in their order, for its checkpoint: once for each guest that is stored.
+    /// Returns the regions that a guest shares, in their order, for its checkpoint: once for each
+    /// guest that is stored.
     pub fn of(&mut self, domain: &Domain) -> Vec<Reading<'_>> {
         let is_shared =
             |one: &FrozenRegion, connected: &Connected| core::ptr::eq(one.region, connected.region);
@@ -191,7 +198,8 @@ impl ReadRam for Reading<'_> {
         self.snapshot.look(offset, contents)
     }
 
-    /// Releases the bytes, if no other checkpoint reads them, and kicks all vCPUs if one of them waits for that.
+    /// Releases the bytes, if no other checkpoint reads them, and kicks all vCPUs if one of them
+    /// waits for that.
     fn release(&self, bytes: Range<usize>, pause: &mut dyn FnMut()) {
         if self.is_last && self.snapshot.release_and_ask(bytes, pause) {
             self.region.guests().iter().for_each(|domain| domain.kick_all());

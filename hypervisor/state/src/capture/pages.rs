@@ -29,7 +29,8 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// Writes the piece of a block of which these pages may have changed since `base`, and returns its entry; `None` if all of it is zero.
+    /// Writes the piece of a block of which these pages may have changed since `base`, and returns
+    /// its entry; `None` if all of it is zero.
     pub(super) fn write<S: Sink>(
         &mut self,
         out: &mut Output<'_, S>,
@@ -90,7 +91,8 @@ fn share<S: Sink>(
     out.share(first..first + pages.len() as u64)
 }
 
-/// Returns the runs of ascending pages that follow each other and are all new, or all not, with whether they are.
+/// Returns the runs of ascending pages that follow each other and are all new, or all not, with
+/// whether they are.
 fn runs(
     pages: impl Iterator<Item = usize>,
     is_new: impl Fn(usize) -> bool,
@@ -118,7 +120,8 @@ fn pieces(count: usize, changed: &PageBits) -> impl Iterator<Item = (usize, usiz
     })
 }
 
-/// Finds out what the pages of `ram` from `offset` on are: as many as there are `contents`, 64 at most. Calls `pause` then.
+/// Finds out what the pages of `ram` from `offset` on are: as many as there are `contents`, 64 at
+/// most. Calls `pause` then.
 // This is not inlined: `cargo xtask bench` finds it in the image by its name.
 #[inline(never)]
 fn look(

@@ -1,4 +1,5 @@
-//! The visitors that check the records of devices. Each record implements its own rules, in [`crate::device`].
+//! The visitors that check the records of devices. Each record implements its own rules, in
+//! [`crate::device`].
 
 use crate::{
     devices::{DeviceRecord, Visitor},

@@ -71,7 +71,8 @@ pub(super) fn guest_power(power: &GuestPower) -> Result {
 /// The values of PSTATE.M that a guest can have: EL0t, EL1t, EL1h, and User mode of AArch32.
 const GUEST_MODES: [u64; 4] = [0b0_0000, 0b0_0100, 0b0_0101, 0b1_0000];
 
-/// Checks what decides how EL2 returns to the guest: an illegal exception return would be an exception of EL2 itself.
+/// Checks what decides how EL2 returns to the guest: an illegal exception return would be an
+/// exception of EL2 itself.
 pub(super) fn core(core: &Core, identity: &Identity) -> Result {
     let pstate = *core.pstate;
     let holds = |holds, why| rule(holds, "pstate", pstate, why);

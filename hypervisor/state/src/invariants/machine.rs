@@ -9,7 +9,8 @@ use super::{Violation, each, rule};
 /// The INTIDs that interrupts have are below this (IHI 0048B.b, 2.2.1).
 const END_OF_INTIDS: usize = 1020;
 
-/// Checks that the entries are in order, that each lies in the guest's addresses, and that there is nothing behind the last one.
+/// Checks that the entries are in order, that each lies in the guest's addresses, and that there is
+/// nothing behind the last one.
 pub(super) fn machine(machine: &Machine) -> Result<(), Violation> {
     let len = machine.entries().count();
     let is_used = |n: usize| n < len;

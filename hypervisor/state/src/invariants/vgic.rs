@@ -87,7 +87,8 @@ const fn unimplemented(prio_bits: u8) -> u8 {
     ((1u16 << (8 - prio_bits)) - 1) as u8
 }
 
-/// Returns the bits of a word of the 128-level GICC_APR that priorities of `prio_bits` bits can set.
+/// Returns the bits of a word of the 128-level GICC_APR that priorities of `prio_bits` bits can
+/// set.
 fn levels(prio_bits: u8) -> u32 {
     let step = 1 << (7 - prio_bits.min(7));
     (0..32).step_by(step).fold(0, |bits, level| bits | 1 << level)

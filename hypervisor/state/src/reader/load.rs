@@ -26,12 +26,14 @@ const SMALL_BUFFER: usize = 4 * 1024;
 pub struct Target<'a> {
     /// The guest's RAM, of exactly the size that the file says.
     pub ram: &'a mut dyn WriteRam,
-    /// The regions that the guest shares, in the order of the file, each of the size that the file says. The content of a `None` is not copied.
+    /// The regions that the guest shares, in the order of the file, each of the size that the file
+    /// says. The content of a `None` is not copied.
     pub shared: Vec<Option<&'a mut dyn WriteRam>>,
 }
 
 impl<'a> Target<'a> {
-    /// Returns the piece of memory of `guest` in which `address` lies, and the offset of the address in that piece; `None` if nobody wants it.
+    /// Returns the piece of memory of `guest` in which `address` lies, and the offset of the
+    /// address in that piece; `None` if nobody wants it.
     fn at(
         &mut self,
         guest: &GuestState,
@@ -47,7 +49,8 @@ impl<'a> Target<'a> {
         Some((region.as_deref_mut()?, (address - range.start) as usize))
     }
 
-    /// Makes the memory of `guest` at these addresses zero, as far as somebody wants it. Calls `pause` after each piece.
+    /// Makes the memory of `guest` at these addresses zero, as far as somebody wants it. Calls
+    /// `pause` after each piece.
     fn zero(
         &mut self,
         guest: &GuestState,
@@ -85,7 +88,8 @@ impl<'a> Target<'a> {
 /// Bytes that [`zero`] clears between two pauses.
 const ZEROED_PIECE: usize = 256 << 10;
 
-/// Clears the bytes that may have content, without looking at them first, which would take longer. Calls `pause` after each piece.
+/// Clears the bytes that may have content, without looking at them first, which would take longer.
+/// Calls `pause` after each piece.
 fn zero(
     ram: &mut dyn WriteRam,
     bytes: Range<usize>,
@@ -101,14 +105,15 @@ fn zero(
     Ok(())
 }
 
-/// Fills `target` from a file that [`read`] has checked. Calls `progress` with the bytes read so far, and the length of the file.
+/// Fills `target` from a file that [`read`] has checked. Calls `progress` with the bytes read so
+/// far, and the length of the file.
 ///
 /// The CRCs are checked again, because storage may answer differently the second time.
 ///
 /// # Errors
 ///
-/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is not the one that was checked any more, or if `target` has
-/// another size. `target` may have lost its content then.
+/// [`LoadError::Source`] if the source fails, [`LoadError::Format`] if the file is not the one that
+/// was checked any more, or if `target` has another size. `target` may have lost its content then.
 // This is not inlined: `cargo xtask bench` finds it in the image by its name.
 #[inline(never)]
 pub fn read_memory<S: Source>(
@@ -168,7 +173,8 @@ fn extents<S: Source>(
     coverage.check(&guest.records().memory()).map_err(|_| Error::Changed.into())
 }
 
-/// Reads a record that has no memory. It has its CRC checked, for it would be one of memory if its type were another.
+/// Reads a record that has no memory. It has its CRC checked, for it would be one of memory if its
+/// type were another.
 fn pass<S: Source>(walk: &mut Walk<'_, S>, mut open: Open) -> Result<(), S> {
     walk.digest(&mut open)?;
     walk.finish(&open)

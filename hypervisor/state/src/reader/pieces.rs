@@ -35,7 +35,8 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    /// Returns the pieces of a file with this memory, none of which was read yet. The records of registers end at `start`.
+    /// Returns the pieces of a file with this memory, none of which was read yet. The records of
+    /// registers end at `start`.
     pub(crate) fn new(memory: Vec<Range<u64>>, start: u64) -> Self {
         let found = Directory::default();
         Self { memory, found, is_skipped: false, start, open: None, directory: None }
@@ -142,7 +143,8 @@ impl Pieces {
         self.directory.is_some()
     }
 
-    /// Returns the guest's memory and the directory, at the end of the file; `None` if the file had no directory.
+    /// Returns the guest's memory and the directory, at the end of the file; `None` if the file had
+    /// no directory.
     pub(crate) fn finish(self) -> Option<(Vec<Range<u64>>, Directory)> {
         self.directory.map(|directory| (self.memory, directory))
     }
@@ -160,8 +162,9 @@ fn read_body<S: Source>(walk: &mut Walk<'_, S>, open: &mut Open) -> Result<Vec<u
     Ok(body)
 }
 
-/// Reads the body of a RAM_DIRECTORY record, and ends the record. It has no more entries than there is room for pieces in the bytes `pieces` of the file:
-/// so its length is not believed before the file is as long.
+/// Reads the body of a RAM_DIRECTORY record, and ends the record. It has no more entries than there
+/// is room for pieces in the bytes `pieces` of the file: so its length is not believed before the
+/// file is as long.
 fn read_directory<S: Source>(
     walk: &mut Walk<'_, S>,
     open: &mut Open,

@@ -1,4 +1,5 @@
-//! A file taken apart into its records, to be put together again with one thing wrong and every CRC right.
+//! A file taken apart into its records, to be put together again with one thing wrong and every CRC
+//! right.
 
 use stasis_state::{
     PAGE_SIZE, RecordHeader, RecordType, RegHeader,
@@ -99,7 +100,8 @@ impl Edited {
         bytes
     }
 
-    /// Returns the file as the writer of minors 0 to 4 wrote it: with the memory, the given ranges of which ascend, in MEMORY records.
+    /// Returns the file as the writer of minors 0 to 4 wrote it: with the memory, the given ranges
+    /// of which ascend, in MEMORY records.
     pub fn into_older_file(mut self, minor: u16, memory: &[(u64, &[u8])]) -> Vec<u8> {
         self.header.minor = minor;
         self.header.header_len = Header::LEN as u32;

@@ -38,7 +38,8 @@ pub fn load_ram(file: &[u8], checkpoint: &Checkpoint) -> Result<Vec<u8>, Error> 
     load_all(file, checkpoint, Vec::new())
 }
 
-/// Returns the RAM of the guest of a file, and the content of what is shared, as far as that is wanted.
+/// Returns the RAM of the guest of a file, and the content of what is shared, as far as that is
+/// wanted.
 pub fn load_all(
     file: &[u8],
     checkpoint: &Checkpoint,
@@ -55,8 +56,8 @@ pub fn load_all(
     }
 }
 
-/// RAM of which the pages with a letter are filled with it, and the others are zero. Pages with a capital letter begin with another byte, so that they
-/// are no word over and over.
+/// RAM of which the pages with a letter are filled with it, and the others are zero. Pages with a
+/// capital letter begin with another byte, so that they are no word over and over.
 pub fn ram(pages: &str) -> Vec<u8> {
     pages.bytes().flat_map(page).collect()
 }
@@ -158,7 +159,8 @@ pub fn pl061() -> Pl061 {
     gpio
 }
 
-/// Returns a disk with requests in its queue, a network card whose driver is at its beginning, and a source of random bytes that waits for its reset.
+/// Returns a disk with requests in its queue, a network card whose driver is at its beginning, and
+/// a source of random bytes that waits for its reset.
 pub fn virtio() -> Virtio {
     let mut virtio = Virtio::default();
     for (n, id) in [device_id::BLOCK, device_id::NETWORK, device_id::ENTROPY].iter().enumerate() {

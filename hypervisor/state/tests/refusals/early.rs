@@ -1,4 +1,5 @@
-//! What can be refused early is refused early: of a file that is legal, the registers are enough to know.
+//! What can be refused early is refused early: of a file that is legal, the registers are enough to
+//! know.
 
 use stasis_state::{
     GuestState, LoadError, PAGE_SIZE, RecordType, Routines, Source,
@@ -33,7 +34,8 @@ impl Source for Counted<'_> {
     }
 }
 
-/// Reads a file for a host with a gibibyte. Returns why it is refused, and how many bytes were read until then.
+/// Reads a file for a host with a gibibyte. Returns why it is refused, and how many bytes were read
+/// until then.
 fn refused(file: &[u8]) -> (String, usize) {
     let mut source = Counted { file, read: 0 };
     let admits = &mut |guest: &GuestState| host().check(guest).map_err(|_| "there is no room");

@@ -31,7 +31,8 @@ pub struct NewPartition<'a> {
 }
 
 impl NewPartition<'_> {
-    /// Returns a Stasis partition from `first`, or where the first partition belongs, to the end of a disk of `disk` sectors.
+    /// Returns a Stasis partition from `first`, or where the first partition belongs, to the end of
+    /// a disk of `disk` sectors.
     pub fn stasis(unique: Guid, first: Option<u64>, disk: u64) -> Self {
         Self {
             kind: STASIS_TYPE,
@@ -43,8 +44,8 @@ impl NewPartition<'_> {
     }
 }
 
-/// Writes a GPT with these partitions to a disk: protective MBR, both headers, both arrays of entries.
-/// What stands in the partitions is not touched.
+/// Writes a GPT with these partitions to a disk: protective MBR, both headers, both arrays of
+/// entries. What stands in the partitions is not touched.
 pub fn create<D: BlockDevice>(
     device: &mut D,
     disk_guid: Guid,

@@ -9,11 +9,13 @@ use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
 
-/// Runs that a leaf has at least, to stand in a second map. The runs of a smaller one are copied, so that maps do not come to consist of small leaves: of two
-/// leaves beside each other, one at least has as many.
+/// Runs that a leaf has at least, to stand in a second map. The runs of a smaller one are copied,
+/// so that maps do not come to consist of small leaves: of two leaves beside each other, one at
+/// least has as many.
 pub(super) const MIN_SHARED_RUNS: u32 = 128;
 
-/// A map that grows at its end. Nodes that are full are written at once, so its memory is bounded: what it keeps is one node of each level.
+/// A map that grows at its end. Nodes that are full are written at once, so its memory is bounded:
+/// what it keeps is one node of each level.
 #[derive(Debug, Default)]
 pub(crate) struct Builder {
     levels: [Level; MAX_LEVEL as usize + 1],
@@ -62,8 +64,9 @@ impl Level {
 }
 
 impl Builder {
-    /// Returns how many nodes the map of this many blocks of contents has at most, wherever they stand. A leaf that may have packed runs has fewer entries; what
-    /// they save is more than it takes, unless nothing shrinks and no two blocks follow each other.
+    /// Returns how many nodes the map of this many blocks of contents has at most, wherever they
+    /// stand. A leaf that may have packed runs has fewer entries; what they save is more than it
+    /// takes, unless nothing shrinks and no two blocks follow each other.
     pub fn most_nodes(blocks: u64) -> u64 {
         let mut nodes = blocks.div_ceil(MAX_RUNS as u64);
         let mut all = nodes;
@@ -95,7 +98,8 @@ impl Builder {
         if is_full { self.close(store, 0) } else { Ok(()) }
     }
 
-    /// Returns whether a leaf with `count` runs of another map is to be [adopted](Self::adopt), rather than its runs copied.
+    /// Returns whether a leaf with `count` runs of another map is to be [adopted](Self::adopt),
+    /// rather than its runs copied.
     pub fn should_adopt<D: BlockDevice>(&self, store: &Store<D>, count: u32) -> bool {
         let begun = self.levels[0].entries.len();
         let is_large = |runs: usize| runs >= MIN_SHARED_RUNS as usize;

@@ -9,7 +9,8 @@ use crate::space::{Extent, locate};
 use crate::store::{Result, Store, buffer};
 use alloc::vec::Vec;
 
-/// The map of a checkpoint. The nodes that were read last are kept: one of each level, whatever the map's size.
+/// The map of a checkpoint. The nodes that were read last are kept: one of each level, whatever the
+/// map's size.
 #[derive(Debug)]
 pub(crate) struct BlockMap {
     number: u64,
@@ -39,7 +40,8 @@ impl BlockMap {
         self.number == checkpoint.number && self.place == checkpoint.place
     }
 
-    /// Returns where block `index` of the contents stands, and how many blocks follow it there, or in its unit, without a break. `None` behind the end.
+    /// Returns where block `index` of the contents stands, and how many blocks follow it there, or
+    /// in its unit, without a break. `None` behind the end.
     pub fn locate<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,
@@ -56,7 +58,8 @@ impl BlockMap {
         Ok(Some(node.run(nth).skip(skipped)))
     }
 
-    /// Returns the leaf that is about block `index` of the contents. `None` behind the end, and where the checkpoint has no map.
+    /// Returns the leaf that is about block `index` of the contents. `None` behind the end, and
+    /// where the checkpoint has no map.
     pub fn leaf<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,
@@ -87,7 +90,8 @@ impl BlockMap {
         usize::from(root.level - node.level)
     }
 
-    /// Reads a node, unless it is the last one that was read at this depth, and was as long: a forged map may say something else of it here.
+    /// Reads a node, unless it is the last one that was read at this depth, and was as long: a
+    /// forged map may say something else of it here.
     fn node<D: BlockDevice>(
         &mut self,
         store: &mut Store<D>,

@@ -49,13 +49,15 @@ impl Node {
         }
     }
 
-    /// Returns the most blocks that a node of this level maps in a volume's map, where each but the last has as many.
+    /// Returns the most blocks that a node of this level maps in a volume's map, where each but the
+    /// last has as many.
     pub const fn width(level: u8) -> u64 {
         LEAF_BLOCKS as u64 * (MAX_CHILDREN as u64).pow(level as u32)
     }
 
-    /// Returns the node that stands in a block, if it is the one that is expected, has `blocks` blocks of contents, and keeps every rule of a map: of one that
-    /// `is_sparse`, if it is a volume's. `data` are the blocks that contents and maps may stand in.
+    /// Returns the node that stands in a block, if it is the one that is expected, has `blocks`
+    /// blocks of contents, and keeps every rule of a map: of one that `is_sparse`, if it is a
+    /// volume's. `data` are the blocks that contents and maps may stand in.
     pub fn check(
         bytes: Vec<u8>,
         of: &NodeRef,
@@ -80,7 +82,8 @@ impl Node {
         let mut expected = 0;
         for nth in 0..count {
             let span = node.span(nth);
-            // The first one begins at 0, each has a block at least, and the last one ends where the node does.
+            // The first one begins at 0, each has a block at least, and the last one ends where the
+            // node does.
             let begins = nth > 0 || span.start == 0;
             let is_hole = is_sparse && node.is_hole(nth);
             let has_place = !is_sparse || node.has_place(nth);
@@ -120,12 +123,14 @@ impl Node {
         (1..fields).all(|field| self.field(nth, field) == 0)
     }
 
-    /// Returns the bytes of a node of `blocks` blocks of contents with these entries, of which `at` counts from the node's beginning.
+    /// Returns the bytes of a node of `blocks` blocks of contents with these entries, of which `at`
+    /// counts from the node's beginning.
     pub fn encode(level: u8, blocks: u32, entries: &[ChildEntry]) -> Vec<u8> {
         Self::encode_as(level, RUNS, blocks, entries)
     }
 
-    /// Returns the bytes of a leaf whose runs may be packed. `crc` of an entry is the word of its [`Run`].
+    /// Returns the bytes of a leaf whose runs may be packed. `crc` of an entry is the word of its
+    /// [`Run`].
     pub fn encode_packed(blocks: u32, entries: &[ChildEntry]) -> Vec<u8> {
         Self::encode_as(0, PACKED_RUNS, blocks, entries)
     }
@@ -184,7 +189,8 @@ impl Node {
         self.field(nth, 0)..if is_last { self.blocks } else { self.field(nth + 1, 0) }
     }
 
-    /// Returns the index of the entry that is about a block of contents, counted from where the node begins.
+    /// Returns the index of the entry that is about a block of contents, counted from where the
+    /// node begins.
     pub fn index_of(&self, at: u32) -> usize {
         let (mut low, mut high) = (0, self.count);
         while high - low > 1 {
@@ -205,7 +211,8 @@ impl Node {
         if self.is_packed() { self.field(nth, 2) } else { 0 }
     }
 
-    /// Returns whether an entry of a leaf is about a packed unit that one close before it is about, too: a unit of which some blocks were replaced.
+    /// Returns whether an entry of a leaf is about a packed unit that one close before it is about,
+    /// too: a unit of which some blocks were replaced.
     pub fn is_again(&self, nth: usize) -> bool {
         let run = self.run(nth);
         let close = nth.saturating_sub(2 * UNIT_BLOCKS as usize)..nth;

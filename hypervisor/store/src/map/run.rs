@@ -4,7 +4,8 @@ use crate::layout::UNIT_BLOCKS;
 use crate::space::Extent;
 use core::ops::Range;
 
-/// Blocks of contents that follow each other, and where they stand: on the disk one behind the other, or in a packed unit.
+/// Blocks of contents that follow each other, and where they stand: on the disk one behind the
+/// other, or in a packed unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// The first of the blocks on the disk, or the first block of the unit.
@@ -37,7 +38,8 @@ impl Run {
         Self { first: unit.first, blocks, pack: Some(Pack { len: unit.blocks as u8, skip: 0 }) }
     }
 
-    /// Returns the run that an entry of a leaf is: its `block`, the word behind it, and the number of blocks that it is about.
+    /// Returns the run that an entry of a leaf is: its `block`, the word behind it, and the number
+    /// of blocks that it is about.
     pub fn decode(block: u32, word: u32, blocks: u32) -> Self {
         let [len, skip, ..] = word.to_le_bytes();
         Self { first: block, blocks, pack: (len > 0).then_some(Pack { len, skip }) }

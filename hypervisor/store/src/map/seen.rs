@@ -1,9 +1,11 @@
 //! Which nodes of maps were read already: [`SeenNodes`], a table whose memory is bounded.
 //!
-//! A node that is in several maps need not be read for each of them. Whether it was read is remembered here and nowhere else: a block that is taken
-//! may be in a part of a [`BlockSet`](crate::blockset::BlockSet) for which there was no memory, or in a run of a forged map. A node that can't be remembered is read again wherever it is
-//! referred to, [`MAX_REPEATED`] times in all, and more often in a large store. Half of the table is kept from leaves of volumes: maps of volumes share nodes above them, too, and a volume has a
-//! leaf for each 2 MiB.
+//! A node that is in several maps need not be read for each of them. Whether it was read is
+//! remembered here and nowhere else: a block that is taken may be in a part of a
+//! [`BlockSet`](crate::blockset::BlockSet) for which there was no memory, or in a run of a forged
+//! map. A node that can't be remembered is read again wherever it is referred to, [`MAX_REPEATED`]
+//! times in all, and more often in a large store. Half of the table is kept from leaves of volumes:
+//! maps of volumes share nodes above them, too, and a volume has a leaf for each 2 MiB.
 
 use super::{Expected, NodeRef};
 use alloc::vec::Vec;
@@ -14,7 +16,8 @@ const MAX_SLOTS: usize = 1 << 16;
 const MIN_SLOTS: usize = 1 << 8;
 /// Nodes that are read and not remembered, at most, in a small store: 1 GiB, which takes seconds.
 pub(crate) const MAX_REPEATED: u32 = 1 << 18;
-/// Blocks of a store for each of which one node more may be read: a store is read once in 16 at most, and all leaves of a volume of its size 31 times.
+/// Blocks of a store for each of which one node more may be read: a store is read once in 16 at
+/// most, and all leaves of a volume of its size 31 times.
 const BLOCKS_FOR_ONE: u32 = 16;
 
 /// A slot without a node. No node stands in block 0.
@@ -32,7 +35,8 @@ pub(crate) struct SeenNodes {
 }
 
 impl SeenNodes {
-    /// Returns an empty set, for the nodes of a store whose contents and maps have this many blocks.
+    /// Returns an empty set, for the nodes of a store whose contents and maps have this many
+    /// blocks.
     pub fn new(blocks: u32) -> Self {
         let most_repeated = MAX_REPEATED + blocks / BLOCKS_FOR_ONE;
         Self { slots: Vec::new(), count: 0, repeated: 0, most_repeated }
@@ -147,7 +151,8 @@ mod tests {
         assert!(seen.is_exhausted());
     }
 
-    /// A volume of 1 TiB, in the current catalog, in the other one, and as of the instants of eight checkpoints, of which each has another root and another node below it.
+    /// A volume of 1 TiB, in the current catalog, in the other one, and as of the instants of eight
+    /// checkpoints, of which each has another root and another node below it.
     #[test]
     fn all_maps_of_a_large_volume_are_looked_at() {
         let mut seen = SeenNodes::new(1 << 28);

@@ -5,7 +5,8 @@ use crate::block::BlockDevice;
 use crate::space::Extent;
 use crate::store::{Result, Store};
 
-/// A node, and what must stand there: of two that differ in that and stand in one block, one at most is not damaged.
+/// A node, and what must stand there: of two that differ in that and stand in one block, one at
+/// most is not damaged.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     pub node: NodeRef,
@@ -31,8 +32,8 @@ pub(crate) trait Visitor {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Visits a map from `node` on, which has `blocks` blocks of contents. What is below a damaged node is left out, and all else
-    /// is visited.
+    /// Visits a map from `node` on, which has `blocks` blocks of contents. What is below a damaged
+    /// node is left out, and all else is visited.
     ///
     /// # Errors
     ///

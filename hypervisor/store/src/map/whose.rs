@@ -17,7 +17,8 @@ pub(crate) enum Whose {
 }
 
 impl Whose {
-    /// Returns whether blocks may stand nowhere, which are zeros then, and every node has its place: as in the map of a volume.
+    /// Returns whether blocks may stand nowhere, which are zeros then, and every node has its
+    /// place: as in the map of a volume.
     pub fn is_sparse(self) -> bool {
         !matches!(self, Self::Checkpoint(_))
     }

@@ -12,7 +12,8 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Blocks that no data are written to, so that something can be made zeros, and freed thereby, in a store that is full otherwise.
+/// Blocks that no data are written to, so that something can be made zeros, and freed thereby, in a
+/// store that is full otherwise.
 const SPARE: u64 = 8;
 
 /// Zeros that are handed out at once of what stands nowhere, in bytes.
@@ -23,13 +24,16 @@ const STEP: usize = 1 << 20;
 
 /// The volumes of a store, for whoever has the store or has borrowed it.
 ///
-/// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and lengths are in bytes and multiples of 512. What was written is read at once, and is in the store, whatever happens,
-/// when [`flush`](Self::flush) has returned. Until then, a loss of power leaves the volume as its last flush did.
+/// A volume is opened by its first use, and stays open until [`close`](Self::close). Offsets and
+/// lengths are in bytes and multiples of 512. What was written is read at once, and is in the
+/// store, whatever happens, when [`flush`](Self::flush) has returned. Until then, a loss of power
+/// leaves the volume as its last flush did.
 ///
 /// # Errors
 ///
-/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`], [`Error::WritesLost`], [`Error::OutOfMemory`], and what the device says; those that write also [`Error::VolumeFull`]. Of a write that fails, any
-/// part may have been done.
+/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`],
+/// [`Error::WritesLost`], [`Error::OutOfMemory`], and what the device says; those that write also
+/// [`Error::VolumeFull`]. Of a write that fails, any part may have been done.
 #[derive(Debug)]
 pub struct Volumes<'s, D: BlockDevice> {
     pub(super) store: &'s mut Store<D>,
@@ -67,8 +71,9 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         read.map(drop)
     }
 
-    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it returns true: for whoever has no buffer that could be lent, such as a guest. Returns whether that
-    /// was so to the end.
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it
+    /// returns true: for whoever has no buffer that could be lent, such as a guest. Returns whether
+    /// that was so to the end.
     pub fn read_while(
         &mut self,
         name: &str,
@@ -93,7 +98,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         written.map(drop)
     }
 
-    /// Writes `len` bytes at `offset`, which `fill` puts into the pieces that it is given, in their order, for as long as it returns true. Returns whether that was so to the end: what `fill`
+    /// Writes `len` bytes at `offset`, which `fill` puts into the pieces that it is given, in their
+    /// order, for as long as it returns true. Returns whether that was so to the end: what `fill`
     /// has refused is as it was, and so is all behind it.
     pub fn write_while(
         &mut self,
@@ -116,12 +122,14 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         })
     }
 
-    /// Makes all that was written to a volume part of the store, as one: it is all there then, or, if this fails or power does, it is all there or nothing of it.
+    /// Makes all that was written to a volume part of the store, as one: it is all there then, or,
+    /// if this fails or power does, it is all there or nothing of it.
     pub fn flush(&mut self, name: &str) -> Result<(), D> {
         self.with(name, |store, open, beside| store.commit_volume(open, beside))
     }
 
-    /// Opens the volume `name` as it was at the instant of the checkpoint with this number, in the place of the volume of this name, until it is [closed](Self::close). For whoever only reads
+    /// Opens the volume `name` as it was at the instant of the checkpoint with this number, in the
+    /// place of the volume of this name, until it is [closed](Self::close). For whoever only reads
     /// it: a flush would make the volume what it was then.
     ///
     /// # Errors
@@ -140,7 +148,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         Ok(())
     }
 
-    /// Fills `into` with what stood at `offset` of a volume at the instant of the checkpoint with this number.
+    /// Fills `into` with what stood at `offset` of a volume at the instant of the checkpoint with
+    /// this number.
     ///
     /// # Errors
     ///
@@ -161,7 +170,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         self.store.read_volume(&mut open.map, offset, len, &mut copy_into(&mut into)).map(drop)
     }
 
-    /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but zeros, and follow each other; `None` if there are none.
+    /// Returns the first blocks of 4096 bytes from block `from` on that may hold anything but
+    /// zeros, and follow each other; `None` if there are none.
     pub fn next_data(&mut self, name: &str, from: u32) -> Result<Option<Range<u32>>, D> {
         self.with(name, |store, open, _| {
             let map = &mut open.map;
@@ -177,7 +187,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         })
     }
 
-    /// Calls `action` with the store and a volume that is in use, which the store does not have meanwhile, and with what else is under way.
+    /// Calls `action` with the store and a volume that is in use, which the store does not have
+    /// meanwhile, and with what else is under way.
     fn with<T>(
         &mut self,
         name: &str,
@@ -221,7 +232,8 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Takes a volume out of those in use, and opens it if it is none of them. There is room to put it back.
+    /// Takes a volume out of those in use, and opens it if it is none of them. There is room to put
+    /// it back.
     fn take_open(&mut self, name: &str) -> Result<Open, D> {
         self.check_not_lost(name)?;
         let is_it = |open: &Open| open.volume.name.as_str() == name;
@@ -259,7 +271,8 @@ impl<D: BlockDevice> Store<D> {
         self.write_catalog(catalog)
     }
 
-    /// Returns where a block of a volume stands, or `None` if it is zeros, and how many blocks, `most` at most, follow it there, or are zeros as it is.
+    /// Returns where a block of a volume stands, or `None` if it is zeros, and how many blocks,
+    /// `most` at most, follow it there, or are zeros as it is.
     fn locate(
         &mut self,
         map: &mut VolumeMap,
@@ -274,7 +287,8 @@ impl<D: BlockDevice> Store<D> {
         })
     }
 
-    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it returns true. Returns whether that was so to the end.
+    /// Hands the `len` bytes at `offset` to `take` in pieces, in their order, for as long as it
+    /// returns true. Returns whether that was so to the end.
     fn read_volume(
         &mut self,
         map: &mut VolumeMap,
@@ -308,8 +322,9 @@ impl<D: BlockDevice> Store<D> {
         Ok(true)
     }
 
-    /// Hands `len` zeros to `take` in pieces, for as long as it returns true. Returns whether that was so to the end. The device does nothing for them, so
-    /// others get the core behind each [`ZEROS`].
+    /// Hands `len` zeros to `take` in pieces, for as long as it returns true. Returns whether that
+    /// was so to the end. The device does nothing for them, so others get the core behind each
+    /// [`ZEROS`].
     fn take_zeros(&mut self, len: usize, take: &mut dyn FnMut(&[u8]) -> bool) -> Result<bool, D> {
         let zeros: Vec<u8> = buffer(len.min(ZEROS))?;
         for at in (0..len).step_by(ZEROS) {
@@ -324,7 +339,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(true)
     }
 
-    /// Writes `len` bytes at `offset`, which `fill` makes, piece by piece, for as long as it returns true. Returns whether that was so to the end.
+    /// Writes `len` bytes at `offset`, which `fill` makes, piece by piece, for as long as it
+    /// returns true. Returns whether that was so to the end.
     pub(super) fn write_volume(
         &mut self,
         map: &mut VolumeMap,
@@ -383,7 +399,8 @@ impl<D: BlockDevice> Store<D> {
         self.write_in_leaf(map, (leaf, nth..nth + 1), whole, beside)
     }
 
-    /// Writes blocks that one leaf is about: in their places those that nobody else refers to, and others to free blocks. `fill` makes them, for as long as it returns true; returns whether
+    /// Writes blocks that one leaf is about: in their places those that nobody else refers to, and
+    /// others to free blocks. `fill` makes them, for as long as it returns true; returns whether
     /// that was so to the end.
     fn write_in_leaf(
         &mut self,
@@ -417,7 +434,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(true)
     }
 
-    /// Writes blocks, which `fill` makes, and waits until the device has them. Returns whether `fill` has made all.
+    /// Writes blocks, which `fill` makes, and waits until the device has them. Returns whether
+    /// `fill` has made all.
     fn write_run(
         &mut self,
         run: Extent,
@@ -429,7 +447,8 @@ impl<D: BlockDevice> Store<D> {
         begun.and_then(|is_filled| ended.map(|()| is_filled))
     }
 
-    /// Takes `want` free blocks that follow each other, or fewer, so that all maps in use can still be written.
+    /// Takes `want` free blocks that follow each other, or fewer, so that all maps in use can still
+    /// be written.
     fn take_for(
         &mut self,
         map: &VolumeMap,
@@ -443,12 +462,14 @@ impl<D: BlockDevice> Store<D> {
         taken.ok_or(Error::VolumeFull { name: map.name.to_string() })
     }
 
-    /// Returns how many blocks must stay free, so that what has changed of the maps in use can be written.
+    /// Returns how many blocks must stay free, so that what has changed of the maps in use can be
+    /// written.
     pub(crate) fn kept_for_volumes(&self) -> u64 {
         self.open.iter().map(|open| open.map.needed()).sum()
     }
 
-    /// Sees to it that there is room for a node that will change, and those above it, and for `more` blocks.
+    /// Sees to it that there is room for a node that will change, and those above it, and for
+    /// `more` blocks.
     pub(super) fn make_room_for(
         &mut self,
         map: &mut VolumeMap,

@@ -1,6 +1,7 @@
 //! The volumes of a checkpoint's guest as they were at its instant: [`Instant`].
 //!
-//! A block of the checkpoint lists them, with the roots of their maps. It is written with the checkpoint, and is in the catalog with it.
+//! A block of the checkpoint lists them, with the roots of their maps. It is written with the
+//! checkpoint, and is in the catalog with it.
 
 use super::{Name, Volume, check_root, root_level};
 use crate::block::BlockDevice;
@@ -27,7 +28,8 @@ pub struct Instant {
     pub length: u64,
     /// The root of its map; `None` if all of it is zeros.
     pub(crate) root: Option<NodeRef>,
-    /// As long as it is there, the blocks of a volume that was [taken](Store::take_instants) are given to nobody. All are equal.
+    /// As long as it is there, the blocks of a volume that was [taken](Store::take_instants) are
+    /// given to nobody. All are equal.
     pub(crate) hold: Arc<()>,
 }
 
@@ -100,8 +102,10 @@ impl Instant {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Takes volumes as they are now, for the checkpoint of a guest that stands still or has not written to them since its instant. The
-    /// checkpoint has them to which [`Writer::set_instants`](crate::Writer::set_instants) gives them. Their blocks are nobody else's until they are dropped.
+    /// Takes volumes as they are now, for the checkpoint of a guest that stands still or has not
+    /// written to them since its instant. The checkpoint has them to which
+    /// [`Writer::set_instants`](crate::Writer::set_instants) gives them. Their blocks are nobody
+    /// else's until they are dropped.
     ///
     /// # Errors
     ///
@@ -132,7 +136,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(taken)
     }
 
-    /// Writes the list of a checkpoint's volumes, which is not committed yet, and notes its block in the checkpoint's map.
+    /// Writes the list of a checkpoint's volumes, which is not committed yet, and notes its block
+    /// in the checkpoint's map.
     pub(crate) fn write_instants(
         &mut self,
         instants: &[Instant],
@@ -192,7 +197,8 @@ impl<D: BlockDevice> Store<D> {
         entries.map(|entry| entry.ok_or_else(damaged)).collect()
     }
 
-    /// Shows a visitor the volumes of a checkpoint as they were at its instant, and the list of them.
+    /// Shows a visitor the volumes of a checkpoint as they were at its instant, and the list of
+    /// them.
     pub(crate) fn show_instants(
         &mut self,
         checkpoint: &Checkpoint,
@@ -234,7 +240,8 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
-    /// Shows a visitor what volumes in use have, and what was taken of them for checkpoints that are not committed yet.
+    /// Shows a visitor what volumes in use have, and what was taken of them for checkpoints that
+    /// are not committed yet.
     pub(crate) fn mark_open(&mut self, visitor: &mut dyn Visitor) -> Result<(), D> {
         let mut result = Ok(());
         self.forget_dropped();

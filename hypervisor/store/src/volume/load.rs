@@ -1,7 +1,9 @@
-//! Which nodes of the maps of volumes are in memory: those that were used last, of all volumes together.
+//! Which nodes of the maps of volumes are in memory: those that were used last, of all volumes
+//! together.
 //!
-//! [`MAX_UNITS`] bound what all maps in use take. Where there is no more, the node that was used least recently is dropped, whosesoever it is, unless it has changed. Before so much has changed that reads would find no memory, a write
-//! writes what has changed (`seal`); a read never does.
+//! [`MAX_UNITS`] bound what all maps in use take. Where there is no more, the node that was used
+//! least recently is dropped, whosesoever it is, unless it has changed. Before so much has changed
+//! that reads would find no memory, a write writes what has changed (`seal`); a read never does.
 
 use super::map::{NodeIndex, Open, UPPER_UNITS, VolumeMap};
 use super::table::Table;
@@ -12,13 +14,15 @@ use crate::map::Whose;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
 
-/// Memory for the nodes of all volumes in use, in units of 2 KiB: 1 MiB, a quarter of what Stasis has on a machine. The tables of 1 GiB fit.
+/// Memory for the nodes of all volumes in use, in units of 2 KiB: 1 MiB, a quarter of what Stasis
+/// has on a machine. The tables of 1 GiB fit.
 const MAX_UNITS: usize = 512;
 /// Memory of it that nodes which have changed leave to others: several times what one access needs.
 const CLEAN_UNITS: usize = 32;
 
 impl<D: BlockDevice> Store<D> {
-    /// Brings a node into memory, after reading it if need be. Returns whether it is there: if all of it is zeros, only if somebody asked to `make` it.
+    /// Brings a node into memory, after reading it if need be. Returns whether it is there: if all
+    /// of it is zeros, only if somebody asked to `make` it.
     pub(super) fn load(
         &mut self,
         map: &mut VolumeMap,
@@ -58,8 +62,9 @@ impl<D: BlockDevice> Store<D> {
         Ok(if is_there { map.table_mut(leaf) } else { None })
     }
 
-    /// Brings a node and all above it into memory, and notes that they will differ from what is on the disk. Whoever asks for it has seen to it that there is
-    /// [room](Self::make_room_for) for them.
+    /// Brings a node and all above it into memory, and notes that they will differ from what is on
+    /// the disk. Whoever asks for it has seen to it that there is [room](Self::make_room_for) for
+    /// them.
     pub(super) fn load_to_change(
         &mut self,
         map: &mut VolumeMap,
@@ -104,7 +109,8 @@ impl<D: BlockDevice> Store<D> {
         all.filter(|node| node.is_dirty || !dirty).map(|node| node.content.units()).sum()
     }
 
-    /// Drops nodes that have not changed, those that were used least recently, until all others take `most` units or none is left.
+    /// Drops nodes that have not changed, those that were used least recently, until all others
+    /// take `most` units or none is left.
     fn drop_nodes(&mut self, map: &mut VolumeMap, most: usize) {
         let mut units = self.units(map, false);
         while units > most {

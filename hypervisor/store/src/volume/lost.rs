@@ -1,7 +1,10 @@
 //! Writes to volumes that were lost: a flush must not say of them that they are in the store.
 //!
-//! A device that fails a flush may have dropped what it was to keep, and a card that was pulled has what was flushed. What was written to a volume since its last flush is only partly in memory, so it can't be written again:
-//! from then on, every access to the volume is refused until it is [closed](super::Volumes::close), as by a guest that resets its disk. Then it is what its last flush has made it.
+//! A device that fails a flush may have dropped what it was to keep, and a card that was pulled has
+//! what was flushed. What was written to a volume since its last flush is only partly in memory, so
+//! it can't be written again: from then on, every access to the volume is refused until it is
+//! [closed](super::Volumes::close), as by a guest that resets its disk. Then it is what its last
+//! flush has made it.
 
 use super::map::Open;
 use super::{Name, Volumes};
@@ -23,7 +26,8 @@ impl<D: BlockDevice> Volumes<'_, D> {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Returns the volumes to which something was written since their last flush, and those that have [lost](Self::lose_writes) writes: whoever opens the store of a disk anew tells the new
+    /// Returns the volumes to which something was written since their last flush, and those that
+    /// have [lost](Self::lose_writes) writes: whoever opens the store of a disk anew tells the new
     /// one of them.
     pub fn unflushed_volumes(&self) -> Vec<Name> {
         let open = self.open.iter().filter(|open| self.is_unflushed(open));
@@ -35,7 +39,8 @@ impl<D: BlockDevice> Store<D> {
         all
     }
 
-    /// Says that what was written to these volumes and not flushed is lost. Each access to one is refused with [`Error::WritesLost`] until it is [closed](Volumes::close).
+    /// Says that what was written to these volumes and not flushed is lost. Each access to one is
+    /// refused with [`Error::WritesLost`] until it is [closed](Volumes::close).
     pub fn lose_writes(&mut self, names: Vec<Name>) {
         let all = core::mem::take(&mut self.lost).into_iter().chain(names);
         self.lost = BinaryHeap::from_iter(all).into_sorted_vec();

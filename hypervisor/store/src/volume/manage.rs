@@ -24,10 +24,12 @@ pub enum Source<'a> {
 /// What becomes of a volume's content when it is brought back to an instant.
 #[derive(Clone, Copy, Debug)]
 pub enum Before<'u> {
-    /// What the volume had become is kept as `NAME-before-NUMBER`, until somebody deletes it: a person has asked for the instant.
+    /// What the volume had become is kept as `NAME-before-NUMBER`, until somebody deletes it: a
+    /// person has asked for the instant.
     Kept,
-    /// What the volume had become is kept as `NAME-recovered-N`, and of these only the newest, as many as [`MOST_RECOVERED`](super::MOST_RECOVERED), besides those that are `used`: nobody has asked for the instant, and it
-    /// may be asked for again and again.
+    /// What the volume had become is kept as `NAME-recovered-N`, and of these only the newest, as
+    /// many as [`MOST_RECOVERED`](super::MOST_RECOVERED), besides those that are `used`: nobody has
+    /// asked for the instant, and it may be asked for again and again.
     Recovered {
         /// Names of the volumes that guests have.
         used: &'u [String],
@@ -50,7 +52,8 @@ impl<D: BlockDevice> Store<D> {
         found.ok_or_else(|| Error::NoSuchVolume { name: shown(name) })
     }
 
-    /// Creates a volume of zeros, which takes no room but its entry. `created` is the time in seconds since 1970, or 0 where nobody knows it.
+    /// Creates a volume of zeros, which takes no room but its entry. `created` is the time in
+    /// seconds since 1970, or 0 where nobody knows it.
     ///
     /// # Errors
     ///
@@ -60,12 +63,13 @@ impl<D: BlockDevice> Store<D> {
         self.add_volume(volume)
     }
 
-    /// Begins a volume of zeros, which is there with its first flush: until then, [`Volumes`](super::Volumes) writes to it, and a loss of power leaves nothing
-    /// of it.
+    /// Begins a volume of zeros, which is there with its first flush: until then,
+    /// [`Volumes`](super::Volumes) writes to it, and a loss of power leaves nothing of it.
     ///
     /// # Errors
     ///
-    /// [`Error::VolumeNameInvalid`], [`Error::VolumeExists`], [`Error::VolumeSize`], [`Error::TooManyCheckpoints`], [`Error::NoVolumes`] before version 3;
+    /// [`Error::VolumeNameInvalid`], [`Error::VolumeExists`], [`Error::VolumeSize`],
+    /// [`Error::TooManyCheckpoints`], [`Error::NoVolumes`] before version 3;
     /// [`Error::OutOfMemory`].
     pub fn begin_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
         let volume = self.new_volume(name, length, created)?;
@@ -79,7 +83,8 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchVolume`], [`Error::NoInstant`], those of [`create_volume`](Self::create_volume), and of [`Self::instants`].
+    /// [`Error::NoSuchVolume`], [`Error::NoInstant`], those of
+    /// [`create_volume`](Self::create_volume), and of [`Self::instants`].
     pub fn copy_volume(&mut self, from: Source, to: &str, created: u64) -> Result<(), D> {
         let volume = match from {
             Source::Volume(name) => self.find_volume(name)?.clone(),
@@ -92,9 +97,11 @@ impl<D: BlockDevice> Store<D> {
         self.add_volume(Volume { name, created, ..volume })
     }
 
-    /// Makes a volume of each one that was [taken](Self::take_instants), all of them in one commit: they share their blocks with what they were taken
-    /// of until one of them is written. Each is called as the volume that it was taken of, with `-` and `suffix` behind, and if there is such a
-    /// volume, a number; of a long name, the end is left out. Returns the names, in the order of `taken`.
+    /// Makes a volume of each one that was [taken](Self::take_instants), all of them in one commit:
+    /// they share their blocks with what they were taken of until one of them is written. Each is
+    /// called as the volume that it was taken of, with `-` and `suffix` behind, and if there is
+    /// such a volume, a number; of a long name, the end is left out. Returns the names, in the
+    /// order of `taken`.
     ///
     /// # Errors
     ///
@@ -131,15 +138,17 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Makes the volumes of a checkpoint's guest what they were at its instant, all of them in one commit. What a volume had become since is kept as a volume of its own,
-    /// unless it is the same: `before` says how. Nobody may be using the volumes, which are closed.
+    /// Makes the volumes of a checkpoint's guest what they were at its instant, all of them in one
+    /// commit. What a volume had become since is kept as a volume of its own, unless it is the
+    /// same: `before` says how. Nobody may be using the volumes, which are closed.
     ///
-    /// Returns for each volume whose content was kept its name, and the name under which it is kept.
+    /// Returns for each volume whose content was kept its name, and the name under which it is
+    /// kept.
     ///
     /// # Errors
     ///
-    /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they
-    /// were then.
+    /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the
+    /// device says. All volumes are as they were then.
     pub fn bring_back(&mut self, number: u64, before: Before) -> Result<Vec<(Name, Name)>, D> {
         let instants = self.instants(number)?;
         for one in &instants {
@@ -182,7 +191,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(kept)
     }
 
-    /// Flushes all volumes that have something to flush. Returns those that were not flushed, also those that have lost writes, and why.
+    /// Flushes all volumes that have something to flush. Returns those that were not flushed, also
+    /// those that have lost writes, and why.
     pub fn flush_volumes(&mut self) -> Vec<(Name, Error<D::Error>)> {
         let names = self.unflushed_volumes();
         let flush = |name: Name| self.volumes_mut().flush(&name).err().map(|error| (name, error));
@@ -210,8 +220,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(Volume { name, length, created, root: None })
     }
 
-    /// Returns a name that no volume has, of those in `volumes` and those in use: `name`, `-` and `suffix`, and if it must be, a number. Of a long `name`, the end
-    /// is left out.
+    /// Returns a name that no volume has, of those in `volumes` and those in use: `name`, `-` and
+    /// `suffix`, and if it must be, a number. Of a long `name`, the end is left out.
     fn new_name(&self, volumes: &[Volume], name: &str, suffix: &str) -> Result<Name, D> {
         let text = |again: usize| -> String {
             let suffix = match again {

@@ -1,7 +1,8 @@
 //! The map of a volume in use: [`VolumeMap`].
 //!
-//! Of the nodes of the map, those are in memory that were used last, of all volumes together (`load`): a block is found by a look-up, and opening a volume reads nothing. A node that has changed is kept until it is
-//! written (`seal`), with all nodes above it, which change with it.
+//! Of the nodes of the map, those are in memory that were used last, of all volumes together
+//! (`load`): a block is found by a look-up, and opening a volume reads nothing. A node that has
+//! changed is kept until it is written (`seal`), with all nodes above it, which change with it.
 
 use super::table::Table;
 use super::{Name, Volume, root_level};
@@ -179,7 +180,8 @@ impl VolumeMap {
         }
     }
 
-    /// Returns what is known of a node that is the root, or below one that is in memory; `None` if all below it is zeros.
+    /// Returns what is known of a node that is the root, or below one that is in memory; `None` if
+    /// all below it is zeros.
     pub(super) fn node_ref(&self, place: NodeIndex) -> Option<NodeRef> {
         if place.0 == self.top {
             return self.root;
@@ -236,7 +238,8 @@ fn child(entries: &[ChildEntry], (level, nth): NodeIndex) -> Option<NodeRef> {
 }
 
 impl VolumeMap {
-    /// Shows a visitor a node that is on the disk, and what is below it there, unless it is in memory.
+    /// Shows a visitor a node that is on the disk, and what is below it there, unless it is in
+    /// memory.
     fn show<D: BlockDevice>(
         &self,
         store: &mut Store<D>,

@@ -1,6 +1,7 @@
 //! What automatic resumes leave of volumes: `NAME-recovered-N`, of which the newest are kept.
 //!
-//! Nobody else gets a volume by such a name: the catalog does not say who has made a volume, so the name must. N is one of 1 to 9999, and begins again behind that.
+//! Nobody else gets a volume by such a name: the catalog does not say who has made a volume, so the
+//! name must. N is one of 1 to 9999, and begins again behind that.
 
 use super::Volume;
 use crate::layout::{NAME_LEN, crc32c};
@@ -34,7 +35,8 @@ pub(super) fn is_one(name: &str) -> bool {
     name.rfind(MARK).is_some_and(|at| number(name, &name[..at]).is_some())
 }
 
-/// Returns what the names of all that is kept of the volume `name` begin with: all of it, or for a long one its beginning and a checksum of all of it, as two may begin alike.
+/// Returns what the names of all that is kept of the volume `name` begin with: all of it, or for a
+/// long one its beginning and a checksum of all of it, as two may begin alike.
 fn stem(name: &str) -> String {
     match name.len() <= ROOM {
         true => name.to_string(),
@@ -48,8 +50,8 @@ pub(super) fn cut(name: &str, room: usize) -> &str {
     &name[..kept.unwrap_or(0)]
 }
 
-/// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more is not too much. Those that are used stay. Returns the name of the next one, which
-/// is new.
+/// Removes the oldest volumes that automatic resumes have kept of the volume `name`, until one more
+/// is not too much. Those that are used stay. Returns the name of the next one, which is new.
 pub(super) fn make_room(
     volumes: &mut Vec<Volume>,
     name: &str,

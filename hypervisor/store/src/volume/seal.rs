@@ -12,12 +12,14 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 impl<D: BlockDevice> Store<D> {
-    /// Writes what has changed of a map. Its root stands for all of the volume then, and what the map refers to is not written any more. `beside` is what else is
-    /// being written. What other maps need stays free.
+    /// Writes what has changed of a map. Its root stands for all of the volume then, and what the
+    /// map refers to is not written any more. `beside` is what else is being written. What other
+    /// maps need stays free.
     ///
     /// # Errors
     ///
-    /// [`Error::VolumeFull`], and what the device says. The map is as it was then, and can be sealed later.
+    /// [`Error::VolumeFull`], and what the device says. The map is as it was then, and can be
+    /// sealed later.
     pub(super) fn seal(
         &mut self,
         map: &mut VolumeMap,
@@ -41,7 +43,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Begins to write all nodes that have changed: those below before those above, which refer to them.
+    /// Begins to write all nodes that have changed: those below before those above, which refer to
+    /// them.
     fn write_nodes(&mut self, map: &mut VolumeMap, beside: &[&dyn UnderWay<D>]) -> Result<(), D> {
         for at in 0..map.kept.len() {
             let node = &map.kept[at];

@@ -11,9 +11,11 @@ const WORDS: usize = BLOCKS.div_ceil(64);
 /// Where up to [`LEAF_BLOCKS`] blocks of a volume stand.
 #[derive(Debug)]
 pub(super) struct Table {
-    /// The block of the store for each block of the volume; 0 for one that is zeros and stands nowhere.
+    /// The block of the store for each block of the volume; 0 for one that is zeros and stands
+    /// nowhere.
     at: [u32; BLOCKS],
-    /// A bit for each block that only this map refers to, as it was written since the map was sealed: it can be written again where it stands.
+    /// A bit for each block that only this map refers to, as it was written since the map was
+    /// sealed: it can be written again where it stands.
     fresh: [u64; WORDS],
 }
 
@@ -46,7 +48,8 @@ impl Table {
         self.fresh[nth as usize / 64] & 1 << (nth % 64) != 0
     }
 
-    /// Returns how many of the blocks from `nth` on, `most` at most, stand one behind the other, or nowhere, and are as fresh.
+    /// Returns how many of the blocks from `nth` on, `most` at most, stand one behind the other, or
+    /// nowhere, and are as fresh.
     pub fn run_length(&self, nth: u32, most: u32) -> u32 {
         let most = self.as_fresh(nth, most) as usize;
         let places = &self.at[nth as usize..][..most];
@@ -59,7 +62,8 @@ impl Table {
         at as u32
     }
 
-    /// Returns how many of the blocks from `nth` on, `most` at most, can't be written where they stand.
+    /// Returns how many of the blocks from `nth` on, `most` at most, can't be written where they
+    /// stand.
     pub fn stale_length(&self, nth: u32, most: u32) -> u32 {
         if self.is_fresh(nth) { 0 } else { self.as_fresh(nth, most) }
     }
@@ -101,7 +105,8 @@ impl Table {
         self.fresh = [0; WORDS];
     }
 
-    /// Returns the runs of the first `blocks` blocks, as they stand in a node; none if all are zeros.
+    /// Returns the runs of the first `blocks` blocks, as they stand in a node; none if all are
+    /// zeros.
     pub fn entries(&self, blocks: u32) -> Vec<ChildEntry> {
         let mut entries: Vec<ChildEntry> = Vec::new();
         if self.at.iter().all(|block| *block == 0) {

@@ -10,8 +10,8 @@ use crate::store::{Result, Store};
 use core::ops::Range;
 
 impl<D: BlockDevice> Store<D> {
-    /// Makes bytes of a volume zeros. In a store that has no room for the nodes that change with it, the volume is flushed in between: what was made zeros until then is free after
-    /// that.
+    /// Makes bytes of a volume zeros. In a store that has no room for the nodes that change with
+    /// it, the volume is flushed in between: what was made zeros until then is free after that.
     pub(super) fn zero_volume(
         &mut self,
         open: &mut Open,

@@ -1,6 +1,8 @@
-//! How a [`Writer`] compresses: what is written is gathered into units of [`GATHERED`] bytes, and each is written as it is packed, or as it is where that saves no block.
+//! How a [`Writer`] compresses: what is written is gathered into units of [`GATHERED`] bytes, and
+//! each is written as it is packed, or as it is where that saves no block.
 //!
-//! A unit is made of blocks of contents that follow each other, so one ends where shared blocks begin. The first block of a checkpoint is never packed: its header is written again at the end.
+//! A unit is made of blocks of contents that follow each other, so one ends where shared blocks
+//! begin. The first block of a checkpoint is never packed: its header is written again at the end.
 
 use super::{Blocks, Writer};
 use crate::block::BlockDevice;
@@ -10,11 +12,13 @@ use crate::space::Extent;
 use crate::store::Result;
 use crate::unit::Packer;
 
-/// Bytes of contents of a unit that is written. Twice as many would save a fifteenth more of a Linux, and take longer to compress than others may have to wait for the core.
+/// Bytes of contents of a unit that is written. Twice as many would save a fifteenth more of a
+/// Linux, and take longer to compress than others may have to wait for the core.
 const GATHERED: usize = 32 << 10;
 
 impl<D: BlockDevice> Writer<'_, D> {
-    /// Appends as many of `len` bytes as the unit under way has room for, and returns how many that were.
+    /// Appends as many of `len` bytes as the unit under way has room for, and returns how many that
+    /// were.
     pub(super) fn gather_unit(
         &mut self,
         len: usize,

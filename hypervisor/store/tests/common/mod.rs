@@ -43,8 +43,8 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// A disk with a volatile cache, whose power fails at a chosen operation, and which fails others. What was only begun to be written is carried out
-/// late and in any order.
+/// A disk with a volatile cache, whose power fails at a chosen operation, and which fails others.
+/// What was only begun to be written is carried out late and in any order.
 #[derive(Clone, Debug)]
 pub struct FaultyDisk {
     durable: Vec<u8>,
@@ -104,13 +104,14 @@ impl FaultyDisk {
         self.power_fails_at.is_some_and(|at| self.operations > at)
     }
 
-    /// Returns what is on the medium when power comes back. Keeping any subset of the writes in their order
-    /// amounts to any reordering of them, as far as each sector is concerned.
+    /// Returns what is on the medium when power comes back. Keeping any subset of the writes in
+    /// their order amounts to any reordering of them, as far as each sector is concerned.
     pub fn after_power_loss(&self, mut fate: impl FnMut() -> Fate) -> RamDisk {
         self.after_power_loss_at(|_| fate())
     }
 
-    /// Returns what is on the medium when power comes back, where a sector's fate depends on the byte at which it stands.
+    /// Returns what is on the medium when power comes back, where a sector's fate depends on the
+    /// byte at which it stands.
     pub fn after_power_loss_at(&self, mut fate: impl FnMut(usize) -> Fate) -> RamDisk {
         let mut bytes = self.durable.clone();
         for (at, sector) in &self.unflushed {
@@ -130,8 +131,10 @@ impl FaultyDisk {
         self.unflushed.iter().filter(|(at, _)| *at < block as usize * 4096).count()
     }
 
-    /// Returns every outcome of a loss of power, where each sector of superblock and catalogs, and each block of contents and maps, that was written since the last flush is
-    /// kept, lost or torn, up to `most` of them; what is beyond that is kept. Of a block that is torn, every second sector is whole.
+    /// Returns every outcome of a loss of power, where each sector of superblock and catalogs, and
+    /// each block of contents and maps, that was written since the last flush is kept, lost or
+    /// torn, up to `most` of them; what is beyond that is kept. Of a block that is torn, every
+    /// second sector is whole.
     pub fn every_outcome(&self, most: usize) -> impl Iterator<Item = RamDisk> {
         let unit = |at: usize| if at < 0x3_0000 { at } else { at - at % 4096 };
         let mut units: Vec<usize> = self.unflushed.iter().map(|(at, _)| unit(*at)).collect();
@@ -155,7 +158,8 @@ impl FaultyDisk {
         })
     }
 
-    /// Returns an outcome of a loss of power: seed 0 loses everything that was not flushed, 1 keeps it, others mix.
+    /// Returns an outcome of a loss of power: seed 0 loses everything that was not flushed, 1 keeps
+    /// it, others mix.
     pub fn some_outcome(&self, seed: u64) -> RamDisk {
         let mut random = Random::new(seed);
         self.after_power_loss(|| match seed {
@@ -350,8 +354,8 @@ pub fn read<D: BlockDevice>(store: &mut Store<D>, number: u64) -> Vec<u8> {
     data
 }
 
-/// Returns a disk with a store that an older version of this code has made: `tests/golden/store`. The file has the number of sectors, and of each that
-/// is not zero its number and its bytes.
+/// Returns a disk with a store that an older version of this code has made: `tests/golden/store`.
+/// The file has the number of sectors, and of each that is not zero its number and its bytes.
 pub fn golden(name: &str) -> RamDisk {
     let path = format!("{}/../../tests/golden/store/{name}.sectors", env!("CARGO_MANIFEST_DIR"));
     let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"));

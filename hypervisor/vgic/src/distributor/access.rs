@@ -24,7 +24,8 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// If the distributor cannot answer such an access: of another width than 1, 2, 4 or 8, not aligned, or beyond its registers.
+    /// If the distributor cannot answer such an access: of another width than 1, 2, 4 or 8, not
+    /// aligned, or beyond its registers.
     #[inline]
     pub fn checked(offset: u64, width: u8) -> Result<Self, Error> {
         if offset >= SIZE || !matches!(width, 1 | 2 | 4 | 8) || offset & (u64::from(width) - 1) != 0
@@ -34,8 +35,8 @@ impl Access {
         Ok(Self { offset: offset as u16, width })
     }
 
-    /// Returns whether list registers must be folded first, as only they know the answer, or what there is to clear. Both words of an
-    /// access of eight bytes are of one kind.
+    /// Returns whether list registers must be folded first, as only they know the answer, or what
+    /// there is to clear. Both words of an access of eight bytes are of one kind.
     #[inline]
     pub(super) fn needs_fold(self, write: bool) -> bool {
         match self.offset {

@@ -16,7 +16,8 @@ struct Change {
 }
 
 impl Change {
-    /// Returns what a write of the bits of `mask` does to a register of this rule. Other bits of `value` are 0.
+    /// Returns what a write of the bits of `mask` does to a register of this rule. Other bits of
+    /// `value` are 0.
     #[inline(always)]
     fn of(rule: Rule, value: u32, mask: u32) -> Self {
         match rule {
@@ -144,7 +145,8 @@ impl Vgic {
         effects
     }
 
-    /// Calls `write` for the bytes of `mask` in a register with a byte for each interrupt, of which `first` is the first.
+    /// Calls `write` for the bytes of `mask` in a register with a byte for each interrupt, of which
+    /// `first` is the first.
     fn write_bytes(
         &mut self,
         first: u16,
@@ -161,8 +163,8 @@ impl Vgic {
         effects
     }
 
-    /// Writes the word of GICD_ICFGR that begins with INTID `first`. As QEMU has it, the configuration of a PPI is the same for all CPUs;
-    /// that of an SGI is fixed.
+    /// Writes the word of GICD_ICFGR that begins with INTID `first`. As QEMU has it, the
+    /// configuration of a PPI is the same for all CPUs; that of an SGI is fixed.
     fn write_config(&mut self, first: u16, value: u32, mask: u32) -> Effects {
         // An interrupt has two bits, of which the upper one says whether it is edge-triggered.
         let edges =

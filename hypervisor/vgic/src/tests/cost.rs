@@ -1,5 +1,6 @@
-//! What the hot paths cost: accesses to GICH, each some hundred nanoseconds on hardware. And the most that an access to GICD
-//! may cost, whatever a guest has done before: how many interrupts are looked at.
+//! What the hot paths cost: accesses to GICH, each some hundred nanoseconds on hardware. And the
+//! most that an access to GICD may cost, whatever a guest has done before: how many interrupts are
+//! looked at.
 
 use std::cell::Cell;
 use std::iter;
@@ -116,7 +117,8 @@ fn crowd(change: impl Fn(&mut Distributor, &mut CpuInterface)) -> (Distributor, 
     (dist, cpu)
 }
 
-/// Returns the number of interrupts that the hypervisor looks at for one access of vCPU 7, from one entry to the next.
+/// Returns the number of interrupts that the hypervisor looks at for one access of vCPU 7, from one
+/// entry to the next.
 fn looks(dist: &Distributor, cpu: &CpuInterface, access: Access, write: Option<u64>) -> usize {
     let cpus = iter::repeat_n(cpu, 8).cloned();
     let mut vgic = Vgic::from_state(dist.clone().into(), cpus).unwrap();

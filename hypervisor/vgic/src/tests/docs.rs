@@ -1,4 +1,5 @@
-//! The table of rules in `docs/vgic.md` names tests that there are, and all of those that bear a rule's number.
+//! The table of rules in `docs/vgic.md` names tests that there are, and all of those that bear a
+//! rule's number.
 
 use std::collections::BTreeSet;
 use std::path::Path;

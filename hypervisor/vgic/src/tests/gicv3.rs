@@ -1,6 +1,6 @@
-//! What passes the seam in the registers of a GICv3 (IHI 0069, ICH_*_EL2), there and back. There is no GICv3 here: this shows that its
-//! registers have room for each value, with nothing lost and nothing to be guessed. [`super::hardware`] sends all through that the
-//! other tests write.
+//! What passes the seam in the registers of a GICv3 (IHI 0069, ICH_*_EL2), there and back. There is
+//! no GICv3 here: this shows that its registers have room for each value, with nothing lost and
+//! nothing to be guessed. [`super::hardware`] sends all through that the other tests write.
 
 use tock_registers::register_bitfields;
 
@@ -21,7 +21,8 @@ register_bitfields! { u64,
     ],
     ICH_LR_EL2 [
         INTID OFFSET(0) NUMBITS(10) [],
-        /// Bits 12:10 of vINTID, for a guest with a memory-mapped CPU interface: the source of an SGI.
+        /// Bits 12:10 of vINTID, for a guest with a memory-mapped CPU interface: the source of an
+        /// SGI.
         Source OFFSET(10) NUMBITS(3) [],
         /// The physical INTID, with HW = 1.
         PINTID OFFSET(32) NUMBITS(13) [],

@@ -1,5 +1,6 @@
-//! One core's virtual interface and the guest's CPU interface on it, and the physical PPI behind a linked interrupt. It does what
-//! GICv2's does with the values that it is given, and is stricter: what is UNPREDICTABLE fails the test.
+//! One core's virtual interface and the guest's CPU interface on it, and the physical PPI behind a
+//! linked interrupt. It does what GICv2's does with the values that it is given, and is stricter:
+//! what is UNPREDICTABLE fails the test.
 
 use super::gicv3;
 use super::interface::{Interface, Offer, iar};
@@ -173,7 +174,8 @@ impl Core {
             | u32::from(self.control.tells_none_pending() && none_pending) << 3
     }
 
-    /// Acknowledges the physical interrupt and drops its priority, as the hypervisor does. Returns whether the interrupt was signalled.
+    /// Acknowledges the physical interrupt and drops its priority, as the hypervisor does. Returns
+    /// whether the interrupt was signalled.
     pub fn take_physical(&mut self) -> bool {
         let fires = self.line && !self.active;
         self.active |= fires;

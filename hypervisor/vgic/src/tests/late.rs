@@ -129,7 +129,8 @@ fn of_65536_sgis_to_a_core_that_is_late_none_is_lost() {
     let mut previous = None;
     for n in 0..65_536 {
         machine.write_late(0, SGIR, 4, (2 << 16) + n % 16);
-        // The interrupt comes with the core's next entry: sometimes before the end of the one before.
+        // The interrupt comes with the core's next entry: sometimes before the end of the one
+        // before.
         machine.exit_and_enter(1);
         if n % 3 == 0 {
             if let Some(ack) = previous.take() {

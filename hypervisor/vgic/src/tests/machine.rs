@@ -50,7 +50,8 @@ impl Machine {
         machine
     }
 
-    /// Returns a machine as a guest sets it up: everything is enabled, of priority 0xa0, and SPIs go to vCPU 0.
+    /// Returns a machine as a guest sets it up: everything is enabled, of priority 0xa0, and SPIs
+    /// go to vCPU 0.
     pub fn new(cpus: u8, list_registers: usize) -> Self {
         let mut machine = Self::at_reset(cpus, list_registers);
         machine.write(0, CTLR, 4, 3);
@@ -132,7 +133,8 @@ impl Machine {
         self.serve(effects);
     }
 
-    /// Returns whether `at_once` does all that `first` and an entry of `vcpu` do. Fails if the two differ.
+    /// Returns whether `at_once` does all that `first` and an entry of `vcpu` do. Fails if the two
+    /// differ.
     fn is_done_at_once(
         &mut self,
         vcpu: usize,
@@ -217,7 +219,8 @@ impl Machine {
         self.settle(vcpu);
     }
 
-    /// Returns what a vCPU reads of pending states, if it concerns no other vCPU. Fails if a fold says another thing, or the short way reads more of GICH.
+    /// Returns what a vCPU reads of pending states, if it concerns no other vCPU. Fails if a fold
+    /// says another thing, or the short way reads more of GICH.
     fn read_pending(&mut self, vcpu: usize, access: Access) -> Option<u32> {
         if self.folds_all {
             return None;
@@ -256,8 +259,8 @@ impl Machine {
         self.go_on(vcpu, effects);
     }
 
-    /// Carries an SGI to other vCPUs, whose cores take it at once, or to its sender alone, if that needs no more than its list register. Returns `false` if it
-    /// is another one.
+    /// Carries an SGI to other vCPUs, whose cores take it at once, or to its sender alone, if that
+    /// needs no more than its list register. Returns `false` if it is another one.
     fn send_at_once(&mut self, vcpu: usize, value: u32) -> bool {
         let (sgi, to) = sgi_of(vcpu, self.cores.len(), value);
         if !to.contains(vcpu) {

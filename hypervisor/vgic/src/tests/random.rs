@@ -1,5 +1,5 @@
-//! Random histories, on the vGIC and on the second model: the same interrupts in the same order, the
-//! same registers read back.
+//! Random histories, on the vGIC and on the second model: the same interrupts in the same order,
+//! the same registers read back.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -237,8 +237,9 @@ impl Twins {
                     reference.ctlr = reference.ctlr & !(CBPR | EOI_MODE) | ctlr & (CBPR | EOI_MODE);
                     // GICH_VMCR has three bits for either.
                     reference.bpr = bpr.clamp(2, if self.roomy { 7 } else { 6 });
-                    // With others for group 1 than for group 0, a worse interrupt of its preempts a better one of group 0; GICH only counts
-                    // the EOIs of what is in no list register, which are then taken for those of the best.
+                    // With others for group 1 than for group 0, a worse interrupt of its preempts a
+                    // better one of group 0; GICH only counts the EOIs of what is in no list
+                    // register, which are then taken for those of the best.
                     reference.abpr = if self.roomy { (7 - bpr).max(3) } else { reference.bpr + 1 };
                 }
                 self.machine.cores[cpu].interface = *reference;

@@ -1,5 +1,6 @@
-//! One list register alone, beside the whole way: each entry of each test is made in both ways, and nothing that a guest, another vCPU or a checkpoint
-//! can see may differ. And what the short way costs, in accesses to GICH, over many histories.
+//! One list register alone, beside the whole way: each entry of each test is made in both ways, and
+//! nothing that a guest, another vCPU or a checkpoint can see may differ. And what the short way
+//! costs, in accesses to GICH, over many histories.
 
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
@@ -22,7 +23,8 @@ impl Vgic {
     }
 }
 
-/// A vCPU's way into its guest on a copy of everything, by a fold of all list registers and the filling of all.
+/// A vCPU's way into its guest on a copy of everything, by a fold of all list registers and the
+/// filling of all.
 pub struct WholeWay {
     vgic: Vgic,
     core: Core,
@@ -38,12 +40,14 @@ impl WholeWay {
         whole
     }
 
-    /// Checks that the machine, in which the vCPU was entered by whatever way, is the same to all who look.
+    /// Checks that the machine, in which the vCPU was entered by whatever way, is the same to all
+    /// who look.
     pub fn compare(mut self, machine: &Machine, vcpu: usize) {
         let (mut vgic, mut core) = (machine.vgic.clone(), machine.cores[vcpu].clone());
         let (short, whole) = (core.accesses, self.core.accesses);
         assert!(short.reads <= whole.reads && short.writes <= whole.writes, "{short:?}, {whole:?}");
-        // A list register that the guest has ended may ask for the next source of its SGI: the whole way is ahead of that.
+        // A list register that the guest has ended may ask for the next source of its SGI: the
+        // whole way is ahead of that.
         for (vgic, core) in [(&mut vgic, &mut core), (&mut self.vgic, &mut self.core)] {
             if core.misr() != 0 {
                 let _ = vgic.sync(vcpu, core);
@@ -170,8 +174,9 @@ fn what_a_reading_of_pending_states_has_read_is_not_read_again_by_the_entry_behi
     }
 }
 
-/// Each entry alone costs no more, as [`WholeWay::compare`] sees. A whole history may: what the short way leaves in a list register for good reason can be
-/// read later, when the whole way has nothing to read. The sum over many says which way is cheaper.
+/// Each entry alone costs no more, as [`WholeWay::compare`] sees. A whole history may: what the
+/// short way leaves in a list register for good reason can be read later, when the whole way has
+/// nothing to read. The sum over many says which way is cheaper.
 #[test]
 fn histories_together_read_and_write_less_of_gich_than_by_the_whole_way() {
     let mut runner = TestRunner::deterministic();

@@ -35,7 +35,8 @@ impl Machine {
         self.read(vcpu, ISPENDR + word, 4) & (1 << (intid % 32)) != 0
     }
 
-    /// Returns whether there is a maintenance interrupt while none is pending, and for ends of what is in no list register.
+    /// Returns whether there is a maintenance interrupt while none is pending, and for ends of what
+    /// is in no list register.
     fn armed(&self, vcpu: usize) -> (bool, bool) {
         let control = self.cores[vcpu].control;
         (control.tells_none_pending(), control.tells_unlisted_ends())

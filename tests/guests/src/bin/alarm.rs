@@ -1,7 +1,7 @@
 //! Drives a PL031 (ARM DDI 0224B) that it was given: an alarm each second, and a line for each.
 //!
-//! Told so by a `c` on its UART, it crashes in the midst of the next alarm's interrupt: when it is born again, the interrupt must
-//! come again.
+//! Told so by a `c` on its UART, it crashes in the midst of the next alarm's interrupt: when it is
+//! born again, the interrupt must come again.
 
 #![no_std]
 #![no_main]

@@ -1,14 +1,16 @@
 //! Measures what a guest's operations cost, in ticks of CNTVCT.
 //!
-//! Under QEMU with `-icount shift=0,sleep=off` and CNTFRQ at 1 GHz a tick is one instruction, whoever executes it: the guest, a
-//! hypervisor below it, or another CPU. Nothing here is Stasis's own; it runs on any hypervisor that shows the machine
-//! of QEMU's `virt` with a GICv2, and without one. `cargo xtask bench` runs it and reads what it prints:
-//! `bench <operation> min <ticks> median <ticks>`, for 64 rounds of each, after all of them; and before, `begun <ticks>`, the count
-//! when `main` was reached.
+//! Under QEMU with `-icount shift=0,sleep=off` and CNTFRQ at 1 GHz a tick is one instruction,
+//! whoever executes it: the guest, a hypervisor below it, or another CPU. Nothing here is Stasis's
+//! own; it runs on any hypervisor that shows the machine of QEMU's `virt` with a GICv2, and without
+//! one. `cargo xtask bench` runs it and reads what it prints: `bench <operation> min <ticks> median
+//! <ticks>`, for 64 rounds of each, after all of them; and before, `begun <ticks>`, the count when
+//! `main` was reached.
 //!
-//! Each result has the cost of the measurement in it, which is that of `empty`. Interrupts are taken through the vectors, which
-//! save all registers, as an operating system's do. Before and after what is measured GICC_IIDR is read, which does nothing: who
-//! logs the accesses to the GIC sees there which of them belong to a round.
+//! Each result has the cost of the measurement in it, which is that of `empty`. Interrupts are
+//! taken through the vectors, which save all registers, as an operating system's do. Before and
+//! after what is measured GICC_IIDR is read, which does nothing: who logs the accesses to the GIC
+//! sees there which of them belong to a round.
 
 #![no_std]
 #![no_main]
@@ -98,7 +100,8 @@ struct Result {
     median: u64,
 }
 
-/// Marks where `cargo xtask bench --profile` stops the machine: before each operation, and after the last.
+/// Marks where `cargo xtask bench --profile` stops the machine: before each operation, and after
+/// the last.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn bench_mark() {
@@ -162,8 +165,8 @@ fn end() -> u64 {
     ticks
 }
 
-/// Reading which of the SGIs and PPIs are pending, while `PENDING` SGIs are: a hypervisor has to look into the list
-/// registers for that, and has to fill them again.
+/// Reading which of the SGIs and PPIs are pending, while `PENDING` SGIs are: a hypervisor has to
+/// look into the list registers for that, and has to fill them again.
 fn fold_and_fill<const PENDING: u32>() -> u64 {
     mask_irqs();
     (0..PENDING).for_each(gic::send_to_self);
@@ -177,7 +180,8 @@ fn fold_and_fill<const PENDING: u32>() -> u64 {
     ticks
 }
 
-/// Returns the ticks from before `send` to the acknowledgement, in the handler, of what `send` sends.
+/// Returns the ticks from before `send` to the acknowledgement, in the handler, of what `send`
+/// sends.
 #[inline(always)]
 fn until_taken(send: impl FnOnce()) -> u64 {
     let taken = TAKEN.load(SeqCst);
@@ -189,7 +193,8 @@ fn until_taken(send: impl FnOnce()) -> u64 {
     TAKEN_AT.load(SeqCst) - start
 }
 
-/// Returns the ticks from the expiry of the virtual timer, while the guest runs, to the acknowledgement in the handler.
+/// Returns the ticks from the expiry of the virtual timer, while the guest runs, to the
+/// acknowledgement in the handler.
 fn virtual_timer() -> u64 {
     let due = now() + AHEAD;
     msr!("CNTV_CVAL_EL0", due);
@@ -197,7 +202,8 @@ fn virtual_timer() -> u64 {
     since_due(due)
 }
 
-/// Returns the ticks from the expiry of the physical timer to the acknowledgement in the handler. Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
+/// Returns the ticks from the expiry of the physical timer to the acknowledgement in the handler.
+/// Under Stasis CNTPCT is CNTVCT; plain QEMU has no offset between them at EL1 either.
 fn physical_timer() -> u64 {
     let due = now() + AHEAD;
     msr!("CNTP_CVAL_EL0", due);
@@ -234,8 +240,8 @@ fn since_due(due: u64) -> u64 {
     TAKEN_AT.load(SeqCst) - due
 }
 
-/// Finds the machine's clock, a PL031: the one that this guest was given, or that of `virt`. Has its alarm go off, but
-/// not interrupt. Whether there is one.
+/// Finds the machine's clock, a PL031: the one that this guest was given, or that of `virt`. Has
+/// its alarm go off, but not interrupt. Whether there is one.
 fn start_clock() -> bool {
     let is_clock = |base: usize| {
         let mut id = 0;
@@ -261,7 +267,8 @@ fn let_clock_interrupt(may: bool) {
     write32(CLOCK.load(SeqCst) + rtc::IMSC - rtc::RTC, u32::from(may));
 }
 
-/// Silences the clock's interrupt, for the handler. This is a function of its own, so that the handler begins at once.
+/// Silences the clock's interrupt, for the handler. This is a function of its own, so that the
+/// handler begins at once.
 #[inline(never)]
 fn silence_clock(intid: u32) {
     if intid == CLOCK_INTID.load(SeqCst) {
@@ -271,7 +278,8 @@ fn silence_clock(intid: u32) {
     }
 }
 
-/// Returns the ticks from before the machine's clock may interrupt to the acknowledgement in the handler.
+/// Returns the ticks from before the machine's clock may interrupt to the acknowledgement in the
+/// handler.
 fn device_interrupt() -> u64 {
     until_taken(|| let_clock_interrupt(true))
 }
@@ -284,8 +292,9 @@ const WITH_SECOND: [Operation; 3] = [
     ("sgi-and-answer", || until_another_took(PING)),
 ];
 
-/// From before the sending of an SGI to the second CPU to the acknowledgement of the last SGI that comes of it. This CPU yields meanwhile,
-/// for QEMU runs one CPU at a time when it counts instructions.
+/// From before the sending of an SGI to the second CPU to the acknowledgement of the last SGI that
+/// comes of it. This CPU yields meanwhile, for QEMU runs one CPU at a time when it counts
+/// instructions.
 fn until_another_took(sgi: u32) -> u64 {
     let taken = TAKEN.load(SeqCst);
     edge_of_round();

@@ -1,6 +1,7 @@
 //! Looks whether all of its RAM is zeros, but for what its image and its device tree lie in.
 //!
-//! The guest looks at first, and with each `l` that is typed, and prints `blank <MiB>`, or how much is not. With an `f` it fills all of that, and prints `filled`.
+//! The guest looks at first, and with each `l` that is typed, and prints `blank <MiB>`, or how much
+//! is not. With an `f` it fills all of that, and prints `filled`.
 
 #![no_std]
 #![no_main]
@@ -10,7 +11,8 @@ use stasis_guests::{println, runtime, uart};
 
 stasis_guests::entry!(main, runtime::no_irq);
 
-/// The first block, well behind the image and the device tree, and bytes of each: what stage 2 maps at once.
+/// The first block, well behind the image and the device tree, and bytes of each: what stage 2 maps
+/// at once.
 const FIRST: u64 = 0x4080_0000;
 const BLOCK: u64 = 2 << 20;
 /// Bytes of which one word is looked at.
@@ -58,6 +60,7 @@ fn look(end: u64) {
 }
 
 fn read(address: u64) -> u64 {
-    // SAFETY: It is aligned, in RAM that is mapped, and nothing of Rust's. Where there is no RAM, the exception is caught.
+    // SAFETY: It is aligned, in RAM that is mapped, and nothing of Rust's. Where there is no RAM,
+    // the exception is caught.
     unsafe { (address as *const u64).read_volatile() }
 }

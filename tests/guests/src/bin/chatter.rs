@@ -1,4 +1,5 @@
-//! Prints lines as fast as it can, then a word without a line feed, and resets its machine in the midst of it.
+//! Prints lines as fast as it can, then a word without a line feed, and resets its machine in the
+//! midst of it.
 //!
 //! The lines are `line <n>`, from 1 to [`LINES`]. The word is `farewell`.
 

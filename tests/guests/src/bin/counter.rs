@@ -1,9 +1,9 @@
 //! Counts the interrupts of its virtual timer, 100 in a second, and changes its memory with each.
 //!
-//! Every tenth tick it prints `tick <n> hash <16 hex digits>`: the hash of its whole working set, which nothing
-//! but `n` decides (`stasis_guests::workload`). It waits for the ticks with a value in every general and
-//! vector register, and compares after each tick what the machine holds for it with what it set up. What is not
-//! as it was is printed as `FAULT <what>`, once for each.
+//! Every tenth tick it prints `tick <n> hash <16 hex digits>`: the hash of its whole working set,
+//! which nothing but `n` decides (`stasis_guests::workload`). It waits for the ticks with a value
+//! in every general and vector register, and compares after each tick what the machine holds for it
+//! with what it set up. What is not as it was is printed as `FAULT <what>`, once for each.
 
 #![no_std]
 #![no_main]
@@ -31,9 +31,9 @@ static LAST_TIME: AtomicU64 = AtomicU64::new(0);
 
 global_asm!(
     r#"
-// fn wait(seed: x0, ticks: x1, seen: x2) -> x0
-// Fills X3 to X28 and V0 to V31 with multiples of the seed, waits until *ticks is not what was seen, and
-// returns the bits that the registers have wrong by then.
+// fn wait(seed: x0, ticks: x1, seen: x2) -> x0 Fills X3 to X28 and V0 to V31 with multiples of the
+// seed, waits until *ticks is not what was seen, and returns the bits that the registers have wrong
+// by then.
 .text
 .globl  counter_wait
 counter_wait:
@@ -170,7 +170,8 @@ fn set_up() {
 
 fn main() {
     let set = &raw mut WORKING_SET;
-    // SAFETY: This is the only reference to the working set; the interrupt handler does not touch it.
+    // SAFETY: This is the only reference to the working set; the interrupt handler does not touch
+    // it.
     let words = unsafe { &mut *set };
     let interval = timer::frequency() / RATE;
     println!("counter: {} words, {RATE} ticks per second", words.len());

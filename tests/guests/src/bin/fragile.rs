@@ -2,7 +2,8 @@
 //!
 //! - `r` resets the machine.
 //! - `o` switches it off, by SMC: a call for who is behind EL2, if nobody stops it there.
-//! - `s` reads from where nothing is, another page in each fourth step: [`STRAYS`] of them. It survives that.
+//! - `s` reads from where nothing is, another page in each fourth step: [`STRAYS`] of them. It
+//!   survives that.
 //! - `x` takes an exception to a handler that is not there.
 //! - `f` starts the watchdog, and feeds it from then on.
 //! - `w` starts the watchdog, and hangs with interrupts masked.

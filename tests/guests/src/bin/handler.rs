@@ -1,9 +1,10 @@
 //! Stays inside its interrupt handlers, at marked points, until it receives a byte.
 //!
-//! At a point it prints what the GIC shows, then `in handler <name>` or, outside of any handler, `in main <name>`, and waits for a byte with the state just as it is; then
-//! it prints all of it again and goes on. So a test can checkpoint it with interrupts active, priorities raised, and
-//! others pending behind them; what it prints must not depend on whether that was done. It uses no clock: its timers
-//! are set to times that have long passed.
+//! At a point it prints what the GIC shows, then `in handler <name>` or, outside of any handler,
+//! `in main <name>`, and waits for a byte with the state just as it is; then it prints all of it
+//! again and goes on. So a test can checkpoint it with interrupts active, priorities raised, and
+//! others pending behind them; what it prints must not depend on whether that was done. It uses no
+//! clock: its timers are set to times that have long passed.
 
 #![no_std]
 #![no_main]
@@ -22,7 +23,8 @@ const SPI: u32 = 64;
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 enum Scene {
-    /// One interrupt active, a worse one and a timer pending behind it, then two better ones nested inside.
+    /// One interrupt active, a worse one and a timer pending behind it, then two better ones nested
+    /// inside.
     Nested,
     /// EOImode 1: the priority is dropped, the interrupt stays active, and is pending again.
     Split,

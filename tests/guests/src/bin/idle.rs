@@ -1,4 +1,5 @@
-//! Says that it is there, and waits for ever with its interrupts masked. As ELF or, being linked for that, as a raw image.
+//! Says that it is there, and waits for ever with its interrupts masked. As ELF or, being linked
+//! for that, as a raw image.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,6 @@
-//! Sets each deadline of its machine to where it never comes, and looks whether it is left alone: with each byte that is typed,
-//! a round of lines that are the same on every machine and at every time.
+//! Sets each deadline of its machine to where it never comes, and looks whether it is left alone:
+//! with each byte that is typed, a round of lines that are the same on every machine and at every
+//! time.
 //!
 //! While one timer is at the end of time, the other one ends the wait for it.
 
@@ -17,8 +18,9 @@ stasis_guests::entry!(main, irq);
 /// Where timers are put that are not to fire: "never", in the ways that drivers write it.
 const FAR: [u64; 4] = [u64::MAX, u64::MAX - 1, u64::MAX - 1_000_000_000, i64::MAX as u64];
 
-/// More returns from WFI than this within [`MS`] are a machine that can't wait. A hypervisor may look at its guest a thousand times
-/// in a second; where a deadline lay in the past, there were 18,000.
+/// More returns from WFI than this within [`MS`] are a machine that can't wait. A hypervisor may
+/// look at its guest a thousand times in a second; where a deadline lay in the past, there were
+/// 18,000.
 const FEW: u32 = 300;
 const MS: u64 = 100;
 

@@ -1,8 +1,9 @@
-//! A guest that has memory of each kind that a checkpoint may find, for the bench: with each byte that is typed, [`COUNT`] pages become of another
-//! kind.
+//! A guest that has memory of each kind that a checkpoint may find, for the bench: with each byte
+//! that is typed, [`COUNT`] pages become of another kind.
 //!
-//! The guest prints `pages <kind>` when they are: `first` and `untouched`, they were never written; `zero`, they were, but with zeros; `alike`, they
-//! hold a byte each, over and over; `random`, they hold what no program could write shorter.
+//! The guest prints `pages <kind>` when they are: `first` and `untouched`, they were never written;
+//! `zero`, they were, but with zeros; `alike`, they hold a byte each, over and over; `random`, they
+//! hold what no program could write shorter.
 
 #![no_std]
 #![no_main]
@@ -39,7 +40,8 @@ fn wait_for_a_byte() {
     uart::get();
 }
 
-/// Writes content to another page of the block: it is one of which some pages changed, in each phase, and each of its pages is known by itself.
+/// Writes content to another page of the block: it is one of which some pages changed, in each
+/// phase, and each of its pages is known by itself.
 fn touch() {
     // SAFETY: The block is RAM that nothing else is in.
     unsafe { BLOCK.add(COUNT * PAGE).write_volatile(1) };

@@ -1,7 +1,8 @@
-//! Writes where it has not written before: with each byte that is typed, to one more block of its RAM, each in another way.
+//! Writes where it has not written before: with each byte that is typed, to one more block of its
+//! RAM, each in another way.
 //!
-//! Before that it looks at all blocks: those that it has written hold what it wrote, and the others are zeros. It prints
-//! `painted <blocks>`, or `FAULT <what>`.
+//! Before that it looks at all blocks: those that it has written hold what it wrote, and the others
+//! are zeros. It prints `painted <blocks>`, or `FAULT <what>`.
 
 #![no_std]
 #![no_main]
@@ -12,7 +13,8 @@ use stasis_guests::{println, runtime, uart};
 
 stasis_guests::entry!(main, runtime::no_irq);
 
-/// The first block, well behind the image and the device tree, and bytes of each: what stage 2 maps at once.
+/// The first block, well behind the image and the device tree, and bytes of each: what stage 2 maps
+/// at once.
 const FIRST: u64 = 0x4080_0000;
 const BLOCK: u64 = 2 << 20;
 /// What is written lies in the midst of a block, but for what crosses into the next one.

@@ -1,8 +1,9 @@
-//! A real-time guest: the interrupts of its virtual timer are due each 10 ms, on a schedule that never moves.
+//! A real-time guest: the interrupts of its virtual timer are due each 10 ms, on a schedule that
+//! never moves.
 //!
-//! After every 20 it prints a [`Beat`](stasis_guests::pace::Beat): how late they came, by its own clock, and a hash over its
-//! working set, which each tick changes (`stasis_guests::workload`). The ticks are counted in the interrupt handler, so
-//! what the guest does besides does not delay them.
+//! After every 20 it prints a [`Beat`](stasis_guests::pace::Beat): how late they came, by its own
+//! clock, and a hash over its working set, which each tick changes (`stasis_guests::workload`). The
+//! ticks are counted in the interrupt handler, so what the guest does besides does not delay them.
 
 #![no_std]
 #![no_main]
@@ -29,13 +30,15 @@ static TICKS: AtomicU64 = AtomicU64::new(0);
 /// Does something to the pace, with IRQs masked.
 fn with_pace<T>(action: impl FnOnce(&mut Pace) -> T) -> T {
     let pace = &raw mut PACE;
-    // SAFETY: There is one CPU, whoever calls this has IRQs masked, and no action calls it again. So this is the only reference.
+    // SAFETY: There is one CPU, whoever calls this has IRQs masked, and no action calls it again.
+    // So this is the only reference.
     action(unsafe { &mut *pace })
 }
 
 fn main() {
     let set = &raw mut WORKING_SET;
-    // SAFETY: This is the only reference to the working set; the interrupt handler does not touch it.
+    // SAFETY: This is the only reference to the working set; the interrupt handler does not touch
+    // it.
     let words = unsafe { &mut *set };
     workload::fill(words);
     println!("pulse: {} words, {RATE} ticks per second", words.len());

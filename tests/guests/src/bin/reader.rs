@@ -1,7 +1,8 @@
-//! Reads all system registers that it can, again and again: whatever its neighbour does, they stay as they are.
+//! Reads all system registers that it can, again and again: whatever its neighbour does, they stay
+//! as they are.
 //!
-//! The guest prints `<n> can be read`, then `round <n>` after each [`ROUNDS`] comparisons of all of them; from the first change on a line with
-//! `FAULT` instead, which tells of that.
+//! The guest prints `<n> can be read`, then `round <n>` after each [`ROUNDS`] comparisons of all of
+//! them; from the first change on a line with `FAULT` instead, which tells of that.
 
 #![no_std]
 #![no_main]

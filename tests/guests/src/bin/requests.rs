@@ -1,8 +1,10 @@
-//! Drives a virtio disk and a network card as plainly as it can be done, for the bench: each byte that is typed is one phase.
+//! Drives a virtio disk and a network card as plainly as it can be done, for the bench: each byte
+//! that is typed is one phase.
 //!
-//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `w` and `r`: [`COUNT`] requests of 4 KiB; `l`: it listens, for ever; `s`: it sends
-//! [`COUNT`] frames of 1500 bytes to the one that it has heard of. The guest sleeps while it waits, takes each interrupt, and prints
-//! `requests <phase> done`.
+//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `w` and `r`: [`COUNT`] requests of
+//! 4 KiB; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the one that
+//! it has heard of. The guest sleeps while it waits, takes each interrupt, and prints `requests
+//! <phase> done`.
 
 #![no_std]
 #![no_main]
@@ -29,7 +31,8 @@ const UART_INTID: u32 = 33;
 const QUEUES: usize = 0x4100_0000;
 const SMALL: usize = 0x4110_0000;
 const DATA: usize = 0x4120_0000;
-/// Entries of a queue: more than there are frames in a phase, so that none is lost for want of a buffer, in however long turns QEMU executes the cores.
+/// Entries of a queue: more than there are frames in a phase, so that none is lost for want of a
+/// buffer, in however long turns QEMU executes the cores.
 const NUM: u16 = 128;
 
 const NEXT: u16 = 1;
@@ -136,7 +139,8 @@ fn dsb() {
     unsafe { asm!("dsb sy", options(nostack, preserves_flags)) }
 }
 
-/// Returns the registers of the device with this ID, which accepts `features` of its first 32 then, if there is one.
+/// Returns the registers of the device with this ID, which accepts `features` of its first 32 then,
+/// if there is one.
 fn begin(id: u32, features: u32) -> Option<usize> {
     let slot = (0..8).find(|slot| read32(SLOTS + slot * 0x200 + 8) == id)?;
     let registers = SLOTS + slot * 0x200;

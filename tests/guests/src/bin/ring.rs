@@ -1,8 +1,10 @@
-//! Plays with the other guests that share its first region of memory: each in its turn adds to what is there, and rings the next.
+//! Plays with the other guests that share its first region of memory: each in its turn adds to what
+//! is there, and rings the next.
 //!
-//! Each checks what the one before it has left. Each [`TELL_EVERY`] of its turns it prints `round <number> hash <hash>`. If it is its
-//! turn and nobody has rung for some seconds, it says so, and goes on. A guest that is no player can ask it: a number in
-//! [`REQUEST`], and a ring, is answered with the number and 1 in [`REPLY`], and a ring back.
+//! Each checks what the one before it has left. Each [`TELL_EVERY`] of its turns it prints `round
+//! <number> hash <hash>`. If it is its turn and nobody has rung for some seconds, it says so, and
+//! goes on. A guest that is no player can ask it: a number in [`REQUEST`], and a ring, is answered
+//! with the number and 1 in [`REPLY`], and a ring back.
 //!
 //! Told so by an `h` on its UART, it does with the memory and the doorbell what nobody should.
 

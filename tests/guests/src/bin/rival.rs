@@ -1,4 +1,5 @@
-//! Writes every vector register for ever: whoever shares a core with it finds out whether theirs are kept.
+//! Writes every vector register for ever: whoever shares a core with it finds out whether theirs
+//! are kept.
 
 #![no_std]
 #![no_main]

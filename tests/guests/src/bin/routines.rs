@@ -1,5 +1,5 @@
-//! Compares what EL2 does to many bytes at once, by assembly of its own, with the same done byte by byte: [`copy`], [`crc`] and
-//! [`zero`] of the crate `arch`, which are built into this guest.
+//! Compares what EL2 does to many bytes at once, by assembly of its own, with the same done byte by
+//! byte: [`copy`], [`crc`] and [`zero`] of the crate `arch`, which are built into this guest.
 //!
 //! The guest panics at the first difference.
 
@@ -37,7 +37,8 @@ const MARGIN: usize = 64;
 /// What they hold.
 const UNTOUCHED: u8 = 0x5a;
 
-/// Returns bytes of which each differs from its neighbours, and from those that are a power of two away.
+/// Returns bytes of which each differs from its neighbours, and from those that are a power of two
+/// away.
 fn pattern(n: usize) -> u8 {
     (n * 167 + n / 256 * 13 + 1) as u8
 }
@@ -59,7 +60,8 @@ fn expect(place: *const u8, len: usize, what: &str, byte: impl Fn(usize) -> u8) 
     }
 }
 
-/// Returns whether `change` makes `len` bytes what `byte` says, this far from an aligned address, and changes no others.
+/// Returns whether `change` makes `len` bytes what `byte` says, this far from an aligned address,
+/// and changes no others.
 fn check(
     len: usize,
     shift: usize,
@@ -184,11 +186,13 @@ fn check_words() {
     assert!(is_repeated());
 }
 
-/// Calls a function of three arguments, and returns V0 to V7 as it leaves them; before, they hold a pattern.
+/// Calls a function of three arguments, and returns V0 to V7 as it leaves them; before, they hold a
+/// pattern.
 fn vectors_after(function: usize, arguments: [usize; 3]) -> [[u8; 16]; 8] {
     let mut vectors = [[0; 16]; 8];
     vectors.as_flattened_mut().iter_mut().enumerate().for_each(|(n, byte)| *byte = pattern(n));
-    // SAFETY: 1. The function keeps to the ABI. 2. All eight are loaded from and stored to the array.
+    // SAFETY: 1. The function keeps to the ABI. 2. All eight are loaded from and stored to the
+    // array.
     unsafe {
         asm!("ld1 {{v0.2d, v1.2d, v2.2d, v3.2d}}, [x20], #64",
             "ld1 {{v4.2d, v5.2d, v6.2d, v7.2d}}, [x20]",

@@ -1,7 +1,8 @@
-//! Two CPUs that store at random to all of the GIC, and to the wall clock, for ever: whatever a guest can bring about there.
+//! Two CPUs that store at random to all of the GIC, and to the wall clock, for ever: whatever a
+//! guest can bring about there.
 //!
-//! IRQs stay masked. It prints `scribbling`, and after each [`ROUND`] stores of the first CPU how many there were. The UART alone is
-//! left in peace, for it has the transcript.
+//! IRQs stay masked. It prints `scribbling`, and after each [`ROUND`] stores of the first CPU how
+//! many there were. The UART alone is left in peace, for it has the transcript.
 
 #![no_std]
 #![no_main]

@@ -1,7 +1,8 @@
-//! The one of several guests whose core `cargo xtask bench` watches while they share it by weights; the others are `rival`.
+//! The one of several guests whose core `cargo xtask bench` watches while they share it by weights;
+//! the others are `rival`.
 //!
-//! The guest computes with a vector register for ten slices of a core, and calls `bench_mark` before that and afterwards. It finds its vector register
-//! as it left it, or prints `FAULT`.
+//! The guest computes with a vector register for ten slices of a core, and calls `bench_mark`
+//! before that and afterwards. It finds its vector register as it left it, or prints `FAULT`.
 
 #![no_std]
 #![no_main]

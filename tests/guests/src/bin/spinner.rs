@@ -1,6 +1,7 @@
 //! Computes for ever with its interrupts masked, and never waits: the worst neighbour on a core.
 //!
-//! Twenty times in a second of its time it prints `at <ms> ms: <n> units`. A unit of work is [`UNIT`] instructions.
+//! Twenty times in a second of its time it prints `at <ms> ms: <n> units`. A unit of work is
+//! [`UNIT`] instructions.
 
 #![no_std]
 #![no_main]

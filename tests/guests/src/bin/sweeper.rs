@@ -1,7 +1,9 @@
-//! Writes all system registers there can be, from EL1 and from EL0: whoever shares a core with it must find theirs as they were.
+//! Writes all system registers there can be, from EL1 and from EL0: whoever shares a core with it
+//! must find theirs as they were.
 //!
-//! The guest begins when something is typed. After each sweep it computes for longer than the turns of its neighbours last, with what it
-//! wrote still in the registers. It prints `EL<n> <value>: <n> took it` after each sweep, and `swept` at the end.
+//! The guest begins when something is typed. After each sweep it computes for longer than the turns
+//! of its neighbours last, with what it wrote still in the registers. It prints `EL<n> <value>: <n>
+//! took it` after each sweep, and `swept` at the end.
 
 #![no_std]
 #![no_main]
@@ -32,7 +34,8 @@ fn main() {
     for value in VALUES {
         sweep_el1(value);
         let taken = write_all(value, |instruction, value| {
-            // SAFETY: it is none of those that are left out, and X0 is all that code at EL0 can reach.
+            // SAFETY: it is none of those that are left out, and X0 is all that code at EL0 can
+            // reach.
             unsafe { execute_at_el0(instruction, value) }
         });
         println!("EL0 {value:#x}: {taken} took it");
@@ -62,7 +65,8 @@ fn sweep_el1(value: u64) {
 }
 
 fn at_el1(instruction: u32, value: u64) -> Result<u64, Fault> {
-    // SAFETY: it is none of those that are left out, which are those that Rust relies on. PSTATE.D masks debug exceptions.
+    // SAFETY: it is none of those that are left out, which are those that Rust relies on. PSTATE.D
+    // masks debug exceptions.
     unsafe { execute(instruction, value) }
 }
 

@@ -1,8 +1,9 @@
 //! Half of a pair whose switches on one core `cargo xtask bench` counts; `rival` is the other half.
 //!
-//! The guest computes with a vector register, while as many SGIs are pending as [`PENDING`] says, one entry after the other:
-//! so many list registers are in use when it leaves its core, and when it comes back. It calls `bench_mark` before each entry, and after the
-//! last. It finds its vector register and its interrupts as it left them, or prints `FAULT`.
+//! The guest computes with a vector register, while as many SGIs are pending as [`PENDING`] says,
+//! one entry after the other: so many list registers are in use when it leaves its core, and when
+//! it comes back. It calls `bench_mark` before each entry, and after the last. It finds its vector
+//! register and its interrupts as it left them, or prints `FAULT`.
 
 #![no_std]
 #![no_main]

@@ -1,8 +1,9 @@
 //! A real-time guest: looks at when it runs, and how late the interrupts of its timer are.
 //!
-//! First it computes and watches the counter. Where the counter leaps, somebody else had the core. For each [`SAMPLES`] times
-//! that it had the core it prints `ran <least> to <most> ns, away <least> to <most> ns`. Then its timer fires each
-//! millisecond while it waits in WFI, and for as many ticks it prints `late <least> to <most> ns`. And so on.
+//! First it computes and watches the counter. Where the counter leaps, somebody else had the core.
+//! For each [`SAMPLES`] times that it had the core it prints `ran <least> to <most> ns, away
+//! <least> to <most> ns`. Then its timer fires each millisecond while it waits in WFI, and for as
+//! many ticks it prints `late <least> to <most> ns`. And so on.
 
 #![no_std]
 #![no_main]

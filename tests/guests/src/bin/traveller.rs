@@ -1,8 +1,9 @@
 //! Goes from board to board with two CPUs, and watches that they stay one machine.
 //!
-//! Whenever the real-time clock has gone on it prints `second <RTCDR> count <CNTVCT>`. What is not as it should be is printed
-//! as `FAULT <what>`, once for each: time that goes back, also between one CPU and the other; a CPU that is
-//! another than the first one was; and old instructions that run where new ones were written.
+//! Whenever the real-time clock has gone on it prints `second <RTCDR> count <CNTVCT>`. What is not
+//! as it should be is printed as `FAULT <what>`, once for each: time that goes back, also between
+//! one CPU and the other; a CPU that is another than the first one was; and old instructions that
+//! run where new ones were written.
 
 #![no_std]
 #![no_main]
@@ -67,7 +68,8 @@ fn runs_what_was_written(value: u64) -> bool {
     result.is_ok_and(|result| result == value & 0xffff)
 }
 
-/// Returns the geometry of the first-level caches, which is the core's own: reading it must not fault.
+/// Returns the geometry of the first-level caches, which is the core's own: reading it must not
+/// fault.
 fn caches() -> [u64; 3] {
     let select = |cache| {
         msr!("CSSELR_EL1", cache);

@@ -1,6 +1,8 @@
-//! Says where its device tree is: by X0, as a kernel is told, and at the start of RAM, where firmware looks. For bare code.
+//! Says where its device tree is: by X0, as a kernel is told, and at the start of RAM, where
+//! firmware looks. For bare code.
 //!
-//! The lines that begin with `~` need not be the same on plain QEMU, whose own boot code is at the start of RAM.
+//! The lines that begin with `~` need not be the same on plain QEMU, whose own boot code is at the
+//! start of RAM.
 
 #![no_std]
 #![no_main]

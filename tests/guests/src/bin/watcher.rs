@@ -1,7 +1,9 @@
-//! A guest that has a watchpoint on a word of its own, and uses every debug register that any CPU has.
+//! A guest that has a watchpoint on a word of its own, and uses every debug register that any CPU
+//! has.
 //!
-//! The guest sets them, computes for longer than a turn on its core lasts, and finds them as it left them, or prints `FAULT`. Then it writes
-//! the word, and must be stopped. It prints `round <n>` after each round, unless there was a `FAULT` in any.
+//! The guest sets them, computes for longer than a turn on its core lasts, and finds them as it
+//! left them, or prints `FAULT`. Then it writes the word, and must be stopped. It prints `round
+//! <n>` after each round, unless there was a `FAULT` in any.
 
 #![no_std]
 #![no_main]
@@ -15,7 +17,8 @@ stasis_guests::entry!(main, runtime::no_irq);
 
 /// Longer than the turns of a few others.
 const ROUND_MS: u64 = 30;
-/// DBGWCR: enabled, at EL1, for stores, all eight bytes. DBGBCR: not enabled, at EL1, all four bytes.
+/// DBGWCR: enabled, at EL1, for stores, all eight bytes. DBGBCR: not enabled, at EL1, all four
+/// bytes.
 const WATCH: u64 = 1 | 0b01 << 1 | 0b10 << 3 | 0xff << 5;
 const BREAK: u64 = 0b01 << 1 | 0xf << 5;
 /// MDSCR_EL1.KDE and MDE.

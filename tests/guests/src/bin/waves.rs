@@ -1,8 +1,11 @@
-//! Two CPUs that write memory as fast as they can, so that one can tell whether a checkpoint of it is of one instant.
+//! Two CPUs that write memory as fast as they can, so that one can tell whether a checkpoint of it
+//! is of one instant.
 //!
-//! Each has every second page of some MiB, and goes over its pages in waves. A cell of a page must have the number of the last wave before it gets that
-//! of the present one. So memory that is newer or older than the registers, by one store, is seen when the guest goes on from both. Each
-//! wave is written in another of the [`WAYS`]. The first CPU prints `waves <n> <n>`, and `FAULT <what>` once something is wrong.
+//! Each has every second page of some MiB, and goes over its pages in waves. A cell of a page must
+//! have the number of the last wave before it gets that of the present one. So memory that is newer
+//! or older than the registers, by one store, is seen when the guest goes on from both. Each wave
+//! is written in another of the [`WAYS`]. The first CPU prints `waves <n> <n>`, and `FAULT <what>`
+//! once something is wrong.
 
 #![no_std]
 #![no_main]
@@ -18,7 +21,8 @@ stasis_guests::entry!(main, no_irq);
 /// First address of the pages: in the midst of a block of stage 2.
 const START: usize = 0x4110_0000;
 const PAGE: usize = 4096;
-/// Bits of an address that say where in the RAM it is, which begins at a multiple of 1 GiB, as does its alias.
+/// Bits of an address that say where in the RAM it is, which begins at a multiple of 1 GiB, as does
+/// its alias.
 const IN_RAM: usize = 0x3fff_ffff;
 /// Pages of both CPUs: they write in the same blocks at the same time.
 const PAGES: usize = 1536;
@@ -65,7 +69,8 @@ impl Wave {
         }
     }
 
-    /// Writes with the data cache off: by registers alone, for a stack in the cache would not be found.
+    /// Writes with the data cache off: by registers alone, for a stack in the cache would not be
+    /// found.
     fn past_the_caches(&self) {
         for page in self.pages() {
             for line in lines(page) {
@@ -75,7 +80,8 @@ impl Wave {
         }
         let (start, end) = (START + self.cpu * PAGE, START + PAGES * PAGE);
         let (cell, found): (usize, u64);
-        // SAFETY: the memory is that of `pages`, the cache has nothing of it, and is on again before anything else is accessed.
+        // SAFETY: the memory is that of `pages`, the cache has nothing of it, and is on again
+        // before anything else is accessed.
         unsafe {
             asm!(
                 "mrs {on}, sctlr_el1",
@@ -168,7 +174,8 @@ fn as_el0(wave: &Wave) {
     });
 }
 
-/// Returns the addresses of a page's cache lines, which are also the blocks of DC ZVA on these CPUs.
+/// Returns the addresses of a page's cache lines, which are also the blocks of DC ZVA on these
+/// CPUs.
 fn lines(page: usize) -> impl Iterator<Item = usize> {
     (page..page + PAGE).step_by(64)
 }

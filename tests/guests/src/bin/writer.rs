@@ -1,8 +1,11 @@
-//! A guest that writes memory, and tells what that takes: for the bench, on a machine whose count is one of instructions.
+//! A guest that writes memory, and tells what that takes: for the bench, on a machine whose count
+//! is one of instructions.
 //!
-//! What it does is typed: `o`, it writes to each of [`PAGES`] pages once; `l`, it goes over them again and again until something else is typed; `f`, it fills
-//! [`FILLED`] bytes again and again for [`FILL_SECONDS`] seconds. Of `o` and `l` it prints `writer <what> <n> slow, median <ticks>`: how many writes took more than [`SLOW`]
-//! ticks beyond the fastest of all so far, and what they took beyond it. Of `f` it prints `writer filled <n> pages`.
+//! What it does is typed: `o`, it writes to each of [`PAGES`] pages once; `l`, it goes over them
+//! again and again until something else is typed; `f`, it fills [`FILLED`] bytes again and again
+//! for [`FILL_SECONDS`] seconds. Of `o` and `l` it prints `writer <what> <n> slow, median <ticks>`:
+//! how many writes took more than [`SLOW`] ticks beyond the fastest of all so far, and what they
+//! took beyond it. Of `f` it prints `writer filled <n> pages`.
 
 #![no_std]
 #![no_main]
@@ -30,7 +33,8 @@ const MOST: usize = 8192;
 
 /// How many writes took as many ticks.
 static TOOK: [AtomicU32; MOST] = [const { AtomicU32::new(0) }; MOST];
-/// Ticks of the fastest write of all so far, which has not left to Stasis. In a round in which each write has, there is none.
+/// Ticks of the fastest write of all so far, which has not left to Stasis. In a round in which each
+/// write has, there is none.
 static LEAST: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// The UART's SPI.

@@ -28,7 +28,8 @@ use crate::{linux, resume};
 const CARD: u64 = 256 << 20;
 /// Whatever a card that is slow under QEMU takes.
 pub const PATIENCE: Duration = Duration::from_secs(2400);
-/// What a resume from such a card is given, for a Linux that must not complain: one that waits for its memory for half a minute tells of a stall.
+/// What a resume from such a card is given, for a Linux that must not complain: one that waits for
+/// its memory for half a minute tells of a stall.
 pub const WHOLE: &str = " --whole";
 
 fn raspi4() -> Result<Board> {
@@ -121,7 +122,8 @@ pub fn raspi4_gives_guests_memory_above_a_gigabyte(lab: &Lab) -> Result<()> {
     let bytes = read(&device_tree)?;
     let fdt = Fdt::new(&bytes).map_err(|error| anyhow::anyhow!("{error}"))?;
     let mut tree = DeviceTree::from_fdt(&fdt);
-    // QEMU tells of the first 960 MiB alone, by replacing what is called memory. A board's firmware tells of all.
+    // QEMU tells of the first 960 MiB alone, by replacing what is called memory. A board's firmware
+    // tells of all.
     let mut upper = DeviceTreeNode::new_unchecked("upper@40000000");
     upper.add_property(DeviceTreeProperty::new_unchecked("device_type", "memory"));
     upper.add_property(DeviceTreeProperty::new_unchecked("reg", [0u32, 0x4000_0000, 0x4000_0000]));

@@ -218,7 +218,8 @@ pub fn what_guests_send_goes_to_files_and_a_shell_is_offered_their_names(lab: &L
     stasis.quit()
 }
 
-/// Returns what bash offers for `stasis attach --to unix:PATH co`, whose words it has parted at the colon.
+/// Returns what bash offers for `stasis attach --to unix:PATH co`, whose words it has parted at the
+/// colon.
 fn offered_by_bash(lab: &Lab, socket: &ChannelSocket) -> Result<String> {
     let folder = lab.path("bin");
     std::fs::create_dir_all(&folder)?;
@@ -243,7 +244,8 @@ pub fn a_window_that_is_missed_is_told(lab: &Lab) -> Result<()> {
         .cpu("cortex-a57,cntfrq=1000000000")
         .counting_instructions(0)
         .boot()?;
-    // A tenth of the window is 5 us. What the console does at a time takes longer, and it has the core when the window begins.
+    // A tenth of the window is 5 us. What the console does at a time takes longer, and it has the
+    // core when the window begins.
     stasis.command("windows 0 1ms spinner:0us:50us")?;
     let mut client = client(&socket, true)?;
     let event = 'told: loop {
@@ -474,7 +476,8 @@ pub fn the_consoles_line_is_the_channels_while_a_client_has_it(lab: &Lab) -> Res
     // The console is as it was.
     let mut line = UnixStream::connect(socket.path())?;
     line.set_read_timeout(Some(SILENCE))?;
-    // A line that was begun before a client came is shown again and not carried out, and what comes right behind the client is the console's.
+    // A line that was begun before a client came is shown again and not carried out, and what comes
+    // right behind the client is the console's.
     let mut all = [&b"remove counter"[..], &WAKE].concat();
     for (kind, payload) in [(Kind::Hello, &[1, 1, 0, 5, 6, 7, 8][..]), (Kind::Bye, &[])] {
         Frame { kind, id: 0, payload }.write(&mut |bytes| all.extend_from_slice(bytes));

@@ -55,7 +55,8 @@ pub fn who_gets_the_memory_of_another_finds_zeros_whatever_is_done(lab: &Lab) ->
     stasis.command("stop blank")?;
     stasis.command("remove blank")?;
     stasis.command("start next")?;
-    // At once, before anything was touched: what is not cleared yet is zeros in the checkpoint, too.
+    // At once, before anything was touched: what is not cleared yet is zeros in the checkpoint,
+    // too.
     stasis.checkpoint("next", "early")?;
     ask(&mut stasis, "next", b"", "blank 48 MiB")?;
     ask(&mut stasis, "next", b"f", "filled")?;

@@ -171,7 +171,8 @@ pub fn a_guest_takes_memory_as_it_writes_if_it_is_configured_so(lab: &Lab) -> Re
     for name in [GUEST, "twin"] {
         this_goes_on(&mut stasis, name)?;
     }
-    // A resume takes all of the memory, in its place and beside it, on demand and as a whole, and leaves the clone what it shares.
+    // A resume takes all of the memory, in its place and beside it, on demand and as a whole, and
+    // leaves the clone what it shares.
     for how in ["", " --whole", " as other"] {
         stasis.resume(format!("{number}{how}"))?;
         this_goes_on(&mut stasis, GUEST)?;

@@ -127,7 +127,8 @@ pub fn a_paused_guest_stands_still(lab: &Lab) -> Result<()> {
     stasis.detach()?;
     stasis.command("unpause counter")?;
     stasis.attach("counter")?;
-    // Its time stood still: it would complain had it jumped by more than five seconds, and catch up had it by less.
+    // Its time stood still: it would complain had it jumped by more than five seconds, and catch up
+    // had it by less.
     ticks(&mut stasis.qemu.console, &mut model, 5)?;
     stasis.detach()?;
     stasis.quit()
@@ -249,7 +250,8 @@ pub fn the_shares_that_top_shows_add_up(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// A guest with a core for itself, which never waits: it leaves its core, or is interrupted, if somebody wants it to.
+/// A guest with a core for itself, which never waits: it leaves its core, or is interrupted, if
+/// somebody wants it to.
 pub fn a_look_at_a_guest_does_not_disturb_it(lab: &Lab) -> Result<()> {
     let spinner = GuestConfig { cores: vec![1], ..guest("spinner", 4) };
     let image = Some(lab.guest("spinner")?);
@@ -345,7 +347,8 @@ pub fn the_tables_are_there_for_programs(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// A guest that has Stasis say sixteen lines within some seconds, and the table for programs that is made meanwhile.
+/// A guest that has Stasis say sixteen lines within some seconds, and the table for programs that
+/// is made meanwhile.
 pub fn an_answer_is_one_piece_whatever_the_log_says_meanwhile(lab: &Lab) -> Result<()> {
     let mut stasis = lab.machine().guest("fragile")?.boot()?;
     stasis.attach("fragile")?;
@@ -367,7 +370,8 @@ pub fn an_answer_is_one_piece_whatever_the_log_says_meanwhile(lab: &Lab) -> Resu
     stasis.quit()
 }
 
-/// Types two lines at once, of which the second gives up the first: the first one's error, and whether the second one was answered `ok`.
+/// Types two lines at once, of which the second gives up the first: the first one's error, and
+/// whether the second one was answered `ok`.
 fn cancelled(stasis: &mut Stasis, command: &str) -> Result<(String, bool)> {
     let console = &mut stasis.qemu.console;
     console.send(format!("{command}\rcancel\r").as_bytes())?;
@@ -387,7 +391,8 @@ pub fn what_takes_long_can_be_given_up_and_changes_nothing(lab: &Lab) -> Result<
     let good = stasis.checkpoint("counter", "good")?;
     ensure!(good == 1, "the first checkpoint is {good}");
     let before = stasis.command("store --json")?;
-    // Each fits into the UART's FIFO of 16 bytes: so what gives the command up has come when it begins.
+    // Each fits into the UART's FIFO of 16 bytes: so what gives the command up has come when it
+    // begins.
     for command in ["checkpoint 0 x", "checkpoint all"] {
         stasis.qemu.console.send(format!("{command}\r\x03").as_bytes())?;
         let last = |line: &str| {

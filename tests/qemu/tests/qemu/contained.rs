@@ -1,7 +1,8 @@
 //! What a guest does to its own machine is its own affair.
 //!
-//! One by one, `hostile` makes its attacks beside a real-time guest that has windows on the same core. QEMU counts instructions
-//! there, so that whether the windows are kept does not depend on the machine that the test runs on.
+//! One by one, `hostile` makes its attacks beside a real-time guest that has windows on the same
+//! core. QEMU counts instructions there, so that whether the windows are kept does not depend on
+//! the machine that the test runs on.
 
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ const INSTRUCTION_NS: u64 = 4;
 /// The windows of the real-time guest, in nanoseconds, and the frame that they are in.
 const WINDOW_NS: u64 = 2_000_000;
 const FRAME_NS: u64 = 10_000_000;
-/// What a window may lose to the switch at its beginning, which ends whatever the neighbour is at, in nanoseconds.
+/// What a window may lose to the switch at its beginning, which ends whatever the neighbour is at,
+/// in nanoseconds.
 const SWITCH_NS: u64 = 10_000 * INSTRUCTION_NS;
-/// The longest silence of the hostile guest: an attack takes 800 ms of its time, or as long as it takes once.
+/// The longest silence of the hostile guest: an attack takes 800 ms of its time, or as long as it
+/// takes once.
 const ATTACK_TIME: Duration = Duration::from_secs(400);
 
 fn hostile(cores: &[u32]) -> GuestConfig {
@@ -32,13 +35,15 @@ pub fn beside_windows(lab: &Lab) -> Result<Setup<'_>> {
     beside_windows_of(lab, 1, &[0])
 }
 
-/// Returns a machine of `cpus` cores, with the hostile guest on `cores` and the guest with the windows on core 0.
+/// Returns a machine of `cpus` cores, with the hostile guest on `cores` and the guest with the
+/// windows on core 0.
 fn beside_windows_of<'l>(lab: &'l Lab, cpus: u32, cores: &[u32]) -> Result<Setup<'l>> {
     let setup = lab.machine().configured(hostile(cores), Some(lab.guest("hostile")?));
     with_windows(setup, lab, cpus)
 }
 
-/// Makes it a machine of `cpus` cores that counts instructions, and adds the guest with the windows on core 0.
+/// Makes it a machine of `cpus` cores that counts instructions, and adds the guest with the windows
+/// on core 0.
 pub fn with_windows<'l>(setup: Setup<'l>, lab: &Lab, cpus: u32) -> Result<Setup<'l>> {
     let windows =
         vec![WindowConfig { guest: "ticker".to_owned(), at_us: 3000, length_us: WINDOW_NS / 1000 }];
@@ -74,7 +79,8 @@ fn attack(stasis: &mut Stasis, name: &str) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Checks that the real-time guest has its windows, whole and in time, while its neighbour makes an attack.
+/// Checks that the real-time guest has its windows, whole and in time, while its neighbour makes an
+/// attack.
 fn contained(lab: &Lab, name: &str) -> Result<()> {
     let mut stasis = beside_windows(lab)?.boot()?;
     stasis.attach("ticker")?;
@@ -154,7 +160,8 @@ pub fn a_flood_of_exits(lab: &Lab) -> Result<()> {
     contained(lab, "exits")
 }
 
-/// Here another core takes turns with that of the windows, and so cuts what the guest has of them. Its ticks tell how late they begin.
+/// Here another core takes turns with that of the windows, and so cuts what the guest has of them.
+/// Its ticks tell how late they begin.
 pub fn vcpus_on_two_cores_that_make_each_other_stand_still(lab: &Lab) -> Result<()> {
     const TURNS_NS: u64 = 10 * TURN_US * 1000;
     let mut stasis = beside_windows_of(lab, 2, &[0, 1])?.in_short_turns().boot()?;

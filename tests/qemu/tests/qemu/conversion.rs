@@ -24,7 +24,8 @@ const FREE_SPI: usize = 287;
 /// States that no person has thought of.
 const SEEDS: u64 = 8;
 
-/// A machine that is not started, with a monitor. It ends when it is dropped, or when patience does.
+/// A machine that is not started, with a monitor. It ends when it is dropped, or when patience
+/// does.
 struct Stopped {
     child: Arc<Mutex<Child>>,
     monitor: Monitor,
@@ -219,7 +220,8 @@ pub fn qemu_loads_a_state_and_saves_the_same(lab: &Lab) -> Result<()> {
         let machine = Machine::of(&vgic.distributor);
         let decoded = decode(&section, machine, Backend::Tcg)?;
         ensure!(decoded.vgic == expected, "{name} is another one after QEMU had it");
-        // In it is what QEMU has derived anew: the running priorities, and what is pending for each CPU.
+        // In it is what QEMU has derived anew: the running priorities, and what is pending for each
+        // CPU.
         ensure!(
             section == locate(&stream)?.section(&stream)?,
             "{name}: QEMU has changed its section"

@@ -28,7 +28,8 @@ fn traveller<'l>(lab: &Lab, board: Setup<'l>, frequency: Option<u32>) -> Result<
     Ok(board.configured(config, Some(lab.guest("traveller")?)))
 }
 
-/// Returns the next second that the guest tells, by its real-time clock, and its count. Nothing may be wrong meanwhile.
+/// Returns the next second that the guest tells, by its real-time clock, and its count. Nothing may
+/// be wrong meanwhile.
 fn second(stasis: &mut Stasis) -> Result<(u64, u64)> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -42,8 +43,9 @@ fn second(stasis: &mut Stasis) -> Result<(u64, u64)> {
     }
 }
 
-/// Makes sure that the guest's counter runs at `hz`, by its real-time clock. Where the host is busy, a second may be
-/// noticed late; so one good span of several will do, and no span of a wrong clock is good.
+/// Makes sure that the guest's counter runs at `hz`, by its real-time clock. Where the host is
+/// busy, a second may be noticed late; so one good span of several will do, and no span of a wrong
+/// clock is good.
 fn runs_at(stasis: &mut Stasis, hz: u64) -> Result<u64> {
     const SPAN: usize = 4;
     let mut found = Vec::new();

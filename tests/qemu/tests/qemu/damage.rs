@@ -1,4 +1,5 @@
-//! Checkpoints that are damaged, or of another machine: one line that names it; others can still be resumed.
+//! Checkpoints that are damaged, or of another machine: one line that names it; others can still be
+//! resumed.
 
 use anyhow::{Context, Result, ensure};
 use stasis_qemu_tests::lab::{Built, Lab};
@@ -178,7 +179,8 @@ pub fn more_vcpus_than_the_guest_has_here(lab: &Lab) -> Result<()> {
     }
     let bad = good.put("bad", &file.to_bytes())?;
     let mut stasis = good.boot(lab)?;
-    // In the place of a guest: where there is none of its name, its vCPUs share the cores that there are.
+    // In the place of a guest: where there is none of its name, its vCPUs share the cores that
+    // there are.
     stasis.resume(good.number)?;
     stasis.refused_for(&format!("resume {bad}"), &["8 vcpus"])?;
     stasis.is_alive()?;

@@ -1,4 +1,5 @@
-//! A whole Debian, which apt and dpkg have made, and its neighbour. Run by name: `cargo xtask test debian_long`.
+//! A whole Debian, which apt and dpkg have made, and its neighbour. Run by name: `cargo xtask test
+//! debian_long`.
 
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::lab::{Built, Lab};

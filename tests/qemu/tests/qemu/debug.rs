@@ -1,4 +1,5 @@
-//! A real gdb on guests that run: `stasis gdb GUEST --to unix:PATH`. [`debug_lldb`](crate::debug_lldb) does the same with lldb.
+//! A real gdb on guests that run: `stasis gdb GUEST --to unix:PATH`.
+//! [`debug_lldb`](crate::debug_lldb) does the same with lldb.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,7 +18,8 @@ use xtask::qemu::ChannelSocket;
 
 use crate::linux::{BOOT_TIME, machine, shell};
 
-/// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these commands. Returns what both say.
+/// Starts `stasis gdb` on a guest, and gdb with a file of symbols, if there is one, and with these
+/// commands. Returns what both say.
 fn gdb(
     socket: &ChannelSocket,
     guest: &str,
@@ -67,7 +69,8 @@ pub fn is(stasis: &mut Stasis, guest: &str, state: &str) -> Result<()> {
     Ok(())
 }
 
-/// Boots a machine whose console is attached to `counter`, which has shown that it counts. The channel is at `socket`.
+/// Boots a machine whose console is attached to `counter`, which has shown that it counts. The
+/// channel is at `socket`.
 pub fn counting(lab: &Lab, socket: &ChannelSocket) -> Result<(Stasis, Model)> {
     let mut stasis = lab.machine().guest("counter")?.channel(socket).boot()?;
     let mut model = Model::new();
@@ -250,7 +253,8 @@ pub fn a_neighbour_keeps_its_windows_while_a_guest_is_debugged(lab: &Lab) -> Res
         row["missed"].as_u64().context("no number")
     };
     let before = missed(&mut stasis)?;
-    // The debugged guest is stopped often, stepped through its code, and its memory is read and written.
+    // The debugged guest is stopped often, stepped through its code, and its memory is read and
+    // written.
     let mut commands = vec!["hbreak counter_wait", "watch *(unsigned long*)&counter::DEADLINE"];
     for _ in 0..2 {
         commands.extend(["continue", "stepi 3", "x/2gx $sp", "set $x9 = $x9"]);
@@ -277,7 +281,8 @@ fn stored_while_debugged(stasis: &mut Stasis) -> Result<String> {
     anyhow::bail!("the guest is not debugged")
 }
 
-/// Returns a machine with a Linux of two vCPUs, whose terminal is attached and shows its shell's prompt.
+/// Returns a machine with a Linux of two vCPUs, whose terminal is attached and shows its shell's
+/// prompt.
 pub fn linux(lab: &Lab, socket: &ChannelSocket) -> Result<Stasis> {
     let mut stasis = machine(lab, 2)?.channel(socket).boot()?;
     stasis.attach("linux")?;

@@ -9,7 +9,8 @@ use xtask::qemu::ChannelSocket;
 
 use crate::debug::{counting, has, is, linux, linux_goes_on, said, tool};
 
-/// Debian 12 and 13 both have it. Before 17, lldb takes it that a watchpoint of AArch64 stops behind the access.
+/// Debian 12 and 13 both have it. Before 17, lldb takes it that a watchpoint of AArch64 stops
+/// behind the access.
 const LLDB: &str = "lldb-19";
 
 /// Makes lldb go on after `continue`, until it is interrupted.
@@ -22,7 +23,8 @@ const LETS_GO: [&str; 6] = [
     "script lldb.debugger.SetAsync(False)",
 ];
 
-/// Starts `stasis gdb` on a guest, and lldb with a file of symbols, if there is one, and with these commands. Returns what both say.
+/// Starts `stasis gdb` on a guest, and lldb with a file of symbols, if there is one, and with these
+/// commands. Returns what both say.
 fn lldb(
     socket: &ChannelSocket,
     guest: &str,

@@ -109,7 +109,8 @@ pub fn a_device_that_cannot_be_given_is_named(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Returns how many interrupts a CPU of Linux's has had of its first device of the machine's, by how they are triggered.
+/// Returns how many interrupts a CPU of Linux's has had of its first device of the machine's, by
+/// how they are triggered.
 fn interrupts(stasis: &mut Stasis, trigger: &str, cpu: usize) -> Result<u64> {
     let lines = linux::shell(stasis, &format!("grep -E ' 144 +{trigger} ' /proc/interrupts"))?;
     lines.iter().try_for_each(|line| sound(line))?;

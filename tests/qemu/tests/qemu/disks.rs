@@ -12,7 +12,8 @@ use xtask::disk;
 
 use crate::periodic::every_second;
 
-/// Boots a counter; checkpoints are refused with a line that has these words in it, and the counter goes on.
+/// Boots a counter; checkpoints are refused with a line that has these words in it, and the counter
+/// goes on.
 pub fn no_checkpoints(setup: Setup<'_>, words: &[&str]) -> Result<()> {
     let mut stasis = setup.guest("counter")?.boot()?;
     stasis.refused_for("checkpoint counter one", words)?;
@@ -126,7 +127,8 @@ pub fn full_store<'l>(lab: &'l Lab, machine: impl Fn(&'l Lab) -> Result<Setup<'l
     );
     goes_on(&mut stasis)?;
 
-    // There is room again once something was deleted; not for the counter, but for another small one.
+    // There is room again once something was deleted; not for the counter, but for another small
+    // one.
     let again = stasis.checkpoint("idle", "again")?;
     stasis.command(&format!("delete {again}"))?;
     stasis.quit()?;
@@ -142,8 +144,8 @@ pub fn a_disk_that_fails_during_a_checkpoint(lab: &Lab) -> Result<()> {
     failing_disk(lab, |lab| Ok(lab.machine()), &["failed writing", "an I/O error"])
 }
 
-/// Checks, on a machine whose disk has a bad place, that the checkpoint that needs the place fails with these words, and that
-/// neither the guest nor an older checkpoint suffers.
+/// Checks, on a machine whose disk has a bad place, that the checkpoint that needs the place fails
+/// with these words, and that neither the guest nor an older checkpoint suffers.
 pub fn failing_disk<'l>(
     lab: &'l Lab,
     machine: impl Fn(&'l Lab) -> Result<Setup<'l>>,

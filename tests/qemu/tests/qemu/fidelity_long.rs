@@ -1,5 +1,5 @@
-//! What a Linux sees of its devices is what it sees on plain QEMU: an ext4 that the host has made, and resets amid requests.
-//! Run by name: `cargo xtask test fidelity_long`.
+//! What a Linux sees of its devices is what it sees on plain QEMU: an ext4 that the host has made,
+//! and resets amid requests. Run by name: `cargo xtask test fidelity_long`.
 
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::lab::Lab;
@@ -26,7 +26,8 @@ const WORKLOAD: &[&str] = &[
     HASHES,
 ];
 
-/// The driver lets go of each device and takes it again. `dd` keeps the disk busy meanwhile: first it reads, then it writes what is there already.
+/// The driver lets go of each device and takes it again. `dd` keeps the disk busy meanwhile: first
+/// it reads, then it writes what is there already.
 const RESETS: &[&str] = &[
     "cp /dev/vda /tmp/disk; cd /sys/bus/virtio/drivers; ls virtio_blk virtio_net virtio_rng | grep virtio",
     "for n in 1 2 3; do (dd if=/dev/vda of=/dev/null bs=4k iflag=direct 2> /dev/null &); usleep 200000; \

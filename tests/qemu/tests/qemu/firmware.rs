@@ -16,7 +16,8 @@ const HEADER: usize = 64;
 const CODE: usize = 0;
 const SIZE: usize = 16;
 
-/// Code that leaves the stack pointer, the byte order and the layout of EL2's registers as they rarely are.
+/// Code that leaves the stack pointer, the byte order and the layout of EL2's registers as they
+/// rarely are.
 const LEAVES_BEHIND: [u32; 7] = [
     0xd53c_1009, // mrs x9, sctlr_el2
     0xb267_0129, // orr x9, x9, #(1 << 25): EE, big-endian

@@ -8,8 +8,9 @@ use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::tamper;
 use xtask::workspace::read;
 
-/// Returns the files, one for each minor: `1.0-handler.stasis` is `handler`, seven interrupts deep, where it waits for a byte.
-/// What it has to print from there on is what plain QEMU printed when the file was made.
+/// Returns the files, one for each minor: `1.0-handler.stasis` is `handler`, seven interrupts deep,
+/// where it waits for a byte. What it has to print from there on is what plain QEMU printed when
+/// the file was made.
 fn golden_files() -> Result<Vec<PathBuf>> {
     let folder = Built::get()?.workspace.root().join("tests/golden/running");
     let mut files = Vec::new();

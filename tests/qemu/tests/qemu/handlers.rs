@@ -1,4 +1,5 @@
-//! Checkpoints in the middle of interrupt handlers: active interrupts, raised priorities, and others pending behind them.
+//! Checkpoints in the middle of interrupt handlers: active interrupts, raised priorities, and
+//! others pending behind them.
 
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::guests::{SILENCE, is_log, same, transcript, waits};
@@ -89,7 +90,8 @@ pub struct Stored {
     pub points: Vec<(usize, u64)>,
 }
 
-/// Runs `handler` in Stasis from one of its points to the next, and stores it at each of them on `disk`.
+/// Runs `handler` in Stasis from one of its points to the next, and stores it at each of them on
+/// `disk`.
 pub fn stored_at_each_point(lab: &Lab, disk: &Path) -> Result<Stored> {
     let mut stasis = lab.machine().guest("handler")?.disk(disk).boot()?;
     let (mut lines, mut points) = (Vec::new(), Vec::new());

@@ -57,7 +57,8 @@ pub fn bare_code_finds_its_device_tree_where_qemu_puts_it(lab: &Lab) -> Result<(
     Ok(())
 }
 
-/// Boots a guest that can't be, beside one that can: there is a line with these words, and the other guest runs.
+/// Boots a guest that can't be, beside one that can: there is a line with these words, and the
+/// other guest runs.
 fn refused_beside_a_good_one(setup: Setup<'_>, words: &[&str]) -> Result<Stasis> {
     let mut stasis = setup.guest("counter")?.boot()?;
     stasis.complaint(words)?;

@@ -33,7 +33,8 @@ pub fn two_cpus_see_what_they_see_on_plain_qemu(lab: &Lab) -> Result<()> {
 
     let mut config = guest("ipi", 32);
     config.vcpus = 2;
-    // A core for each vCPU, and one for the console: on a core that is shared, each wait costs exits.
+    // A core for each vCPU, and one for the console: on a core that is shared, each wait costs
+    // exits.
     let mut stasis = lab.machine().cpus(3).configured(config, Some(lab.guest("ipi")?)).boot()?;
     stasis.attach("ipi")?;
     let found = transcript(&mut stasis.qemu.console, |_| None)?;

@@ -58,7 +58,8 @@ impl Seen {
             }
             "linux" if said == "guest: up on 2 CPUs" => self.boots += 1,
             "ticker" if said.starts_with("ran ") => {
-                // The host takes its cores away when it likes, so how long it ran is looked at where QEMU counts.
+                // The host takes its cores away when it likes, so how long it ran is looked at
+                // where QEMU counts.
                 let [least, most, away_least, away_most] = numbers(said)[..] else {
                     bail!("{line}")
                 };
@@ -95,7 +96,8 @@ pub fn guests_run_and_start_again_beside_a_window(lab: &Lab) -> Result<()> {
     stasis.kill()
 }
 
-/// What a guest has shown that prints as fast as it can, and resets its machine in the midst of a line.
+/// What a guest has shown that prints as fast as it can, and resets its machine in the midst of a
+/// line.
 #[derive(Debug, Default)]
 struct Chatter {
     /// The number of its last line that was shown; 0 before the first.

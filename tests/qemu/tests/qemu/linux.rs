@@ -13,7 +13,8 @@ use xtask::monitor::Socket;
 use xtask::setup;
 use xtask::workspace::read;
 
-/// The longest time until the shell's prompt. A Raspberry Pi's four cores on a host that does other things, too, take minutes.
+/// The longest time until the shell's prompt. A Raspberry Pi's four cores on a host that does other
+/// things, too, take minutes.
 pub const BOOT_TIME: Duration = Duration::from_secs(600);
 /// The longest time until a command's output.
 const SHELL_TIME: Duration = Duration::from_secs(120);
@@ -58,8 +59,8 @@ pub fn shell_within(console: &mut Console, command: &str, time: Duration) -> Res
     Ok(lines)
 }
 
-/// Boots a Linux, has its shell run `loop` for some steps, stores the guest under a name, and ends the machine. Returns the checkpoint's number and the
-/// last step that was seen.
+/// Boots a Linux, has its shell run `loop` for some steps, stores the guest under a name, and ends
+/// the machine. Returns the checkpoint's number and the last step that was seen.
 pub fn store_in_its_loop(
     setup: Setup<'_>,
     hashes: &mut Loop,
@@ -199,10 +200,11 @@ pub fn linux_that_resets_its_machine_starts_again(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// Proves that a press is two edges of the line for Linux, each one interrupt, also across a checkpoint, and that a program which waits for them can shut
-/// Linux down. That Linux makes KEY_POWER of the first edge is not proven here: Debian's cloud kernel has the driver of the PL061, and none for
-/// `gpio-keys`. So the line's GPIO files stand for that driver. What that driver would read of the key
-/// is tested in `guest`'s `fdt/tests.rs`.
+/// Proves that a press is two edges of the line for Linux, each one interrupt, also across a
+/// checkpoint, and that a program which waits for them can shut Linux down. That Linux makes
+/// KEY_POWER of the first edge is not proven here: Debian's cloud kernel has the driver of the
+/// PL061, and none for `gpio-keys`. So the line's GPIO files stand for that driver. What that
+/// driver would read of the key is tested in `guest`'s `fdt/tests.rs`.
 pub fn a_pressed_power_key_shuts_linux_down_also_after_a_resume(lab: &Lab) -> Result<()> {
     const LISTEN: &str = "cd /sys/class/gpio; n=$(($(cat gpiochip*/base) + 3)); echo $n > export; echo both > gpio$n/edge; cd /";
     // What was counted before the press is read before the shell answers.

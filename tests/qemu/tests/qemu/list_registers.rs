@@ -1,5 +1,5 @@
-//! The real list registers, out of QEMU's migration stream of a machine that runs, are those that Stasis believes it has
-//! programmed.
+//! The real list registers, out of QEMU's migration stream of a machine that runs, are those that
+//! Stasis believes it has programmed.
 
 use std::time::Duration;
 
@@ -33,7 +33,8 @@ impl Gich {
         })
     }
 
-    /// Returns the virtual interface as Stasis has it. The guest stands still meanwhile, so that its records are complete.
+    /// Returns the virtual interface as Stasis has it. The guest stands still meanwhile, so that
+    /// its records are complete.
     fn believed(stasis: &mut Stasis) -> Result<Self> {
         stasis.command("pause handler")?;
         let lines = stasis.command("gic handler")?;
@@ -59,7 +60,8 @@ impl Gich {
     }
 }
 
-/// Returns a list register; 0 if its state is invalid and it asks for no maintenance: then nothing else in it counts.
+/// Returns a list register; 0 if its state is invalid and it asks for no maintenance: then nothing
+/// else in it counts.
 fn significant(lr: u32) -> u32 {
     const STATE: u32 = 3 << 28;
     const HW: u32 = 1 << 31;
@@ -81,7 +83,8 @@ pub fn the_real_list_registers_are_what_stasis_has_programmed(lab: &Lab) -> Resu
         if !waits(&line) {
             continue;
         }
-        // Behind the line, the guest looks at its UART and at nothing else: its list registers stay as they are.
+        // Behind the line, the guest looks at its UART and at nothing else: its list registers stay
+        // as they are.
         std::thread::sleep(Duration::from_millis(100));
         let real = Gich::real(&monitor.snapshot(&lab.path("stream"))?)?;
         stasis.detach()?;

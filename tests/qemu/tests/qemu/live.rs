@@ -9,15 +9,18 @@ use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 const GUEST: &str = "waves";
 /// Checkpoints of the same guest.
 const CHECKPOINTS: usize = 4;
-/// Waves of each CPU that follow what is resumed: the guest finds each of its cells once, and writes it in each way.
+/// Waves of each CPU that follow what is resumed: the guest finds each of its cells once, and
+/// writes it in each way.
 const WAVES: u64 = 100;
 /// Most instructions for which a guest stands still.
 const INSTRUCTIONS: u64 = 30_000;
-/// Sizes of RAM that have room for copies of all pages that [`GUEST`] writes. If it had to wait for the disk, nothing would run, and a machine that
-/// counts instructions would skip the time that the disk has for its answer.
+/// Sizes of RAM that have room for copies of all pages that [`GUEST`] writes. If it had to wait for
+/// the disk, nothing would run, and a machine that counts instructions would skip the time that the
+/// disk has for its answer.
 const ROOMY: [u64; 2] = [128, 512];
 
-/// Returns the next numbers of waves that the guest prints: of its first CPU, and of the second one.
+/// Returns the next numbers of waves that the guest prints: of its first CPU, and of the second
+/// one.
 fn waves(stasis: &mut Stasis) -> Result<(u64, u64)> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -28,7 +31,8 @@ fn waves(stasis: &mut Stasis) -> Result<(u64, u64)> {
     }
 }
 
-/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found nothing wrong.
+/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found
+/// nothing wrong.
 fn goes_on(stasis: &mut Stasis) -> Result<u64> {
     stasis.attach(GUEST)?;
     let begin = waves(stasis)?;
@@ -42,8 +46,8 @@ fn goes_on(stasis: &mut Stasis) -> Result<u64> {
     Ok(end.0)
 }
 
-/// Makes a checkpoint. Returns its number, and for how long the guest stood still, in microseconds: on a host that is loaded, as long as the host likes,
-/// unless the machine counts instructions.
+/// Makes a checkpoint. Returns its number, and for how long the guest stood still, in microseconds:
+/// on a host that is loaded, as long as the host likes, unless the machine counts instructions.
 fn checkpoint(stasis: &mut Stasis) -> Result<(u64, u64)> {
     let lines = stasis.command(&format!("checkpoint {GUEST} {GUEST}"))?;
     let line = lines.iter().find(|line| line.starts_with("checkpoint ")).context("no line")?;
@@ -100,7 +104,8 @@ pub fn a_guest_that_writes_meanwhile_is_stored_as_it_was(lab: &Lab) -> Result<()
     stasis.quit()
 }
 
-/// Returns the sizes of guests that leave the machine no RAM in pieces that a guest could have. Stasis says what is left when it has no room for one.
+/// Returns the sizes of guests that leave the machine no RAM in pieces that a guest could have.
+/// Stasis says what is left when it has no room for one.
 fn fillers<'l>(lab: &'l Lab, setup: impl Fn() -> Result<Setup<'l>>) -> Result<Vec<u64>> {
     let mut sizes = Vec::new();
     loop {

@@ -29,7 +29,8 @@ fn has_come(folder: &Path) -> bool {
     sizes(folder).iter().any(|size| *size > 0)
 }
 
-/// What a tool says whose machine was reset, and had begun anew when it was asked; and when it had not.
+/// What a tool says whose machine was reset, and had begun anew when it was asked; and when it had
+/// not.
 const RESET: [&str; 2] = ["was reset in the midst", "does not answer any more"];
 
 /// Checks that a tool has ended by the reset, with one line that has one of these words.

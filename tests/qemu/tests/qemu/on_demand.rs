@@ -23,7 +23,8 @@ const UNIT_SIZE: u64 = stasis_memory::missing::UNIT_SIZE as u64;
 /// Waves of each CPU in which the guest finds each of its cells once.
 const WAVES: u64 = 100;
 
-/// Returns the next numbers of waves that the guest prints, of either CPU, and makes sure that it has found nothing wrong.
+/// Returns the next numbers of waves that the guest prints, of either CPU, and makes sure that it
+/// has found nothing wrong.
 fn waves(stasis: &mut Stasis) -> Result<[u64; 2]> {
     loop {
         let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -34,7 +35,8 @@ fn waves(stasis: &mut Stasis) -> Result<[u64; 2]> {
     }
 }
 
-/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found nothing wrong.
+/// Makes sure that the guest has gone on for some waves, with both CPUs, and that it has found
+/// nothing wrong.
 fn goes_on(stasis: &mut Stasis) -> Result<()> {
     this_goes_on(stasis, GUEST)
 }
@@ -70,7 +72,8 @@ fn wait_until_loaded(stasis: &mut Stasis, guest: &str) -> Result<()> {
     anyhow::bail!("{guest} is not loaded after a thousand looks")
 }
 
-/// Stores the guest, with `memory` MiB, after it has run for a while, and returns the checkpoint's number.
+/// Stores the guest, with `memory` MiB, after it has run for a while, and returns the checkpoint's
+/// number.
 fn store(lab: &Lab, disk: &Path, memory: u64) -> Result<u64> {
     store_on(lab.machine(), lab, disk, memory)
 }
@@ -94,7 +97,8 @@ pub fn a_guest_goes_on_at_once_and_finds_all_of_its_memory(lab: &Lab) -> Result<
     ensure!(lines.iter().any(|line| line.contains(" pages to load, ")), "{lines:?}");
     goes_on(&mut stasis)?;
     wait_until_loaded(&mut stasis, GUEST)?;
-    // In the place of itself, whose memory is another by now, again while it is loaded, and beside itself.
+    // In the place of itself, whose memory is another by now, again while it is loaded, and beside
+    // itself.
     for _ in 0..3 {
         stasis.resume(number)?;
     }
@@ -132,7 +136,8 @@ pub fn what_was_loaded_is_bit_for_bit_what_was_stored(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Checks that a guest is stopped by name of [`LATE_PAGE`], and that neither another guest nor Stasis suffers.
+/// Checks that a guest is stopped by name of [`LATE_PAGE`], and that neither another guest nor
+/// Stasis suffers.
 fn stops_at_the_page(stasis: &mut Stasis, number: u64, why: &str) -> Result<()> {
     stasis.resume(number)?;
     let line = format!(
@@ -197,7 +202,8 @@ pub fn a_guest_waits_for_a_disk_that_fails(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Checks that checkpoints of another guest are made while a guest waits for a place that the disk refuses, and that this guest is stopped by name of the page after some tries.
+/// Checks that checkpoints of another guest are made while a guest waits for a place that the disk
+/// refuses, and that this guest is stopped by name of the page after some tries.
 fn stops_for_the_place(stasis: &mut Stasis, number: u64, sector: usize) -> Result<()> {
     for n in 0..3 {
         stasis.checkpoint("counter", &format!("beside-{n}"))?;
@@ -263,7 +269,8 @@ pub fn what_a_linux_has_touched_first_is_loaded_first(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Resumes a guest of a card in a Raspberry Pi, pulls the card while the guest is loaded, and puts another one in its place.
+/// Resumes a guest of a card in a Raspberry Pi, pulls the card while the guest is loaded, and puts
+/// another one in its place.
 fn exchanged(lab: &Lab, card: &Path, other: &Path, number: u64) -> Result<Stasis> {
     let socket = Socket::new()?;
     let machine = lab.machine().raspi4()?.guest("counter")?.disk(card).monitor(&socket);

@@ -1,4 +1,5 @@
-//! A guest with a virtio device that goes on while its memory is loaded: its devices wait for all of it, and the guest does not.
+//! A guest with a virtio device that goes on while its memory is loaded: its devices wait for all
+//! of it, and the guest does not.
 
 use anyhow::{Result, ensure};
 use stasis_host::config::DiskConfig;
@@ -11,9 +12,11 @@ use crate::on_demand::to_load;
 
 /// Drives a disk, and answers each byte that is typed.
 const GUEST: &str = "requests";
-/// Bytes of the guest's disk, all of which it reads at once. The last MiB stays in its memory, and it never looks at that again.
+/// Bytes of the guest's disk, all of which it reads at once. The last MiB stays in its memory, and
+/// it never looks at that again.
 const DISK: usize = 4 << 20;
-/// More bytes than there is room for in the FIFO of a PL011, so some wait until the guest has taken others. The guest does nothing for them.
+/// More bytes than there is room for in the FIFO of a PL011, so some wait until the guest has taken
+/// others. The guest does nothing for them.
 const TYPED: usize = 60;
 
 /// Limits the machine's disk to so many requests, and to so many bytes, in a second. 0 is no limit.

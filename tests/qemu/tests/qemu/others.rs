@@ -56,7 +56,8 @@ pub fn u_boot_reaches_its_prompt(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// Reads the next lines of ArceOS, up to the `count`th that tells of a beat. Returns those that stand before the first.
+/// Reads the next lines of ArceOS, up to the `count`th that tells of a beat. Returns those that
+/// stand before the first.
 fn arceos_beats(console: &mut Console, beats: &mut Beats, count: usize) -> Result<Vec<String>> {
     let (mut before, mut seen) = (Vec::new(), 0);
     while seen < count {

@@ -1,4 +1,5 @@
-//! Checkpoints that nobody asks for: how often they are made, what they leave to their guest and to the console, and which are kept.
+//! Checkpoints that nobody asks for: how often they are made, what they leave to their guest and to
+//! the console, and which are kept.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -83,12 +84,14 @@ pub fn a_periodic_checkpoint_that_fails_is_said_once(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// Bytes that a slow disk writes in a second: `counter`, with a working set of 8 MiB, takes longer than the time between two.
+/// Bytes that a slow disk writes in a second: `counter`, with a working set of 8 MiB, takes longer
+/// than the time between two.
 pub const SLOW: u32 = 3 << 20;
 /// Bytes that a very slow disk writes in a second.
 const VERY_SLOW: u32 = 1 << 20;
 
-/// Returns a machine with a disk that writes `speed` bytes in a second, and `counter` under these names, and once more as `free`, of which no checkpoints are made.
+/// Returns a machine with a disk that writes `speed` bytes in a second, and `counter` under these
+/// names, and once more as `free`, of which no checkpoints are made.
 pub fn slow_machine<'l>(
     lab: &'l Lab,
     disk: &Path,

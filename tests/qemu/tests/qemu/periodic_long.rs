@@ -1,4 +1,5 @@
-//! How much of the time periodic checkpoints leave to a guest whose disk is slow, for who asks for it by name: it takes some ninety seconds.
+//! How much of the time periodic checkpoints leave to a guest whose disk is slow, for who asks for
+//! it by name: it takes some ninety seconds.
 
 use anyhow::{Result, ensure};
 use stasis_qemu_tests::lab::Lab;

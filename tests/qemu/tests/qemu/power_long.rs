@@ -1,5 +1,5 @@
-//! The plug is pulled at any instant of all that has to do with checkpoints: live ones, sets, resumes on demand, clones, deletions, and a store that compresses or
-//! does not.
+//! The plug is pulled at any instant of all that has to do with checkpoints: live ones, sets,
+//! resumes on demand, clones, deletions, and a store that compresses or does not.
 //!
 //! `STASIS_SOAK_CYCLES=1000 cargo xtask test power_long` pulls it a thousand times: docs/soak.md.
 
@@ -90,7 +90,8 @@ impl Run<'_> {
         self.kept.keys().copied().skip(2).collect()
     }
 
-    /// Returns what is typed, all at once: the checkpoints of before go, and new ones come while their guests run.
+    /// Returns what is typed, all at once: the checkpoints of before go, and new ones come while
+    /// their guests run.
     fn commands(&self, pull: u32) -> Vec<String> {
         let compression = ["lz4", "none"][pull as usize % 2];
         let mut commands = vec![
@@ -108,7 +109,8 @@ impl Run<'_> {
         commands
     }
 
-    /// Checks that all that was there is there, but for what was to go, and that what is new is whole. Returns how many are new.
+    /// Checks that all that was there is there, but for what was to go, and that what is new is
+    /// whole. Returns how many are new.
     fn look(&mut self, gone: &[u64]) -> Result<usize> {
         let found = contents(&self.path)?;
         for (number, content) in &self.kept {

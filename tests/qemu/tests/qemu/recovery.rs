@@ -30,7 +30,8 @@ pub fn step(stasis: &mut Stasis) -> Result<u64> {
     }
 }
 
-/// Makes `fragile`, which the terminal is attached to, come to grief, and waits for Stasis to say so.
+/// Makes `fragile`, which the terminal is attached to, come to grief, and waits for Stasis to say
+/// so.
 pub fn grieve(stasis: &mut Stasis, how: u8, said: &str) -> Result<()> {
     stasis.qemu.console.send(&[how])?;
     stasis.qemu.console.wait_for(said, SILENCE).map(drop).map_err(Into::into)
@@ -100,7 +101,8 @@ pub fn a_checkpoint_that_does_not_help_or_is_damaged_is_passed_over(lab: &Lab) -
     stasis.quit()
 }
 
-/// Returns the number of the checkpoint that `fragile`, which the terminal is attached to, goes on from when it crashes.
+/// Returns the number of the checkpoint that `fragile`, which the terminal is attached to, goes on
+/// from when it crashes.
 fn crash(stasis: &mut Stasis) -> Result<u64> {
     grieve(stasis, b'x', "for ever; it goes on from checkpoint ")?;
     let line = stasis.qemu.console.next_line(SILENCE)?;
@@ -109,7 +111,8 @@ fn crash(stasis: &mut Stasis) -> Result<u64> {
     digits.parse().with_context(|| format!("\"{line}\""))
 }
 
-/// Waits until `fragile`, which the terminal is not attached to, has periodic checkpoints that `enough` finds to be so. Returns their numbers.
+/// Waits until `fragile`, which the terminal is not attached to, has periodic checkpoints that
+/// `enough` finds to be so. Returns their numbers.
 fn wait_for_periodic(stasis: &mut Stasis, enough: impl Fn(&[u64]) -> bool) -> Result<Vec<u64>> {
     let end = Instant::now() + PATIENCE;
     loop {

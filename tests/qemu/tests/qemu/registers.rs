@@ -1,4 +1,5 @@
-//! Each saved register of two vCPUs on one core stays what its vCPU wrote, over world switches, a checkpoint and a resume.
+//! Each saved register of two vCPUs on one core stays what its vCPU wrote, over world switches, a
+//! checkpoint and a resume.
 
 use std::time::Duration;
 
@@ -12,17 +13,20 @@ use xtask::qemu::Machine;
 
 /// Rounds that are looked at before a checkpoint, and after the resume.
 const ROUNDS: usize = 8;
-/// What holds the same on both vCPUs of a Cortex-A72 of QEMU's, whatever is written, and why: these are not proven to be switched.
+/// What holds the same on both vCPUs of a Cortex-A72 of QEMU's, whatever is written, and why: these
+/// are not proven to be switched.
 const UNTOLD: [(&str, &str); 4] = [
     ("actlr_el1", "no bit of it is implemented, and EL2 keeps it"),
     ("afsr0_el1", "QEMU reads it as zero"),
     ("afsr1_el1", "QEMU reads it as zero"),
     ("amair_el1", "QEMU reads it as zero"),
 ];
-/// What QEMU reads as zero, too. Stasis answers it from the record of the vCPU whose OS lock is locked.
+/// What QEMU reads as zero, too. Stasis answers it from the record of the vCPU whose OS lock is
+/// locked.
 const UNTOLD_ON_QEMU: &str = "mdccint_el1";
 
-/// Reads the next `count` rounds of both vCPUs. Returns the registers that hold the same on both, where the guest tells of them.
+/// Reads the next `count` rounds of both vCPUs. Returns the registers that hold the same on both,
+/// where the guest tells of them.
 fn rounds(console: &mut Console, count: usize) -> Result<Vec<String>> {
     let (mut rounds, mut others, mut untold) = (0, None, Vec::new());
     loop {

@@ -110,7 +110,8 @@ pub fn what_a_guest_writes_for_the_first_time_goes_with_it(lab: &Lab) -> Result<
         }
         ensure!(line == format!("painted {painted}"), "after {painted} blocks it says \"{line}\"");
         stasis.detach()?;
-        // Each write is the first one after a checkpoint, and after a resume: here, or in a machine of its own.
+        // Each write is the first one after a checkpoint, and after a resume: here, or in a machine
+        // of its own.
         let number = stasis.checkpoint("painter", "painted")?;
         if painted % 2 == 0 {
             stasis.kill()?;
@@ -209,7 +210,8 @@ pub fn file(disk: &Path, number: u64) -> Result<File> {
     File::parse(&tamper::get(disk, number)?)
 }
 
-/// Makes sure that two checkpoints are of the same guest, but for these records, their identities, and the order in which their pages were touched first.
+/// Makes sure that two checkpoints are of the same guest, but for these records, their identities,
+/// and the order in which their pages were touched first.
 pub fn same(first: &File, second: &File, but: &[RecordType]) -> Result<()> {
     let but = [but, &[RecordType::Checkpoint, RecordType::RamDirectory]].concat();
     let (one, other) = (first.without(&but), second.without(&but));

@@ -1,7 +1,8 @@
-//! Guests that share a core: by weights, in windows, beside neighbours that never wait, and while others are stored.
+//! Guests that share a core: by weights, in windows, beside neighbours that never wait, and while
+//! others are stored.
 //!
-//! QEMU counts instructions here, one in a nanosecond, so that how long something takes does not depend on the machine that the test
-//! runs on.
+//! QEMU counts instructions here, one in a nanosecond, so that how long something takes does not
+//! depend on the machine that the test runs on.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const LATER_MS: u64 = 600;
 
 /// What a window may lose to the switch at its beginning, in nanoseconds, which are instructions.
 const SWITCH_NS: u64 = 5_000;
-/// What a window may lose, in nanoseconds, where the console has the core before: its commands run in pieces that are not interrupted.
+/// What a window may lose, in nanoseconds, where the console has the core before: its commands run
+/// in pieces that are not interrupted.
 const PIECE_NS: u64 = 1_000_000;
 
 /// Returns a machine of one core that counts instructions.
@@ -44,7 +46,8 @@ fn with_ticker<'l>(
         .core(CoreConfig { number: 0, frame_us: 10_000, windows }))
 }
 
-/// Returns the next line of a guest that begins with `start`; only what the guest says itself counts.
+/// Returns the next line of a guest that begins with `start`; only what the guest says itself
+/// counts.
 fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
     stasis.attach(guest)?;
     let line = loop {
@@ -57,7 +60,8 @@ fn line_of(stasis: &mut Stasis, guest: &str, start: &str) -> Result<String> {
     Ok(line)
 }
 
-/// Returns how much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for itself.
+/// Returns how much a spinner has done by [`LATER_MS`], in milliseconds of a core that it had for
+/// itself.
 fn work(stasis: &mut Stasis, guest: &str) -> Result<u64> {
     let line = line_of(stasis, guest, &format!("at {LATER_MS} ms: "))?;
     let [_, units] = numbers(&line)[..] else { anyhow::bail!("{line}") };
@@ -170,7 +174,8 @@ pub fn a_window_is_kept_while_a_neighbour_is_stored_and_resumed(lab: &Lab) -> Re
     let mut stasis =
         with_ticker(lab, setup, 3000, 2000)?.time_limit(Duration::from_secs(900)).boot()?;
     let first = line_of(&mut stasis, "ticker", "ran ")?;
-    // Until it has looked at twenty windows in this time alone: the first line may have begun before.
+    // Until it has looked at twenty windows in this time alone: the first line may have begun
+    // before.
     let mut lines = Vec::new();
     for _ in 0..MOST_ROUNDS {
         for _ in 0..10 {

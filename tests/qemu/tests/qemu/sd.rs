@@ -34,7 +34,8 @@ const CARD: &str = "at 50 MHz, without DMA";
 /// What Stasis says if it does not read what it has written.
 const UNVERIFIED: &str = "not read again";
 
-/// With more than 2 GiB a card is of high capacity, and is addressed in another way. The larger one is trusted with what is written to it.
+/// With more than 2 GiB a card is of high capacity, and is addressed in another way. The larger one
+/// is trusted with what is written to it.
 pub fn cards_of_either_capacity_take_a_guest_to_another_machine(lab: &Lab) -> Result<()> {
     for size in [256 << 20, 4u64 << 30] {
         let path = lab.disk_of(size)?;

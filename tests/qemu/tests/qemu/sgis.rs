@@ -22,7 +22,8 @@ pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     Ok(lab.machine().cpus(3).configured(config, Some(lab.guest("ipi")?)))
 }
 
-/// Waits for so many signs of life, and returns the number of SGIs that were taken until the last one. `last` is the number at the last sign before.
+/// Waits for so many signs of life, and returns the number of SGIs that were taken until the last
+/// one. `last` is the number at the last sign before.
 pub fn some(console: &mut Console, mut last: u64, signs: usize) -> Result<u64> {
     for _ in 0..signs {
         let taken = console.find_line("a sign of life", SILENCE, |line| {
@@ -42,7 +43,8 @@ fn number(line: &str) -> Result<Option<u64>> {
     Ok(line.strip_suffix(" taken").and_then(|number| number.parse().ok()))
 }
 
-/// Waits until all SGIs were sent, and checks that all were taken. Each sign of life gives it more time.
+/// Waits until all SGIs were sent, and checks that all were taken. Each sign of life gives it more
+/// time.
 pub fn all_are_taken(console: &mut Console) -> Result<()> {
     loop {
         let line = console.next_line(SILENCE)?;

@@ -25,14 +25,16 @@ fn players<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
     Ok(machine.shared(region(names)))
 }
 
-/// Returns a region of the size that `ring` expects, or, for more than two guests, of a block of stage 2 and a part of one.
+/// Returns a region of the size that `ring` expects, or, for more than two guests, of a block of
+/// stage 2 and a part of one.
 fn region(names: &[&str]) -> SharedRegion {
     let guests = names.iter().map(|name| (*name).to_owned()).collect();
     let size = if names.len() > 2 { 3 << 20 } else { 1 << 20 };
     SharedRegion { name: "table".to_owned(), size, guests }
 }
 
-/// Watches a player tell of its next rounds, which must be right, and none come without a bell: the last of them.
+/// Watches a player tell of its next rounds, which must be right, and none come without a bell: the
+/// last of them.
 fn rounds(stasis: &mut Stasis, name: &str, count: usize) -> Result<u32> {
     let mut model = Model::default();
     let (mut last, mut seen) = (None, 0);
@@ -51,7 +53,8 @@ fn rounds(stasis: &mut Stasis, name: &str, count: usize) -> Result<u32> {
     last.context("no round was asked for")
 }
 
-/// Returns the next round that a player tells of, behind a line. The bell for it may have gone to the guest that it has replaced.
+/// Returns the next round that a player tells of, behind a line. The bell for it may have gone to
+/// the guest that it has replaced.
 fn next_round(stasis: &mut Stasis, name: &str, behind: Option<&str>) -> Result<u32> {
     stasis.attach(name)?;
     if let Some(line) = behind {
@@ -83,7 +86,8 @@ pub fn three_guests_ring_each_other_and_are_resumed_as_a_set(lab: &Lab) -> Resul
     stasis.command("checkpoint all evening")?;
     let stored = last_round(&mut stasis, "one")?;
     while rounds(&mut stasis, "two", 3)? < stored + 2000 {}
-    // In their own machine: memory goes back with those that use it, and what each has alone comes while it runs.
+    // In their own machine: memory goes back with those that use it, and what each has alone comes
+    // while it runs.
     let lines = stasis.command("resume evening/")?;
     let on_demand = lines.iter().filter(|line| line.contains(" pages to load, ")).count();
     ensure!(on_demand == names.len(), "{lines:?}");
@@ -111,7 +115,8 @@ pub fn three_guests_ring_each_other_and_are_resumed_as_a_set(lab: &Lab) -> Resul
 pub fn a_guest_resumed_alone_finds_the_memory_as_the_others_have_it(lab: &Lab) -> Result<()> {
     let mut stasis = players(lab, &["one", "two"])?.disk(&lab.disk()?).boot()?;
     rounds(&mut stasis, "one", 2)?;
-    // The guest must be stored while it waits: in the midst of its turn it would go on with that one, long after the other has gone on.
+    // The guest must be stored while it waits: in the midst of its turn it would go on with that
+    // one, long after the other has gone on.
     stasis.command("pause two")?;
     let number = stasis.checkpoint("one", "alone")?;
     stasis.command("unpause two")?;

@@ -13,7 +13,8 @@ use crate::linux;
 use crate::resume::{file, same};
 
 const GUEST: &str = "waves";
-/// Bytes of which a checkpoint of a guest that stood still writes fewer: its registers, and the metadata around them.
+/// Bytes of which a checkpoint of a guest that stood still writes fewer: its registers, and the
+/// metadata around them.
 const FEW: u64 = 64 << 10;
 
 /// Makes a checkpoint of [`GUEST`]. Returns its number, its bytes, and how many of them it shares.
@@ -57,7 +58,8 @@ pub fn a_store_of_version_2_is_upgraded_with_what_is_in_it(lab: &Lab) -> Result<
     stasis.quit()
 }
 
-/// A guest is stored until its disk is full. The checkpoint that finds no room leaves the marks of what has changed: the next one has it.
+/// A guest is stored until its disk is full. The checkpoint that finds no room leaves the marks of
+/// what has changed: the next one has it.
 pub fn a_disk_that_is_full_between_two_checkpoints_loses_no_page(lab: &Lab) -> Result<()> {
     let disk = lab.disk_of(16 << 20)?;
     let machine = lab.machine().configured(guest(GUEST, 32), Some(lab.guest(GUEST)?)).disk(&disk);
@@ -106,7 +108,8 @@ pub fn a_second_checkpoint_of_an_idle_linux_is_a_fiftieth_of_the_first(lab: &Lab
     stasis.quit()
 }
 
-/// The guest writes between the first two, and stands still then, so that a whole one can be compared.
+/// The guest writes between the first two, and stands still then, so that a whole one can be
+/// compared.
 pub fn a_checkpoint_that_shares_is_bit_for_bit_a_whole_one(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let machine = lab.machine().configured(guest(GUEST, 32), Some(lab.guest(GUEST)?)).disk(&disk);
@@ -132,7 +135,8 @@ pub fn a_checkpoint_that_shares_is_bit_for_bit_a_whole_one(lab: &Lab) -> Result<
     stasis.quit()
 }
 
-/// Each is whole, of a store that compresses, too: the one that it shared with may go, and a guest that was resumed from it shares with it in turn.
+/// Each is whole, of a store that compresses, too: the one that it shared with may go, and a guest
+/// that was resumed from it shares with it in turn.
 pub fn the_first_one_is_deleted_and_the_second_one_is_resumed(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     disk::store(&disk, true)?.set_compression(Compression::Lz4)?;

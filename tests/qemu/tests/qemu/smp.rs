@@ -1,4 +1,5 @@
-//! An unmodified Linux with four vCPUs: on four cores, checkpointed and resumed under load, again and again; and on two.
+//! An unmodified Linux with four vCPUs: on four cores, checkpointed and resumed under load, again
+//! and again; and on two.
 //!
 //! `STASIS_SOAK_CYCLES=100 cargo xtask test smp` does so a hundred times.
 
@@ -124,7 +125,8 @@ pub fn linux_is_stored_and_resumed_under_load_many_times(lab: &Lab) -> Result<()
             // Another time into the guest's tick, whatever the host's pace.
             said.watch(&mut stasis, Duration::from_millis(200 + u64::from(cycle * 37 % 200)))?;
         }
-        // All that was said before the checkpoint is looked at: what comes is from after the resumption.
+        // All that was said before the checkpoint is looked at: what comes is from after the
+        // resumption.
         stasis.command("pause linux")?;
         said.watch(&mut stasis, Duration::ZERO)?;
         let number = stasis.checkpoint("linux", &format!("cycle-{cycle}"))?;

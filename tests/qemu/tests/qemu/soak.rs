@@ -1,4 +1,5 @@
-//! Two Linux guests and two real-time guests on two cores, stored and resumed together and apart, again and again.
+//! Two Linux guests and two real-time guests on two cores, stored and resumed together and apart,
+//! again and again.
 //!
 //! `STASIS_SOAK_CYCLES=1000 cargo xtask test soak` does so a thousand times: docs/soak.md.
 
@@ -15,7 +16,8 @@ use guests::{Soaked, boot};
 
 /// The number of cycles, unless the environment says otherwise.
 const CYCLES: u32 = 8;
-/// The guests that are stored and resumed in a cycle, and in the next: all at once, or these one by one. The list begins again where it ends.
+/// The guests that are stored and resumed in a cycle, and in the next: all at once, or these one by
+/// one. The list begins again where it ends.
 const PARTS: [Part; 8] = [
     Part::Together,
     Part::Apart(&["pulse", "arceos"]),
@@ -59,8 +61,8 @@ pub fn cycles(unless_said: u32) -> u32 {
 pub enum Time {
     /// The host's: both cores run at once, and wait when the host has other things to do.
     Wall,
-    /// Instructions: nothing is late but by what Stasis and its guests execute. QEMU executes one core after the other, in short
-    /// turns.
+    /// Instructions: nothing is late but by what Stasis and its guests execute. QEMU executes one
+    /// core after the other, in short turns.
     Instructions,
 }
 
@@ -161,7 +163,8 @@ fn copy(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     stasis.command(&format!("stop {}", copy.name)).map(drop)
 }
 
-/// Makes a clone of the second Linux, from where that is. Both go on, and the clone is stored, and resumed from there, while they share memory. Then it is removed.
+/// Makes a clone of the second Linux, from where that is. Both go on, and the clone is stored, and
+/// resumed from there, while they share memory. Then it is removed.
 fn clone(stasis: &mut Stasis, guests: &mut [Soaked], number: u32) -> Result<()> {
     const ORIGINAL: &str = LINUXES[1];
     let Some(original) = guests.iter_mut().find(|guest| guest.name == ORIGINAL) else {

@@ -1,4 +1,5 @@
-//! What a guest writes to its system registers, no other guest finds: all encodings, from EL1 and EL0.
+//! What a guest writes to its system registers, no other guest finds: all encodings, from EL1 and
+//! EL0.
 
 use anyhow::{Context, Result, ensure};
 use stasis_guests::encodings::{COUNT, NOT_WRITTEN};
@@ -62,7 +63,8 @@ fn swept(lab: &Lab, cpu: &str) -> Result<()> {
     stasis.quit()
 }
 
-/// The two others have all that it has: so only with `STASIS_EVERY_CPU`, not to take their time once more.
+/// The two others have all that it has: so only with `STASIS_EVERY_CPU`, not to take their time
+/// once more.
 pub fn a_neighbour_finds_nothing_on_a_cortex_a57(lab: &Lab) -> Result<()> {
     if std::env::var_os("STASIS_EVERY_CPU").is_none() {
         println!("left out: set STASIS_EVERY_CPU=1");

@@ -1,4 +1,5 @@
-//! A guest's second terminal: a virtio console that an unmodified Linux drives, the console's `attach --terminal`, and the channel's.
+//! A guest's second terminal: a virtio console that an unmodified Linux drives, the console's
+//! `attach --terminal`, and the channel's.
 
 use std::io::{Read, Write};
 use std::process::Stdio;
@@ -14,7 +15,8 @@ use crate::channel::tool;
 use crate::linux::{dmesg_is_silent, look_at_dmesg, shell};
 use crate::virtio::{log_in, machine};
 
-/// A program of the guest's that answers each line that is typed at its terminal by the line's number and its hash, and to `off` switches the guest off.
+/// A program of the guest's that answers each line that is typed at its terminal by the line's
+/// number and its hash, and to `off` switches the guest off.
 const ECHO: &str = "stty -F /dev/hvc0 -echo; (n=0; while read line; do \
                     [ \"$line\" = off ] && poweroff -f; n=$((n+1)); \
                     echo $n $(echo $line | md5sum); done < /dev/hvc0 > /dev/hvc0 &)";
@@ -24,7 +26,8 @@ fn attach(stasis: &mut Stasis) -> Result<()> {
     stasis.command("attach linux --terminal").map(drop)
 }
 
-/// Types a line at the guest's terminal, to which the console is attached, and waits for what [`ECHO`] answers.
+/// Types a line at the guest's terminal, to which the console is attached, and waits for what
+/// [`ECHO`] answers.
 fn ask(stasis: &mut Stasis, line: &str, answer: &str) -> Result<()> {
     let console = &mut stasis.qemu.console;
     console.send_line(line)?;
@@ -81,7 +84,8 @@ pub fn linux_talks_at_its_terminal_before_and_after_a_resume(lab: &Lab) -> Resul
     stasis.quit()
 }
 
-/// Lets the guest, at whose UART the console is, print at its terminal without end: Ctrl-] is heard, what is typed arrives, and the guest ends with a word.
+/// Lets the guest, at whose UART the console is, print at its terminal without end: Ctrl-] is
+/// heard, what is typed arrives, and the guest ends with a word.
 fn a_flood_keeps_nobody_from_the_console(stasis: &mut Stasis) -> Result<()> {
     shell(stasis, "(yes > /dev/hvc0 &)")?;
     stasis.detach()?;

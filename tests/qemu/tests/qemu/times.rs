@@ -1,4 +1,5 @@
-//! Deadlines near the ends of 64 bits: a guest that sets its timers to "never" is left alone, as on plain QEMU.
+//! Deadlines near the ends of 64 bits: a guest that sets its timers to "never" is left alone, as on
+//! plain QEMU.
 
 use anyhow::Result;
 use stasis_qemu_tests::guests::{SILENCE, is_log, same, sound};
@@ -9,7 +10,8 @@ use std::time::Duration;
 use xtask::console::Console;
 use xtask::qemu::Machine;
 
-/// The counters with which the guest is resumed: far ahead of the machine's, which makes CNTVOFF negative.
+/// The counters with which the guest is resumed: far ahead of the machine's, which makes CNTVOFF
+/// negative.
 const AHEAD: [u64; 2] = [1 << 40, 1 << 62];
 
 /// Returns a round of the guest's lines.

@@ -1,5 +1,5 @@
-//! Guests that travel between Stasis and a QEMU with `-accel kvm`, which runs in a Linux with a KVM, nested in QEMU.
-//! These tests run only by their name: `cargo xtask test travel`.
+//! Guests that travel between Stasis and a QEMU with `-accel kvm`, which runs in a Linux with a
+//! KVM, nested in QEMU. These tests run only by their name: `cargo xtask test travel`.
 
 use std::path::{Path, PathBuf};
 
@@ -49,7 +49,8 @@ impl Going<'_> {
         self.lab.path("base.qemu")
     }
 
-    /// Makes a base by the command that is told where there is no KVM, and starts QEMU by the command that is printed then.
+    /// Makes a base by the command that is told where there is no KVM, and starts QEMU by the
+    /// command that is printed then.
     pub fn go(&self, there: &mut Accelerated) -> Result<()> {
         let (stream, base) = (self.stream(), self.base());
         let (number, disk) = (self.number.to_string(), word(&self.disk)?);
@@ -71,7 +72,8 @@ impl Going<'_> {
         there.start(&command.replace(word(&stream)?, THERE))
     }
 
-    /// Ends the QEMU with KVM, and makes the checkpoint `back.stasis` of its guest, which has a disk and a card.
+    /// Ends the QEMU with KVM, and makes the checkpoint `back.stasis` of its guest, which has a
+    /// disk and a card.
     pub fn come_back_with_disk_and_card(&self, there: &mut Accelerated, name: &str) -> Result<()> {
         let stream = there.leave()?;
         write(&self.image(), &there.get(&format!("{THERE}{IMAGE}"))?)?;

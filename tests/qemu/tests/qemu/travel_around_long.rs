@@ -1,5 +1,7 @@
-//! Guests that go around all four systems, both ways: Stasis on `virt`, Stasis on `raspi4b`, plain QEMU, and a KVM.
-//! With [`travel_kvm`](crate::travel_kvm) and [`travel_qemu_long`](crate::travel_qemu_long) these are all twelve directions. These tests run only by their name: `cargo xtask test travel`.
+//! Guests that go around all four systems, both ways: Stasis on `virt`, Stasis on `raspi4b`, plain
+//! QEMU, and a KVM. With [`travel_kvm`](crate::travel_kvm) and
+//! [`travel_qemu_long`](crate::travel_qemu_long) these are all twelve directions. These tests run
+//! only by their name: `cargo xtask test travel`.
 
 use anyhow::{Context, Result};
 use stasis_guests::workload::Model;
@@ -20,7 +22,8 @@ enum Traveller {
     Counter(Model, Ticks),
     /// A Linux with two vCPUs, and the last step of its loop.
     Linux(Loop, u64),
-    /// `ipi`, whose two vCPUs send each other SGIs, and how many were taken by its last sign of life.
+    /// `ipi`, whose two vCPUs send each other SGIs, and how many were taken by its last sign of
+    /// life.
     Sgis(u64),
 }
 
@@ -131,7 +134,8 @@ impl Traveller {
         tamper::get(disk, number)
     }
 
-    /// Takes the guest from one system to the next, and returns the checkpoint that was made at the last one.
+    /// Takes the guest from one system to the next, and returns the checkpoint that was made at the
+    /// last one.
     fn go(&mut self, lab: &Lab, mut bytes: Vec<u8>, way: &[System]) -> Result<Vec<u8>> {
         for system in way {
             bytes = self.visit(lab, *system, &bytes).with_context(|| format!("at {system:?}"))?;

@@ -1,5 +1,5 @@
-//! Guests with virtio devices that travel: a Linux with a disk and a network card, whose files must be there wherever it goes.
-//! These tests run only by their name: `cargo xtask test travel`.
+//! Guests with virtio devices that travel: a Linux with a disk and a network card, whose files must
+//! be there wherever it goes. These tests run only by their name: `cargo xtask test travel`.
 
 use std::path::Path;
 use std::process::Command;
@@ -43,7 +43,8 @@ fn write_random(guest: &mut impl Conversation, at: u32) -> Result<String> {
     hash(guest)
 }
 
-/// Boots a Linux with a disk and a card, which writes to its disk, stores it, and ends the machine. Returns the checkpoint's number, and the hash of the guest's disk.
+/// Boots a Linux with a disk and a card, which writes to its disk, stores it, and ends the machine.
+/// Returns the checkpoint's number, and the hash of the guest's disk.
 fn stored(lab: &Lab, disk: &Path) -> Result<(u64, String)> {
     let edit = |config: &mut stasis_host::config::GuestConfig| {
         config.networks = vec!["lan".to_owned()];
@@ -59,14 +60,16 @@ fn stored(lab: &Lab, disk: &Path) -> Result<(u64, String)> {
     Ok((number, hash))
 }
 
-/// Checks that the guest's disk has this hash elsewhere, and has the guest write to it. Returns the disk's hash then.
+/// Checks that the guest's disk has this hash elsewhere, and has the guest write to it. Returns the
+/// disk's hash then.
 fn changed_there(there: &mut impl Conversation, before: &str) -> Result<String> {
     let found = hash(there)?;
     ensure!(found == before, "the disk is {found}, and was {before}");
     write_random(there, 5)
 }
 
-/// Puts a checkpoint with its disks on `disk`, where it is number `number`, and resumes it. Checks that the guest's disk has this hash, and can be written.
+/// Puts a checkpoint with its disks on `disk`, where it is number `number`, and resumes it. Checks
+/// that the guest's disk has this hash, and can be written.
 fn comes_back(lab: &Lab, disk: &Path, file: &Path, number: u64, changed: &str) -> Result<Stasis> {
     tool(&["checkpoint", "put", word(disk)?, word(file)?, "back", "--disks"])?;
     let mut stasis = arrive(lab, disk, number)?;
@@ -77,7 +80,8 @@ fn comes_back(lab: &Lab, disk: &Path, file: &Path, number: u64, changed: &str) -
     Ok(stasis)
 }
 
-/// Converts a checkpoint. Returns what `stasis convert qemu` tells of it, and what it says besides, which ends with a command.
+/// Converts a checkpoint. Returns what `stasis convert qemu` tells of it, and what it says besides,
+/// which ends with a command.
 fn convert(disk: &Path, number: u64, stream: &Path) -> Result<(String, String)> {
     let words = ["convert", "qemu", word(disk)?, &number.to_string(), "--out", word(stream)?];
     let mut command = Command::new(std::env::current_exe()?);
@@ -96,7 +100,8 @@ fn run_printed(lab: &Lab, said: &str, stream: &Path) -> Result<Plain> {
     lab.plain(machine.time_limit(LIFE_TIME))
 }
 
-/// Makes a checkpoint in `file` of a machine that was written to `back`. It has run on the image beside `stream`.
+/// Makes a checkpoint in `file` of a machine that was written to `back`. It has run on the image
+/// beside `stream`.
 fn from_qemu(stream: &Path, back: &Path, file: &Path, options: &[&str]) -> Result<()> {
     let image = format!("root={}.root.img", word(stream)?);
     let words = ["convert", "from-qemu", word(back)?, "--name", "linux", "--disk", &image];
@@ -220,7 +225,8 @@ fn has_written(guest: &mut impl Conversation, hash: &str, at: u32) -> Result<()>
     Ok(())
 }
 
-/// Boots a Linux, and stores it while it writes to a disk that is slow. Returns the checkpoint's number, and the hash of what is written.
+/// Boots a Linux, and stores it while it writes to a disk that is slow. Returns the checkpoint's
+/// number, and the hash of what is written.
 fn stored_amid_requests(lab: &Lab, disk: &Path) -> Result<(u64, String)> {
     let socket = Socket::new()?;
     let mut stasis = volumes::machine(lab)?.cpus(3).disk(disk).monitor(&socket).boot()?;

@@ -1,5 +1,5 @@
-//! `handler` at each of its points on a KVM: what it prints there, and what it prints when it comes back at once.
-//! These tests run only by their name: `cargo xtask test travel`.
+//! `handler` at each of its points on a KVM: what it prints there, and what it prints when it comes
+//! back at once. These tests run only by their name: `cargo xtask test travel`.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Guests that travel between Stasis and a KVM, which is nested in QEMU. `travel_kvm_long` has the longer ways.
+//! Guests that travel between Stasis and a KVM, which is nested in QEMU. `travel_kvm_long` has the
+//! longer ways.
 
 use anyhow::Result;
 use stasis_guests::workload::Model;

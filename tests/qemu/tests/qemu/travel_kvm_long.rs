@@ -1,4 +1,5 @@
-//! Guests that travel between Stasis and a KVM on longer ways, and in states that most are never in.
+//! Guests that travel between Stasis and a KVM on longer ways, and in states that most are never
+//! in.
 
 use std::time::Duration;
 
@@ -58,10 +59,12 @@ pub fn sgis_in_the_midst_are_all_taken(lab: &Lab) -> Result<()> {
     sgis::all_are_taken(nested.console())
 }
 
-/// Makes the file `/tmp/slow`, which can be opened at once the first time, and later only after a minute.
+/// Makes the file `/tmp/slow`, which can be opened at once the first time, and later only after a
+/// minute.
 const SLOW: &str = "mkfifo /tmp/slow; { (cat /tmp/slow; sleep 60; cat /tmp/slow) > /dev/null & }";
 
-/// Lets a checkpoint be written to a file that takes long, and then can't be one. `counter` would complain of a tick that is late.
+/// Lets a checkpoint be written to a file that takes long, and then can't be one. `counter` would
+/// complain of a tick that is late.
 pub fn no_time_passes_for_a_guest_while_its_checkpoint_is_written(lab: &Lab) -> Result<()> {
     let (disk, mut model) = (lab.disk()?, Model::new());
     let mut stasis = lab.machine().guest("counter")?.disk(&disk).boot()?;

@@ -1,5 +1,6 @@
 //! What `stasis-kvm` refuses, in one line each, and what goes wrong while a guest runs: it goes on.
-//! What needs no KVM to be refused is tested beside the code of `stasis-kvm`. These tests run only by their name: `cargo xtask test travel`.
+//! What needs no KVM to be refused is tested beside the code of `stasis-kvm`. These tests run only
+//! by their name: `cargo xtask test travel`.
 
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::resume::{follows, watch};
 const PATIENCE: Duration = Duration::from_secs(300);
 /// How the command begins that runs the checkpoint that was brought.
 const RUN: &str = "stasis-kvm run /tmp/in --out /tmp/out";
-/// ID_AA64ISAR0_EL1 of a CPU with CRC32 and with the atomic instructions of Armv8.1, which a Cortex-A72 does not have.
+/// ID_AA64ISAR0_EL1 of a CPU with CRC32 and with the atomic instructions of Armv8.1, which a
+/// Cortex-A72 does not have.
 const WITH_ATOMICS: u64 = 0x21_0000;
 
 /// Returns the bytes of a checkpoint of `counter`, and the ticks that were seen before.
@@ -43,7 +45,8 @@ fn refused(nested: &mut Nested, command: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Checks what is refused of files, options, and the machine, on a Linux with a good checkpoint in `/tmp/in`.
+/// Checks what is refused of files, options, and the machine, on a Linux with a good checkpoint in
+/// `/tmp/in`.
 fn bad_files_and_options(nested: &mut Nested) -> Result<()> {
     refused(nested, "stasis-kvm run /tmp/none", &["cannot open /tmp/none: No such file"])?;
     refused(nested, "stasis-kvm run /bin/busybox", &["not a checkpoint", "checkpoint get DISK"])?;

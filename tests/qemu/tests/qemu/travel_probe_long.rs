@@ -1,5 +1,6 @@
-//! What a guest sees of its machine elsewhere: guest `probe` is stored before it begins, and prints in QEMU and on a KVM what it prints in Stasis, but for what a table tells.
-//! These tests run only by their name: `cargo xtask test travel`.
+//! What a guest sees of its machine elsewhere: guest `probe` is stored before it begins, and prints
+//! in QEMU and on a KVM what it prints in Stasis, but for what a table tells. These tests run only
+//! by their name: `cargo xtask test travel`.
 
 use anyhow::{Context, Result};
 use stasis_qemu_tests::differences::{self, Differences};
@@ -24,7 +25,8 @@ fn seen(guest: &mut impl Conversation) -> Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Returns the lines without those of calls by SMC, an instruction that QEMU's machine does not have.
+/// Returns the lines without those of calls by SMC, an instruction that QEMU's machine does not
+/// have.
 fn without_smc(lines: &[String]) -> Vec<String> {
     let by_smc = ["~ smc ", "~ SMCCC ~ smc "];
     lines

@@ -61,7 +61,8 @@ pub fn to_plain(lab: &Lab, disk: &Path, number: u64, cpus: u32, memory: &str) ->
     lab.plain(machine.time_limit(LIFE_TIME))
 }
 
-/// Ends a machine without Stasis, and puts its guest on a disk. Returns the number of the checkpoint.
+/// Ends a machine without Stasis, and puts its guest on a disk. Returns the number of the
+/// checkpoint.
 pub fn to_stasis(lab: &Lab, plain: Plain, name: &str, disk: &Path) -> Result<u64> {
     let (stream, file) = (lab.path("plain.qemu"), lab.path("plain.stasis"));
     plain.leave(&stream)?;

@@ -1,5 +1,6 @@
-//! The longer ways between Stasis and plain QEMU: inside of interrupt handlers, with SGIs in flight, with Linux, and by another board.
-//! These tests run only by their name: `cargo xtask test travel`.
+//! The longer ways between Stasis and plain QEMU: inside of interrupt handlers, with SGIs in
+//! flight, with Linux, and by another board. These tests run only by their name: `cargo xtask test
+//! travel`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -94,7 +95,8 @@ pub fn a_counter_goes_from_raspi4_to_qemu_and_back(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// Brings a Linux whose loop runs to Stasis, and looks at it there. `last` is the last step that was seen.
+/// Brings a Linux whose loop runs to Stasis, and looks at it there. `last` is the last step that
+/// was seen.
 pub fn linux_in_stasis(
     lab: &Lab,
     disk: &Path,
@@ -107,7 +109,8 @@ pub fn linux_in_stasis(
     Ok(stasis)
 }
 
-/// Looks at a Linux that has come to Stasis, and ends its loop. `last` is the last step that was seen.
+/// Looks at a Linux that has come to Stasis, and ends its loop. `last` is the last step that was
+/// seen.
 fn linux_is_well(stasis: &mut Stasis, hashes: &mut Loop, last: u64) -> Result<()> {
     stasis.attach("linux")?;
     linux::watch(stasis, hashes, last, 10)?;

@@ -1,4 +1,5 @@
-//! Streams of QEMU's from which Stasis can't go on: each is refused in one line, and nothing is made.
+//! Streams of QEMU's from which Stasis can't go on: each is refused in one line, and nothing is
+//! made.
 
 use std::path::{Path, PathBuf};
 
@@ -92,7 +93,8 @@ pub fn a_stream_of_another_version_or_accelerator_is_named(lab: &Lab) -> Result<
     let base = written(lab, "base.qemu", counter()?)?;
     let options = ["--base", word(&base)?];
     let is_refused = |stream: &Path, words: &str| is_refused(lab, stream, &options, words);
-    // As a later QEMU may have them: the stream, a section, a device that there is not yet, and a field.
+    // As a later QEMU may have them: the stream, a section, a device that there is not yet, and a
+    // field.
     for (from, to, words) in [
         (&b"QEVM\0\0\0\x03"[..], &b"QEVM\0\0\0\x04"[..], "does not begin with QEVM, version 3"),
         (b"\x07arm_gic\0\0\0\0\0\0\0\x0c", b"\x07arm_gic\0\0\0\0\0\0\0\x0d", "\"arm_gic\""),

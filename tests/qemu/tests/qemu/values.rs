@@ -1,4 +1,5 @@
-//! Values that nobody meant in a file's registers: what a machine takes of them harms the guest alone.
+//! Values that nobody meant in a file's registers: what a machine takes of them harms the guest
+//! alone.
 
 use std::path::Path;
 
@@ -23,11 +24,13 @@ const PATTERNS: [u64; 3] = [u64::MAX, 0xaaaa_aaaa_aaaa_aaaa, 0x9e37_79b9_7f4a_7c
 const COMPARED: [&str; 2] = ["dist_base", "cpu_base"];
 /// PSTATE with all bits that it can have: EL1h, EL0t, and AArch32 at EL0.
 const STATES: [u64; 3] = [0xf3f0_3fc5, 0xf3f0_3fc0, 0xffff_fff0];
-/// The address of memory on QEMU's `virt`, and the bytes of it that the machine with a neighbour gets.
+/// The address of memory on QEMU's `virt`, and the bytes of it that the machine with a neighbour
+/// gets.
 const MEMORY: (u64, usize) = (0x4000_0000, 256 << 20);
 /// The RAM of `idle`.
 const VICTIM: usize = 4 << 20;
-/// Pages that Stasis takes for the tables of such a guest: one for each block of 2 MiB, and one above them.
+/// Pages that Stasis takes for the tables of such a guest: one for each block of 2 MiB, and one
+/// above them.
 const TABLES: usize = 3;
 /// Bytes of a page.
 const PAGE: usize = 4096;
@@ -130,7 +133,8 @@ fn memory(lab: &Lab, monitor: &mut Monitor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Returns where Stasis's image is in memory, how much of it is code and constants, and how much it is with all its variables.
+/// Returns where Stasis's image is in memory, how much of it is code and constants, and how much it
+/// is with all its variables.
 fn image(memory: &[u8]) -> Result<(usize, usize, usize)> {
     let built = Built::get()?;
     let flat = read(&built.image)?;
@@ -144,7 +148,8 @@ fn image(memory: &[u8]) -> Result<(usize, usize, usize)> {
     Ok((page.context("Stasis is not in memory")? * PAGE, constants, size.try_into()?))
 }
 
-/// Makes sure that memory has changed nowhere but in Stasis's variables, in a place for the guest that was free, and in free pages for its tables.
+/// Makes sure that memory has changed nowhere but in Stasis's variables, in a place for the guest
+/// that was free, and in free pages for its tables.
 fn only_its_own_has_changed(before: &[u8], after: &[u8]) -> Result<()> {
     let (start, constants, size) = image(before)?;
     let code = start..start + constants;
@@ -212,7 +217,8 @@ struct Files {
 }
 
 impl Files {
-    /// Puts them on a disk. `block` is DCZID_EL0.BS, which differs between CPUs, and would be refused before all else.
+    /// Puts them on a disk. `block` is DCZID_EL0.BS, which differs between CPUs, and would be
+    /// refused before all else.
     fn put(disk: &Path, golden: &[u8], block: u64) -> Result<Self> {
         let with_state = |pfr0: u64, pstate: u64| -> Result<File> {
             let mut file = File::parse(golden)?;

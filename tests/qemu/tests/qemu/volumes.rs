@@ -1,4 +1,5 @@
-//! Disks of guests that are volumes of the store: Linux writes to them, power fails, checkpoints have them.
+//! Disks of guests that are volumes of the store: Linux writes to them, power fails, checkpoints
+//! have them.
 
 use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
@@ -58,7 +59,8 @@ fn hash(stasis: &mut Stasis, mib: u64) -> Result<String> {
     line(stasis, &format!("{read} | sha256sum | head -c 64; echo"))
 }
 
-/// Writes `mib` MiB of random bytes at `at` MiB of the guest's disk. What was written is flushed only if `how` says `conv=fsync`.
+/// Writes `mib` MiB of random bytes at `at` MiB of the guest's disk. What was written is flushed
+/// only if `how` says `conv=fsync`.
 fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
     let dd = "dd if=/dev/urandom of=/dev/vda bs=64k";
     let (count, seek) = (mib * 16, at * 16);
@@ -155,7 +157,8 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that the kernel of the attached guest has seen no error of a disk, and no device that is broken.
+/// Makes sure that the kernel of the attached guest has seen no error of a disk, and no device that
+/// is broken.
 pub fn no_request_has_failed(stasis: &mut Stasis) -> Result<()> {
     let count = line(stasis, "dmesg | grep -i -c -e error -e reset -e fail -e timeout -e stall")?;
     ensure!(count == "0", "the kernel has {count} complaints");

@@ -1,4 +1,5 @@
-//! Disks that guests can't have, and writes for which there is no room: one line that says so, and the guests go on.
+//! Disks that guests can't have, and writes for which there is no room: one line that says so, and
+//! the guests go on.
 
 use anyhow::{Context, Result, ensure};
 use stasis_host::config::{DiskConfig, GuestConfig};
@@ -13,7 +14,8 @@ use crate::volumes::{log_in, machine_with};
 /// Bytes of a disk.
 const MIB: u64 = 1 << 20;
 
-/// Returns a machine with a `counter` and `idle` guests, each with a disk of 2 MiB: their names and those of their volumes.
+/// Returns a machine with a `counter` and `idle` guests, each with a disk of 2 MiB: their names and
+/// those of their volumes.
 fn machine<'l>(lab: &'l Lab, guests: &[(&str, &str)]) -> Result<Setup<'l>> {
     let mut setup = lab.machine().guest("counter")?.file("idle", lab.guest("idle")?);
     for (name, volume) in guests {

@@ -1,7 +1,9 @@
-//! How long a Linux takes for its disk and for a neighbour's answer, under Stasis and on plain QEMU's own virtio devices, one after the other in one run.
+//! How long a Linux takes for its disk and for a neighbour's answer, under Stasis and on plain
+//! QEMU's own virtio devices, one after the other in one run.
 //!
-//! The guest's counter is the host's time, so what its clock and `ping` say is what a person waits; the clock has hundredths of a second. The host may be busy with other things: each is done several times, and the least
-//! counts.
+//! The guest's counter is the host's time, so what its clock and `ping` say is what a person waits;
+//! the clock has hundredths of a second. The host may be busy with other things: each is done
+//! several times, and the least counts.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -24,7 +26,8 @@ const DISK: u64 = 64 << 20;
 const MEMORY: u64 = 256 << 20;
 const CMDLINE: &str = "console=ttyAMA0 quiet role=";
 
-/// What the first process does when the drivers are loaded. It prints a line `bench NAME SECONDS` for all that it measures, and `bench done` in the end.
+/// What the first process does when the drivers are loaded. It prints a line `bench NAME SECONDS`
+/// for all that it measures, and `bench done` in the end.
 const INIT: &str = r#"
 role=$(sed 's/.*role=//' /proc/cmdline)
 mount -t tmpfs tmp /tmp

@@ -1,4 +1,5 @@
-//! Stops a machine at an address of its guest, by QEMU's remote protocol for gdb, and lets it log what it executes from one stop to the next.
+//! Stops a machine at an address of its guest, by QEMU's remote protocol for gdb, and lets it log
+//! what it executes from one stop to the next.
 
 use std::io::{BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,8 +15,8 @@ use crate::qemu::{Machine, PROGRAM};
 /// Time that QEMU may take to open its socket.
 const START_TIME: Duration = Duration::from_secs(30);
 
-/// Runs `machine` to its guest's call of `mark` with the number `number`, counted from 0. Passes to `step` what happens from there to the call
-/// `count` calls later.
+/// Runs `machine` to its guest's call of `mark` with the number `number`, counted from 0. Passes to
+/// `step` what happens from there to the call `count` calls later.
 pub fn trace(
     machine: Machine,
     mark: u64,
@@ -94,7 +95,8 @@ impl Debugger {
         Ok(Self { stream, stopped: false })
     }
 
-    /// Continues to the breakpoint at `mark`. If the machine stands there, first executes that instruction alone.
+    /// Continues to the breakpoint at `mark`. If the machine stands there, first executes that
+    /// instruction alone.
     fn run_to(&mut self, mark: u64) -> Result<()> {
         if self.stopped {
             self.ask(&format!("z1,{mark:x},4"))?;

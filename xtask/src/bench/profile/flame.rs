@@ -1,4 +1,5 @@
-//! Draws a flame graph, as SVG: each function is as wide as its instructions, and stands above the one that calls it.
+//! Draws a flame graph, as SVG: each function is as wide as its instructions, and stands above the
+//! one that calls it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -8,7 +8,8 @@ use addr2line::gimli::{self, EndianSlice, RunTimeEndian};
 use anyhow::{Context as _, Result};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 
-/// The address to which QEMU's `virt` loads an arm64 Image: 2 MiB behind the start of RAM. The image is linked at 0.
+/// The address to which QEMU's `virt` loads an arm64 Image: 2 MiB behind the start of RAM. The
+/// image is linked at 0.
 pub const LOADED_AT: u64 = 0x4020_0000;
 
 type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
@@ -50,7 +51,8 @@ impl<'a> Functions<'a> {
         start..start + self.text.len() as u64
     }
 
-    /// Returns the address of the function of this name. Fails if it was inlined wherever it is called.
+    /// Returns the address of the function of this name. Fails if it was inlined wherever it is
+    /// called.
     pub fn entry(&self, name: &str) -> Result<u64> {
         let (address, _) = self
             .symbols
@@ -67,7 +69,8 @@ impl<'a> Functions<'a> {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
-    /// Returns the functions that an address is in: the outermost first, then those that are inlined into it.
+    /// Returns the functions that an address is in: the outermost first, then those that are
+    /// inlined into it.
     pub fn at(&self, pc: u64) -> Vec<String> {
         let address = pc.wrapping_sub(LOADED_AT);
         let mut names = Vec::new();

@@ -1,4 +1,5 @@
-//! Reads QEMU's log of the instructions that it executes, one in each line, and of its accesses to GICH.
+//! Reads QEMU's log of the instructions that it executes, one in each line, and of its accesses to
+//! GICH.
 
 use std::io::{BufRead, Lines, Result};
 
@@ -17,13 +18,14 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     Event(Event),
-    /// The instruction at this address, which was in the line before, was not executed. QEMU had to do something else first, and logs it again later.
+    /// The instruction at this address, which was in the line before, was not executed. QEMU had to
+    /// do something else first, and logs it again later.
     Undone(u64),
 }
 
 impl Line {
-    /// Returns what a line says: `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>] <symbol>`, `Stopped execution of TB chain before <block>
-    /// [<pc>] <symbol>`, or a trace event.
+    /// Returns what a line says: `Trace <core>: <block> [<cs_base>/<pc>/<flags>/<cflags>]
+    /// <symbol>`, `Stopped execution of TB chain before <block> [<pc>] <symbol>`, or a trace event.
     fn parse(line: &str) -> Option<Self> {
         let address = |digits| u64::from_str_radix(digits, 16).ok();
         match line.split_once(' ')? {

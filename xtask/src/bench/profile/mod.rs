@@ -1,7 +1,8 @@
 //! `cargo xtask bench --profile NAME`: shows where an operation spends its instructions.
 //!
-//! QEMU writes every instruction of the operation's rounds to its [`log`], between two stops of [`debugger`]. [`functions`] knows for each address
-//! the function that it is in, together with those that it was inlined into. Calls and returns in the [`trace`] give the rest of the stack.
+//! QEMU writes every instruction of the operation's rounds to its [`log`], between two stops of
+//! [`debugger`]. [`functions`] knows for each address the function that it is in, together with
+//! those that it was inlined into. Calls and returns in the [`trace`] give the rest of the stack.
 //! [`Profile`] adds the instructions up, and [`flame`] draws them.
 
 pub mod debugger;
@@ -27,7 +28,8 @@ use log::Event;
 /// Number of functions that are printed.
 const LINES: usize = 40;
 
-/// The number of instructions by the stack of functions that they are in: the outermost first, the innermost last.
+/// The number of instructions by the stack of functions that they are in: the outermost first, the
+/// innermost last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     stacks: BTreeMap<Vec<String>, u64>,
@@ -43,7 +45,8 @@ impl Profile {
         self.stacks.values().sum()
     }
 
-    /// Returns for each function the number of its own instructions, and the number with those of everything that it calls.
+    /// Returns for each function the number of its own instructions, and the number with those of
+    /// everything that it calls.
     fn by_function(&self) -> Vec<(&str, u64, u64)> {
         let mut functions = BTreeMap::<&str, (u64, u64)>::new();
         for (stack, count) in &self.stacks {
@@ -82,7 +85,8 @@ impl Profile {
         text
     }
 
-    /// Prints the table of `rounds` rounds, and draws the flame graph of `name` into the file `svg`.
+    /// Prints the table of `rounds` rounds, and draws the flame graph of `name` into the file
+    /// `svg`.
     pub fn show(&self, rounds: u64, name: &str, svg: &Path) -> Result<()> {
         report::print(|out| write!(out, "{}", self.table(rounds)))?;
         write(svg, flame::draw(self, rounds, name).as_bytes())

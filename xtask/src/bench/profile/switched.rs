@@ -1,4 +1,5 @@
-//! A machine's log of what it executes, which is switched on and off while the machine runs: [`Switched`].
+//! A machine's log of what it executes, which is switched on and off while the machine runs:
+//! [`Switched`].
 
 use std::fs::File;
 use std::io::{BufReader, Seek, SeekFrom};
@@ -18,7 +19,8 @@ pub struct Switched {
 }
 
 impl Switched {
-    /// Returns `machine` with such a log: of the instructions at `text`, in `file`, by commands at `socket`.
+    /// Returns `machine` with such a log: of the instructions at `text`, in `file`, by commands at
+    /// `socket`.
     pub fn prepare(machine: Machine, text: &Range<u64>, file: &Path, socket: &Socket) -> Machine {
         machine
             .arg("-accel")

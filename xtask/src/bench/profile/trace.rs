@@ -12,7 +12,8 @@ const GUEST: &str = "the guest";
 pub struct Calls<'f, 'e> {
     functions: &'f Functions<'e>,
     cores: HashMap<usize, Core>,
-    /// Number of instructions by the addresses of the calls that they are in, and their own address.
+    /// Number of instructions by the addresses of the calls that they are in, and their own
+    /// address.
     counts: HashMap<Vec<u64>, u64>,
     guest: u64,
 }
@@ -20,7 +21,8 @@ pub struct Calls<'f, 'e> {
 /// The state of one core.
 #[derive(Default)]
 struct Core {
-    /// The addresses of the calls that have not returned. Calls that were made before the trace are not known.
+    /// The addresses of the calls that have not returned. Calls that were made before the trace are
+    /// not known.
     calls: Vec<u64>,
     /// The address of a call, if the next instruction is the first one behind it.
     calling: Option<u64>,

@@ -39,7 +39,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The connection can't be made, another tool has it, the machine does not answer in time, or it speaks another version.
+    /// The connection can't be made, another tool has it, the machine does not answer in time, or
+    /// it speaks another version.
     pub fn connect(target: &Target, options: Options) -> Result<Self, Error> {
         let lock = match Lock::is_shared(target) {
             true => None,
@@ -72,7 +73,8 @@ impl Client {
         Ok(client)
     }
 
-    /// Says hello until the machine says welcome. Returns the machine in words, and the number of its boot.
+    /// Says hello until the machine says welcome. Returns the machine in words, and the number of
+    /// its boot.
     fn greet(&mut self) -> Result<(String, u32), Error> {
         /// A machine that was not ready for a hello gets another one.
         const AGAIN: Duration = Duration::from_millis(500);
@@ -106,7 +108,8 @@ impl Client {
         Err(Error::NoAnswer { target: self.target.clone(), limit: self.options.patience })
     }
 
-    /// Returns what a frame answers to a hello of this session: the machine in words and the number of its boot, or that it speaks no version of ours.
+    /// Returns what a frame answers to a hello of this session: the machine in words and the number
+    /// of its boot, or that it speaks no version of ours.
     fn greeting(&self, frame: Frame) -> Option<Result<(String, u32), Error>> {
         match frame.kind {
             Kind::Welcome => Welcome::parse(frame.payload)
@@ -120,8 +123,9 @@ impl Client {
         }
     }
 
-    /// Asks a machine that was not heard for a while whether it is there, and looks why if it has not answered in time. Comes behind a look at what has come: a tool may have
-    /// been suspended, and then has neither asked nor listened.
+    /// Asks a machine that was not heard for a while whether it is there, and looks why if it has
+    /// not answered in time. Comes behind a look at what has come: a tool may have been suspended,
+    /// and then has neither asked nor listened.
     pub(super) fn keep_alive(&mut self) -> Result<(), Error> {
         let silent = self.heard.elapsed();
         if self.asked.is_some_and(|asked| asked.elapsed() >= self.options.patience) {

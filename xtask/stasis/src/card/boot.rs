@@ -14,8 +14,8 @@ pub const ARCHIVE: &str = "stasis.cpio";
 pub const RASPI4_DEVICE_TREE: &str = "bcm2711-rpi-4-b.dtb";
 /// The names of the Raspberry Pi 4's firmware. A Raspberry Pi 5 has its firmware in a chip.
 const FIRMWARE: [&str; 2] = ["start4.elf", "fixup4.dat"];
-/// The names of further files that are taken from a folder with firmware if it has them: device trees, and the overlay that connects the PL011
-/// to the pins of the header.
+/// The names of further files that are taken from a folder with firmware if it has them: device
+/// trees, and the overlay that connects the PL011 to the pins of the header.
 const OPTIONAL: [&str; 3] = [RASPI4_DEVICE_TREE, "bcm2712-rpi-5-b.dtb", "overlays/disable-bt.dtbo"];
 
 /// The firmware's configuration, as its documentation describes "config.txt".
@@ -44,7 +44,8 @@ dtoverlay=disable-bt
 # The kernel is none that the firmware knows.
 os_check=0
 ";
-/// The command line. The firmware replaces `serial0` by Linux's name of the UART that it has set up.
+/// The command line. The firmware replaces `serial0` by Linux's name of the UART that it has set
+/// up.
 const CMDLINE: &str = "console=serial0,115200\n";
 
 /// A file of the boot partition.
@@ -63,7 +64,8 @@ impl BootFile {
     }
 }
 
-/// Returns all files of the boot partition. `device_tree` is called if `firmware` has no device tree.
+/// Returns all files of the boot partition. `device_tree` is called if `firmware` has no device
+/// tree.
 pub fn files(
     image: Content,
     archive: Content,
@@ -83,8 +85,9 @@ pub fn files(
     Ok(files)
 }
 
-/// Returns the image with zeros behind it for all of its memory. "followkernel" loads the archive right behind the file, and the image has more
-/// memory than its file has bytes: its stacks and its heap would lie on the archive.
+/// Returns the image with zeros behind it for all of its memory. "followkernel" loads the archive
+/// right behind the file, and the image has more memory than its file has bytes: its stacks and its
+/// heap would lie on the archive.
 fn padded(mut image: Content) -> Result<Content> {
     const IMAGE_SIZE: u64 = 16;
     let mut size = [0; 8];

@@ -19,7 +19,8 @@ pub fn make(card: &File, part: Range<u64>, files: &[BootFile]) -> Result<()> {
     let mut volume = Volume::new(card, part);
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).volume_label(*b"STASIS     ");
     fatfs::format_volume(&mut volume, options).context("cannot make the file system")?;
-    // The formatter does not know how many sectors lie before its volume (BPB_HiddSec, FAT specification 1.03, 3.1).
+    // The formatter does not know how many sectors lie before its volume (BPB_HiddSec, FAT
+    // specification 1.03, 3.1).
     const HIDDEN_SECTORS: u64 = 28;
     const BACKUP: u64 = 6 * SECTOR as u64;
     for boot_sector in [0, BACKUP] {

@@ -5,8 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// A volume in a file. Its beginning, where the tables of a FAT are, is in memory until [`finish`](Self::finish): each cluster that gets
-/// contents changes four bytes here and there in them.
+/// A volume in a file. Its beginning, where the tables of a FAT are, is in memory until
+/// [`finish`](Self::finish): each cluster that gets contents changes four bytes here and there in
+/// them.
 pub(super) struct Volume<'f> {
     file: &'f File,
     /// Bytes of the file before the volume.
@@ -20,7 +21,8 @@ pub(super) struct Volume<'f> {
 impl<'f> Volume<'f> {
     /// Most bytes of the beginning.
     const MOST: u64 = 16 << 20;
-    /// Bytes of a volume for each byte of its two tables: a cluster has 512 bytes at the least, and 4 in each of them.
+    /// Bytes of a volume for each byte of its two tables: a cluster has 512 bytes at the least, and
+    /// 4 in each of them.
     const RATIO: u64 = 512 / (2 * 4);
     /// Bytes before the tables, and some more.
     const RESERVED: u64 = 1 << 16;
@@ -49,7 +51,8 @@ impl<'f> Volume<'f> {
         Ok(())
     }
 
-    /// Returns how many of `wanted` bytes can be read or written at once, and whether they are in memory.
+    /// Returns how many of `wanted` bytes can be read or written at once, and whether they are in
+    /// memory.
     fn next(&self, wanted: usize) -> (usize, bool) {
         let beginning = self.beginning.len() as u64;
         let in_memory = self.at < beginning;

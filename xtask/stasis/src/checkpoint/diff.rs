@@ -169,7 +169,8 @@ fn interrupt_changes([mut old, mut new]: [Vec<Row>; 2]) -> Vec<InterruptChange> 
         .collect()
 }
 
-/// Returns the items of two lists, which are sorted by their keys, side by side: items with the same key together.
+/// Returns the items of two lists, which are sorted by their keys, side by side: items with the
+/// same key together.
 fn merge<T, K: Ord>(
     old: Vec<T>,
     new: Vec<T>,

@@ -1,9 +1,10 @@
-//! Writes a checkpoint as an ELF core file for debuggers: a thread for each vCPU, and memory at the addresses at which the
-//! guest sees it.
+//! Writes a checkpoint as an ELF core file for debuggers: a thread for each vCPU, and memory at the
+//! addresses at which the guest sees it.
 //!
-//! The file has the guest's RAM once, with holes where it is zero. Segments show the RAM at its physical addresses and, if the guest has its
-//! MMU on, also at the addresses in its page tables. Both kinds of segments point to the same bytes.
-//! The layouts are those of Linux on arm64: `struct elf_prstatus`, `user_fpsimd_state` (asm/ptrace.h), and notes as in elf(5).
+//! The file has the guest's RAM once, with holes where it is zero. Segments show the RAM at its
+//! physical addresses and, if the guest has its MMU on, also at the addresses in its page tables.
+//! Both kinds of segments point to the same bytes. The layouts are those of Linux on arm64: `struct
+//! elf_prstatus`, `user_fpsimd_state` (asm/ptrace.h), and notes as in elf(5).
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -31,7 +32,8 @@ const NT_PRSTATUS: u32 = 1;
 const NT_FPREGSET: u32 = 2;
 /// The flags of a segment: read, write, execute. What the page tables allow is not looked up.
 const ALL_RIGHTS: u32 = 7;
-/// The value of e_phnum if the number of segments is in sh_info of the first section's header instead.
+/// The value of e_phnum if the number of segments is in sh_info of the first section's header
+/// instead.
 const PN_XNUM: usize = 0xffff;
 
 /// What [`write()`] has written.
@@ -91,7 +93,8 @@ struct Ram<'f> {
 }
 
 impl Ram<'_> {
-    /// Writes the RAM, with holes where it is zero. Errors say which of the two files cannot be read or written.
+    /// Writes the RAM, with holes where it is zero. Errors say which of the two files cannot be
+    /// read or written.
     fn write(
         &self,
         mut opened: Opened<'_>,
@@ -155,7 +158,8 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
         }
     }
 
-    /// Writes the headers and the notes. Returns the offset in the file at which the RAM begins, which is a multiple of the page size.
+    /// Writes the headers and the notes. Returns the offset in the file at which the RAM begins,
+    /// which is a multiple of the page size.
     fn write_head(&self, out: impl Write) -> std::io::Result<u64> {
         let count = self.segments as usize + 1;
         let is_long = count >= PN_XNUM;
@@ -194,7 +198,8 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
         Ok(start as u64)
     }
 
-    /// Returns the program header of a segment of the RAM, which begins in the file at the offset `start`.
+    /// Returns the program header of a segment of the RAM, which begins in the file at the offset
+    /// `start`.
     fn segment(&self, start: u64, segment: Mapping) -> Bytes {
         let Mapping { address, physical, len } = segment;
         let mut header = Bytes::default();
@@ -204,7 +209,8 @@ impl<F: Fn(&mut dyn FnMut(Mapping))> Plan<F> {
     }
 }
 
-/// Passes to `each`, in ascending order of addresses, the guest's mappings, and its RAM at physical addresses at which it has no mapping.
+/// Passes to `each`, in ascending order of addresses, the guest's mappings, and its RAM at physical
+/// addresses at which it has no mapping.
 fn segments(
     ram: &Range<u64>,
     mapped: impl Fn(&mut dyn FnMut(Mapping)),
@@ -268,7 +274,8 @@ mod tests {
     use crate::checkpoint::source::tests::loaded;
     use crate::checkpoint::symbols::tests::{NOTES, tables};
 
-    /// A guest with its notes for crash dumps, its symbols, and its translation table, in its four pages of RAM.
+    /// A guest with its notes for crash dumps, its symbols, and its translation table, in its four
+    /// pages of RAM.
     fn guest_with_symbols(path: &Path) -> Loaded {
         let mut ram = vec![0; 4 * PAGE_SIZE];
         let notes = NOTES.replace("ffff800008000", "40001");

@@ -1,11 +1,14 @@
-//! `stasis report`: a checkpoint, or what differs between two, as one page of HTML that needs nothing else.
+//! `stasis report`: a checkpoint, or what differs between two, as one page of HTML that needs
+//! nothing else.
 //!
 //! - [`frame`]: what all pages have, also that of a [recorded run](crate::top::recorded).
-//! - [`map`]: the memory in as many cells as fit on a page: what is in them, who has them, what has changed.
+//! - [`map`]: the memory in as many cells as fit on a page: what is in them, who has them, what has
+//!   changed.
 //! - [`owners`]: who has which page of a Linux guest, as the kernel itself notes it.
 //! - [`page`]: the page, by a template that escapes all that it is given.
 //!
-//! The checkpoint's bytes are read a piece at a time. What is in it is hostile: the page has no scripts, forbids them, and refers to nothing.
+//! The checkpoint's bytes are read a piece at a time. What is in it is hostile: the page has no
+//! scripts, forbids them, and refers to nothing.
 
 pub mod frame;
 mod map;
@@ -55,7 +58,8 @@ pub struct Report {
     /// The name of the older one, and what differs between the two.
     since: Option<(String, Difference)>,
     map: Map,
-    /// For each vCPU the functions in which it is, and from which that was called; empty where the kernel's symbols don't tell.
+    /// For each vCPU the functions in which it is, and from which that was called; empty where the
+    /// kernel's symbols don't tell.
     functions: Vec<Vec<String>>,
 }
 
@@ -99,7 +103,8 @@ impl Report {
     }
 }
 
-/// Returns the map of a checkpoint's memory by content, and the page that a Linux keeps for crash dumps, if there is one.
+/// Returns the map of a checkpoint's memory by content, and the page that a Linux keeps for crash
+/// dumps, if there is one.
 fn scan(loaded: &mut Loaded) -> Result<(Map, Option<Box<Page>>)> {
     let (mut opened, checkpoint) = loaded.open()?;
     let mut map = Map::new(checkpoint, show::shared(checkpoint));
@@ -116,7 +121,8 @@ fn scan(loaded: &mut Loaded) -> Result<(Map, Option<Box<Page>>)> {
     Ok((map, notes))
 }
 
-/// Notes in the map who has each page of a Linux guest. Returns the functions in which its vCPUs are.
+/// Notes in the map who has each page of a Linux guest. Returns the functions in which its vCPUs
+/// are.
 fn kernel(
     loaded: &mut Loaded,
     notes: &Page,

@@ -1,4 +1,5 @@
-//! The interrupts of a guest's state one by one, each with its state in terms of the architecture (IHI 0048B.b).
+//! The interrupts of a guest's state one by one, each with its state in terms of the architecture
+//! (IHI 0048B.b).
 
 use stasis_convert::{Bits, Interrupt, Vgic};
 use stasis_state::GuestState;
@@ -12,7 +13,8 @@ pub struct Row {
     pub vcpu: Option<usize>,
     /// Whether the interrupt is enabled, as in GICD_ISENABLER.
     pub enabled: bool,
-    /// Whether the interrupt is pending, as in GICD_ISPENDR: by its latch, its line, or its sources.
+    /// Whether the interrupt is pending, as in GICD_ISPENDR: by its latch, its line, or its
+    /// sources.
     pub pending: bool,
     /// Whether the interrupt is active, as in GICD_ISACTIVER.
     pub active: bool,
@@ -35,7 +37,8 @@ pub struct Row {
 }
 
 impl Row {
-    /// Returns whether the interrupt is more than one that can never come. SGIs are always enabled, so that alone does not count.
+    /// Returns whether the interrupt is more than one that can never come. SGIs are always enabled,
+    /// so that alone does not count.
     pub fn is_in_use(&self) -> bool {
         self.enabled && self.intid >= 16 || self.pending || self.active || self.level
     }

@@ -1,4 +1,5 @@
-//! Checkpoints as JSON, for programs. Registers are strings with all their digits, because not every program has numbers of 64 bits.
+//! Checkpoints as JSON, for programs. Registers are strings with all their digits, because not
+//! every program has numbers of 64 bits.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -33,7 +34,8 @@ pub fn show(loaded: &Loaded, sha256: &str) -> Value {
     })
 }
 
-/// The differences between two checkpoints. The fields are in the order of their names, as the fields of a [`Value`] are.
+/// The differences between two checkpoints. The fields are in the order of their names, as the
+/// fields of a [`Value`] are.
 #[derive(Serialize)]
 pub struct Diff<'d> {
     interrupts: Vec<Value>,

@@ -1,6 +1,7 @@
 //! [`Memory`]: a guest's memory at any address, read from its checkpoint a page at a time when it is asked for.
 //!
-//! An [`Index`] says where in the file a page is. Page tables and symbols are read this way, because they may lie anywhere.
+//! An [`Index`] says where in the file a page is. Page tables and symbols are read this way,
+//! because they may lie anywhere.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -45,7 +46,8 @@ impl<'m> Memory<'m> {
         Self { ram, read: RefCell::new(read), kept: RefCell::default(), failed: RefCell::default() }
     }
 
-    /// Returns the page at this address; `None` outside of the RAM. A page that cannot be read is zero, and [`finish`](Self::finish) fails.
+    /// Returns the page at this address; `None` outside of the RAM. A page that cannot be read is
+    /// zero, and [`finish`](Self::finish) fails.
     pub fn page(&self, address: u64) -> Option<Rc<Page>> {
         if !self.ram.contains(&address) {
             return None;
@@ -66,7 +68,8 @@ impl<'m> Memory<'m> {
         Some(page)
     }
 
-    /// Returns the number in the eight bytes at this address, a multiple of 8; `None` outside of the RAM.
+    /// Returns the number in the eight bytes at this address, a multiple of 8; `None` outside of
+    /// the RAM.
     pub fn word(&self, address: u64) -> Option<u64> {
         let offset = address % PAGE_SIZE as u64;
         self.page(address - offset).map(|page| word(&page, offset as usize))
@@ -133,7 +136,8 @@ impl Index {
         Ok(Self::directory(opened)?.unwrap_or(Self::Extents(marks)))
     }
 
-    /// Returns the index of a checkpoint whose memory was checked. Reads the memory only if the file has no directory.
+    /// Returns the index of a checkpoint whose memory was checked. Reads the memory only if the
+    /// file has no directory.
     pub fn open(opened: &mut Opened<'_>, checkpoint: &Checkpoint) -> Result<Self> {
         match Self::directory(opened)? {
             Some(index) => Ok(index),

@@ -2,9 +2,11 @@
 //!
 //! - [`on_disk`]: the checkpoints of a disk, and its sets.
 //! - [`source`]: where a checkpoint is, and how its bytes are read a piece at a time.
-//! - [`registers`], [`interrupts`], [`pages`], [`memory`]: what is in it, by name, number and address.
+//! - [`registers`], [`interrupts`], [`pages`], [`memory`]: what is in it, by name, number and
+//!   address.
 //! - [`show`], [`diff`], [`json`]: for people and for programs; [`html`]: as a page for a browser.
-//! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and [`symbols`].
+//! - [`elf_core`], [`symbol_file`]: as a core file that a debugger opens, over [`translation`] and
+//!   [`symbols`].
 
 mod diff;
 mod elf;
@@ -54,7 +56,8 @@ pub enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Write a checkpoint to a file, or those of a set to a folder, each as its guest's name and .stasis
+    /// Write a checkpoint to a file, or those of a set to a folder, each as its guest's name and
+    /// .stasis
     Get {
         /// A disk image, or a device
         disk: PathBuf,
@@ -76,7 +79,8 @@ pub enum Action {
         files: Vec<PathBuf>,
         /// NAME, or SET/
         name: String,
-        /// Also bring the guest's disks along, from FILE.VOLUME.img, as `get --disks` has written them
+        /// Also bring the guest's disks along, from FILE.VOLUME.img, as `get --disks` has written
+        /// them
         #[arg(long)]
         disks: bool,
     },
@@ -124,7 +128,8 @@ pub enum Action {
         /// WHICH, or SET/
         which: String,
     },
-    /// Make the store of a disk one of the newest version, whose checkpoints share what they have in common
+    /// Make the store of a disk one of the newest version, whose checkpoints share what they have
+    /// in common
     #[command(
         after_help = "An older Stasis refuses the disk from then on. Nothing is copied, and power may fail."
     )]
@@ -256,7 +261,8 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
 }
 
 fn format(path: &Path, force: bool) -> Result<()> {
-    // The disk is opened only once, so that nobody puts a checkpoint there between the check and the formatting.
+    // The disk is opened only once, so that nobody puts a checkpoint there between the check and
+    // the formatting.
     let (mut disk, partition) = disk::stasis_partition(path, true, force)?;
     let counts = |store: Store<_>| (store.list().len(), store.volumes().len());
     let (checkpoints, volumes) = Store::open(&mut disk, partition).map_or((0, 0), counts);

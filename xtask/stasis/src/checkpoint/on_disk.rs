@@ -1,7 +1,8 @@
 //! `list`, `get`, `put` and `delete`: the checkpoints of a disk, and the sets among them.
 //!
-//! The store's catalog, not the checkpoint's file, says that a checkpoint is a member of a set. So a member that is moved alone is no longer a
-//! member, and a person is told so. A set that is moved as a whole stays a set.
+//! The store's catalog, not the checkpoint's file, says that a checkpoint is a member of a set. So
+//! a member that is moved alone is no longer a member, and a person is told so. A set that is moved
+//! as a whole stays a set.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -86,7 +87,8 @@ fn print_list(
     }
 }
 
-/// Returns the guest whose state each checkpoint is, in their order; `None` where that can't be read.
+/// Returns the guest whose state each checkpoint is, in their order; `None` where that can't be
+/// read.
 fn guests_of(store: &mut Store<FileDisk>) -> Vec<Option<String>> {
     let numbers: Vec<u64> = store.list().iter().map(|one| one.number).collect();
     let guest = |number: u64| {
@@ -175,7 +177,8 @@ struct From<'p> {
     with_disks: bool,
 }
 
-/// Copies the bytes of a checkpoint to a file, without checking them, and the disks that it has to images beside it, if they are wanted.
+/// Copies the bytes of a checkpoint to a file, without checking them, and the disks that it has to
+/// images beside it, if they are wanted.
 fn get_one(store: &mut Store<FileDisk>, from: From, number: u64, to: &Path) -> Result<()> {
     let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number)?));
     let mut output = Output::create(to)?;
@@ -211,7 +214,8 @@ fn get_set(store: &mut Store<FileDisk>, from: From, name: &str, folder: &Path) -
     Ok(())
 }
 
-/// Adds the checkpoint in a file to a disk, or those in several files as a set. `with_disks`: with the disks of the guests, whose images are beside the files.
+/// Adds the checkpoint in a file to a disk, or those in several files as a set. `with_disks`: with
+/// the disks of the guests, whose images are beside the files.
 pub fn put(disk: &Path, files: Vec<PathBuf>, name: &str, with_disks: bool) -> Result<()> {
     let set = name.strip_suffix(SET_MARK);
     let files = match (&files[..], set) {
@@ -275,8 +279,9 @@ fn members(set: &str, loaded: &[Loaded]) -> Result<Vec<String>> {
     Ok(loaded.iter().map(|one| format!("{set}{SET_MARK}{}", one.guest())).collect())
 }
 
-/// Adds all checkpoints or none, and checks them again while copying: with the disks of their guests, if the `images` are beside these files. Returns the number of the last one; the numbers before it are the
-/// others'.
+/// Adds all checkpoints or none, and checks them again while copying: with the disks of their
+/// guests, if the `images` are beside these files. Returns the number of the last one; the numbers
+/// before it are the others'.
 fn put_all(
     store: &mut Store<FileDisk>,
     names: &[String],

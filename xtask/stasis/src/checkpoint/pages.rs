@@ -30,7 +30,8 @@ pub fn sha256(loaded: &mut Loaded) -> Result<String> {
 /// A set of pages, one bit for each. Pages are added in ascending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageSet {
-    /// The words that are not 0, each for 64 pages, with the address of its first page; in ascending order.
+    /// The words that are not 0, each for 64 pages, with the address of its first page; in
+    /// ascending order.
     words: Vec<(u64, u64)>,
 }
 
@@ -97,7 +98,8 @@ pub fn count(range: &Range<u64>) -> u64 {
     (range.end - range.start) / PAGE_SIZE as u64
 }
 
-/// Returns the pages that differ between two checkpoints. A page that only one of them has is compared with zeros.
+/// Returns the pages that differ between two checkpoints. A page that only one of them has is
+/// compared with zeros.
 pub fn differences(old: &mut Loaded, new: &mut Loaded) -> Result<PageSet> {
     let names = (old.name.clone(), new.name.clone());
     let ((mut old, of_old), (mut new, of_new)) = (old.open()?, new.open()?);
@@ -154,7 +156,8 @@ impl<'s, 'o> Side<'s, 'o> {
         Ok(())
     }
 
-    /// Returns the end of the extent at `at`, or of the gap before the next extent; `None` behind the last extent.
+    /// Returns the end of the extent at `at`, or of the gap before the next extent; `None` behind
+    /// the last extent.
     fn end_of_the_same(&self, at: u64) -> Option<u64> {
         self.extent.map(|extent| if at < extent.address { extent.address } else { end(&extent) })
     }

@@ -1,4 +1,5 @@
-//! The registers of a state as names and numbers, to show them, compare them, and print them for programs.
+//! The registers of a state as names and numbers, to show them, compare them, and print them for
+//! programs.
 
 use std::convert::Infallible;
 
@@ -42,7 +43,8 @@ impl Register {
     }
 }
 
-/// Returns the registers of every record that a file has, in the order in which records are written.
+/// Returns the registers of every record that a file has, in the order in which records are
+/// written.
 pub fn all(state: &GuestState) -> Vec<Registers> {
     let mut records = vec![of(0, &state.guest), of(0, &state.clock)];
     records.extend(state.power.iter().map(|power| of(0, power)));

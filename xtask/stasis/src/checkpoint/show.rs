@@ -1,4 +1,5 @@
-//! A checkpoint in words for a person: registers by the names of the manuals, interrupts as a table.
+//! A checkpoint in words for a person: registers by the names of the manuals, interrupts as a
+//! table.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -35,7 +36,8 @@ pub fn show(loaded: &Loaded) -> Result<String, fmt::Error> {
     Ok(out)
 }
 
-/// Returns what is said of a checkpoint before its registers: titles and texts. A text with an empty title belongs to the title before it.
+/// Returns what is said of a checkpoint before its registers: titles and texts. A text with an
+/// empty title belongs to the title before it.
 pub fn facts(loaded: &Loaded) -> Vec<(&'static str, String)> {
     let checkpoint = &loaded.checkpoint;
     let (state, stats) = (&checkpoint.state, checkpoint.stats);
@@ -195,7 +197,8 @@ fn show_register(out: &mut String, name: &str, register: &Register) -> fmt::Resu
     Ok(())
 }
 
-/// Returns the name and the value of a register; of an array, those of each element that differs from reset. X is shown whole.
+/// Returns the name and the value of a register; of an array, those of each element that differs
+/// from reset. X is shown whole.
 pub fn values(name: &str, register: &Register) -> Vec<(String, String)> {
     if let [value] = register.values[..] {
         return vec![(name.to_owned(), register.digits(value))];

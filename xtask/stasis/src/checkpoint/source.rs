@@ -1,7 +1,8 @@
 //! The place of a checkpoint: a file of its own, or a disk image, a card or a partition.
 //!
-//! [`Loaded`] is a checkpoint whose registers were read. Its memory stays where it is, and is read again when it is wanted. [`Opened`] reads
-//! the bytes of either place a piece at a time, so that no file is ever in memory as a whole.
+//! [`Loaded`] is a checkpoint whose registers were read. Its memory stays where it is, and is read
+//! again when it is wanted. [`Opened`] reads the bytes of either place a piece at a time, so that
+//! no file is ever in memory as a whole.
 
 use std::fs::File;
 use std::io::Read;
@@ -42,7 +43,8 @@ pub enum Opened<'p> {
 }
 
 impl Loaded {
-    /// Reads the checkpoint that the first words name: `FILE`, or `DISK WHICH`. Returns also the first word, and the words behind the name.
+    /// Reads the checkpoint that the first words name: `FILE`, or `DISK WHICH`. Returns also the
+    /// first word, and the words behind the name.
     pub fn take(words: &[String]) -> Result<(&str, Self, &[String])> {
         let [path, rest @ ..] = words else { bail!("a checkpoint is lacking") };
         if is_checkpoint(Path::new(path))? {
@@ -63,7 +65,8 @@ impl Loaded {
         Ok(Self { origin, name: path.display().to_string(), checkpoint })
     }
 
-    /// Writes the disks of the guest as of the checkpoint to images beside `to`. `from` is the file or the disk that the checkpoint was read from.
+    /// Writes the disks of the guest as of the checkpoint to images beside `to`. `from` is the file
+    /// or the disk that the checkpoint was read from.
     pub fn write_disks(&mut self, from: &Path, to: &Path) -> Result<()> {
         match &mut self.origin {
             Origin::File(_) => with_disks::copy(&self.checkpoint.state, from, to),
@@ -103,7 +106,8 @@ impl Loaded {
         Ok((opened, &self.checkpoint))
     }
 
-    /// Returns the guest's name. What is no name, as in files before version 1.3, is in quotes and with escapes.
+    /// Returns the guest's name. What is no name, as in files before version 1.3, is in quotes and
+    /// with escapes.
     pub fn guest(&self) -> String {
         let guest = &self.checkpoint.state.guest;
         guest.checked_name().map_or_else(|_| guest.shown_name().to_string(), str::to_owned)
@@ -159,7 +163,8 @@ impl Source for Opened<'_> {
     }
 }
 
-/// A source that copies its bytes to `out` as they are read, which is in order. So exactly what is checked is written.
+/// A source that copies its bytes to `out` as they are read, which is in order. So exactly what is
+/// checked is written.
 pub struct Copied<'c, S, W> {
     /// The source that is read.
     pub source: S,
@@ -208,7 +213,8 @@ pub fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// Returns the inner loop of the format, CRC-32C, made of the processor's own instruction if it has one.
+/// Returns the inner loop of the format, CRC-32C, made of the processor's own instruction if it has
+/// one.
 pub fn routines() -> Routines {
     Routines { crc32c: crc32c::crc32c_append }
 }
@@ -218,7 +224,8 @@ pub fn check(source: &mut impl Source<Error = Error>) -> Result<Checkpoint, Load
     stasis_state::read(source, routines(), &mut |_, _| ())
 }
 
-/// Checks every rule of the format for the checkpoint in a file. What is no regular file, such as a pipe, can't be read again, and passes.
+/// Checks every rule of the format for the checkpoint in a file. What is no regular file, such as a
+/// pipe, can't be read again, and passes.
 pub fn check_file(file: &File) -> Result<()> {
     if file.metadata()?.is_file() {
         check(&mut Opened::of(file)?).map_err(anyhow_of)?;
@@ -241,7 +248,8 @@ pub mod tests {
 
     use super::*;
 
-    /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages, in a new file.
+    /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages,
+    /// in a new file.
     pub fn loaded(path: &Path, ram: &Vec<u8>, edit: impl FnOnce(&mut GuestState)) -> Loaded {
         let golden =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");

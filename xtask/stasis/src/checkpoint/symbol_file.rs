@@ -1,8 +1,10 @@
-//! Writes a Linux kernel's functions to a file beside the core file, which a debugger takes for the program.
+//! Writes a Linux kernel's functions to a file beside the core file, which a debugger takes for the
+//! program.
 //!
-//! The file has the functions' names, and how to get from a frame to its caller's (DWARF 4, 6.4). The kernel is compiled with frame
-//! pointers, so X29 leads from each frame record to the next. Only a function that has not made its record is left through X30, such as the
-//! one with the WFI, which never makes one.
+//! The file has the functions' names, and how to get from a frame to its caller's (DWARF 4, 6.4).
+//! The kernel is compiled with frame pointers, so X29 leads from each frame record to the next.
+//! Only a function that has not made its record is left through X30, such as the one with the WFI,
+//! which never makes one.
 
 use std::path::{Path, PathBuf};
 
@@ -26,8 +28,9 @@ const SYMBOL_LEN: usize = 24;
 /// The value of st_info: STB_GLOBAL, STT_FUNC.
 const GLOBAL_FUNCTION: u8 = 0x12;
 
-/// Writes the file beside the core file if the guest is a Linux with symbols. `notes` are the page that Linux keeps for crash dumps.
-/// Returns the file's name, and the file, which the caller finishes.
+/// Writes the file beside the core file if the guest is a Linux with symbols. `notes` are the page
+/// that Linux keeps for crash dumps. Returns the file's name, and the file, which the caller
+/// finishes.
 pub fn write(
     vcpus: &[VcpuState],
     notes: &Page,
@@ -143,7 +146,8 @@ fn entry(out: &mut Bytes, head: &[u8], rest: &[u8]) {
     out.u32(len as u32).bytes(head).bytes(rest).zero(len - head.len() - rest.len());
 }
 
-/// Returns the functions that a vCPU is in and that have not made their frame record, in ascending order.
+/// Returns the functions that a vCPU is in and that have not made their frame record, in ascending
+/// order.
 fn frameless(
     symbols: &[Symbol],
     text: &Range,

@@ -1,7 +1,9 @@
-//! The symbols of a Linux guest, read from its own memory: the table behind /proc/kallsyms (kernel/kallsyms.c).
+//! The symbols of a Linux guest, read from its own memory: the table behind /proc/kallsyms
+//! (kernel/kallsyms.c).
 //!
-//! Since version 6.0, Linux keeps the addresses of that table in the page that it fills for crash dumps (vmcoreinfo). So a debugger
-//! can name functions without a file of the kernel, wherever the kernel lies in memory.
+//! Since version 6.0, Linux keeps the addresses of that table in the page that it fills for crash
+//! dumps (vmcoreinfo). So a debugger can name functions without a file of the kernel, wherever the
+//! kernel lies in memory.
 
 use std::fmt;
 
@@ -18,7 +20,8 @@ pub struct Symbol {
     pub name: String,
 }
 
-/// The greatest number of symbols that are read; Debian's kernels have about 150000. All of their functions are in memory at once.
+/// The greatest number of symbols that are read; Debian's kernels have about 150000. All of their
+/// functions are in memory at once.
 const MAX_SYMBOLS: u32 = 400_000;
 
 /// The longest name of a symbol, with its type: Linux's KSYM_NAME_LEN.
@@ -37,7 +40,8 @@ impl fmt::Display for TooMany {
     }
 }
 
-/// Returns the kernel's functions in ascending order; none if the notes name no table, or one that is not in memory.
+/// Returns the kernel's functions in ascending order; none if the notes name no table, or one that
+/// is not in memory.
 ///
 /// # Errors
 ///
@@ -48,8 +52,9 @@ pub fn linux(notes: &Page, memory: &Virtual<'_, '_>) -> Result<Vec<Symbol>, TooM
     Ok(symbols)
 }
 
-/// Returns the name of the function that has an address, and how far behind its beginning that is; `None` outside of all functions. What is
-/// no letter, digit or sign of ASCII in the name is a question mark.
+/// Returns the name of the function that has an address, and how far behind its beginning that is;
+/// `None` outside of all functions. What is no letter, digit or sign of ASCII in the name is a
+/// question mark.
 pub fn name_at(symbols: &[Symbol], address: u64) -> Option<String> {
     let index = symbols.partition_point(|symbol| symbol.address <= address);
     let symbol = symbols.get(index.checked_sub(1)?)?;

@@ -1,4 +1,5 @@
-//! All that a guest's own page tables map (DDI 0487, D8.2), and its memory at virtual addresses. What a table's entry means is `stasis_debug`'s.
+//! All that a guest's own page tables map (DDI 0487, D8.2), and its memory at virtual addresses.
+//! What a table's entry means is `stasis_debug`'s.
 
 use std::cell::Cell;
 use std::ops::RangeInclusive;
@@ -53,13 +54,15 @@ impl<'a, 'm> Virtual<'a, 'm> {
         Some(word.to_le_bytes()[(physical & 7) as usize])
     }
 
-    /// Returns the number in the eight bytes at this address; `None` if one of them is not mapped to RAM.
+    /// Returns the number in the eight bytes at this address; `None` if one of them is not mapped
+    /// to RAM.
     pub fn u64(&self, address: u64) -> Option<u64> {
         let low = self.u32(address)?;
         Some(u64::from(low) | u64::from(self.u32(address.checked_add(4)?)?) << 32)
     }
 
-    /// Returns the number in the four bytes at this address; `None` if one of them is not mapped to RAM.
+    /// Returns the number in the four bytes at this address; `None` if one of them is not mapped to
+    /// RAM.
     pub fn u32(&self, address: u64) -> Option<u32> {
         let byte = |offset| Some(u32::from(self.u8(address.checked_add(offset)?)?));
         Some(byte(0)? | byte(1)? << 8 | byte(2)? << 16 | byte(3)? << 24)
@@ -89,7 +92,8 @@ impl Tables {
         self.high.is_some()
     }
 
-    /// Passes all mappings to RAM to `each`, in ascending order. Mappings that are adjacent in both kinds of addresses are passed as one.
+    /// Passes all mappings to RAM to `each`, in ascending order. Mappings that are adjacent in both
+    /// kinds of addresses are passed as one.
     pub fn each(&self, memory: &Memory<'_>, each: &mut dyn FnMut(Mapping)) {
         self.within(0..=u64::MAX, memory, each);
     }
@@ -124,7 +128,8 @@ impl Tables {
 fn walk_tree(tree: &Tree, walk: &mut Walk<'_, '_>) {
     walk.table(tree, tree.table, tree.base, tree.levels());
 }
-/// The greatest number of tables: enough to map 128 GiB by pages of 4 KiB. Only tables that contain themselves need more.
+/// The greatest number of tables: enough to map 128 GiB by pages of 4 KiB. Only tables that contain
+/// themselves need more.
 const MAX_TABLES: usize = 65_536;
 
 struct Walk<'a, 'm> {
@@ -138,7 +143,8 @@ struct Walk<'a, 'm> {
 }
 
 impl Walk<'_, '_> {
-    /// Walks a table of `tree`, whose first entry is for the address `base`, and with which `level` levels are left.
+    /// Walks a table of `tree`, whose first entry is for the address `base`, and with which `level`
+    /// levels are left.
     fn table(&mut self, tree: &Tree, table: u64, base: u64, level: u32) {
         if self.tables_left == 0 {
             return;
@@ -165,7 +171,8 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Adds the part of a page or block that lies in RAM. If it is adjacent to the last mapping, it becomes part of that.
+    /// Adds the part of a page or block that lies in RAM. If it is adjacent to the last mapping, it
+    /// becomes part of that.
     fn add(&mut self, address: u64, physical: u64, bits: u32) {
         let ram = &self.memory.ram;
         let start = physical.max(ram.start);

@@ -1,7 +1,9 @@
-//! The disks of a checkpoint's guest as raw images beside its file, so that a guest moves to another store whole: `get --disks`, `put --disks`.
+//! The disks of a checkpoint's guest as raw images beside its file, so that a guest moves to
+//! another store whole: `get --disks`, `put --disks`.
 //!
-//! Of the checkpoint in `it.stasis`, the volume `root` is in `it.stasis.root.img`. [`put`](take) makes no volume: the checkpoint has the disks as of its
-//! instant, in the same commit, and a resume makes the volumes of that.
+//! Of the checkpoint in `it.stasis`, the volume `root` is in `it.stasis.root.img`. [`put`](take)
+//! makes no volume: the checkpoint has the disks as of its instant, in the same commit, and a
+//! resume makes the volumes of that.
 
 use std::path::{Path, PathBuf};
 
@@ -62,11 +64,13 @@ pub fn tell_of_disks(store: &mut Store<FileDisk>, number: u64) -> Result<()> {
     Ok(())
 }
 
-/// Reads the images of the guest's disks beside its checkpoint's `file` into a store, as what a checkpoint has that is committed next.
+/// Reads the images of the guest's disks beside its checkpoint's `file` into a store, as what a
+/// checkpoint has that is committed next.
 ///
 /// # Errors
 ///
-/// An image is not there or has not the size of its disk, and what the store says. Nothing of them is in the store then.
+/// An image is not there or has not the size of its disk, and what the store says. Nothing of them
+/// is in the store then.
 pub fn take(
     store: &mut Store<FileDisk>,
     state: &GuestState,
@@ -100,7 +104,8 @@ fn take_one(
         image.display(),
         there.len()
     );
-    // The disk is a volume for as long as it is written, and never in the catalog: the name is nobody else's.
+    // The disk is a volume for as long as it is written, and never in the catalog: the name is
+    // nobody else's.
     let passing = (0..).map(|n| format!("put-{n}")).find(|name| store.find_volume(name).is_err());
     let passing = passing.context("no name is free")?;
     image::load(store, image, &passing, None, created)?;

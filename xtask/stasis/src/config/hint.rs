@@ -1,4 +1,5 @@
-//! Hints for a configuration that was written wrong: the errors of the TOML parser in the words of this configuration.
+//! Hints for a configuration that was written wrong: the errors of the TOML parser in the words of
+//! this configuration.
 
 use std::ops::Range;
 
@@ -43,7 +44,8 @@ fn several_tables(line: &str) -> Option<String> {
     (line.trim() == "[[store]]").then(|| "write [store] in place of [[store]]: there is one".into())
 }
 
-/// Returns the hint for an unknown key, such as `checkpoint_every`. The message lists keys in backquotes, the wrong one first.
+/// Returns the hint for an unknown key, such as `checkpoint_every`. The message lists keys in
+/// backquotes, the wrong one first.
 fn unknown_key(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `")?;
     let (wrong, known) = rest.split_once('`')?;

@@ -160,7 +160,8 @@ pub struct RawCore {
 }
 
 impl RawCore {
-    /// Returns the place of a key's value in the text. The key is the core's own, or that of a window.
+    /// Returns the place of a key's value in the text. The key is the core's own, or that of a
+    /// window.
     pub fn span(&self, window: Option<usize>, key: &str) -> Range<usize> {
         let window = window.and_then(|window| self.windows.get_ref().get(window));
         match (window.map(Spanned::get_ref), key) {

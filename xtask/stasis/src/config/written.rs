@@ -17,7 +17,8 @@ pub struct Written {
 }
 
 impl Written {
-    /// Reads the file `path`, and knows its tables and keys, but not yet whether what they say is right.
+    /// Reads the file `path`, and knows its tables and keys, but not yet whether what they say is
+    /// right.
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
@@ -32,14 +33,16 @@ impl Written {
         }
     }
 
-    /// Returns the configuration that is written in the file `path`. Its errors name the file, the line and the key.
+    /// Returns the configuration that is written in the file `path`. Its errors name the file, the
+    /// line and the key.
     pub fn config(&self, checkout: &dyn Checkout, path: &Path) -> Result<Config> {
         let folder = path.parent().unwrap_or(Path::new(""));
         Config::of(self, folder, &checkout.made()?)
             .map_err(|error| anyhow!("{}: {error:#}", path.display()))
     }
 
-    /// Returns the line and the key of what a board complains of. The configuration was read, so that the place is there.
+    /// Returns the line and the key of what a board complains of. The configuration was read, so
+    /// that the place is there.
     pub fn at(&self, place: Subject) -> String {
         match place {
             Subject::Core(index) => {
@@ -58,7 +61,8 @@ impl Written {
         }
     }
 
-    /// Returns the line and the key of a guest's; the line of the guest, if the key was not written.
+    /// Returns the line and the key of a guest's; the line of the guest, if the key was not
+    /// written.
     pub(super) fn of_guest(&self, index: usize, key: &str) -> String {
         let guest = &self.file.guests[index];
         self.place(guest.get_ref().span(key).unwrap_or_else(|| guest.span()), key)

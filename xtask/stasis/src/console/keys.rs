@@ -11,8 +11,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Takes what was typed, and adds to `out` what the machine gets. Returns what is wanted of this command, in order: what `wish` makes of each key behind
-    /// Ctrl-A, in lower case. Keys behind a wish that `is_last` are dropped.
+    /// Takes what was typed, and adds to `out` what the machine gets. Returns what is wanted of
+    /// this command, in order: what `wish` makes of each key behind Ctrl-A, in lower case. Keys
+    /// behind a wish that `is_last` are dropped.
     pub fn take<W>(
         &mut self,
         typed: &[u8],

@@ -1,7 +1,7 @@
 //! [`Session`]: carries bytes between a person and a machine until one of them, or a signal, ends it.
 //!
-//! Nothing in here waits but for `poll`, which waits for all at once: a machine that takes nothing keeps nobody from leaving, and one that
-//! prints without end waits for the terminal.
+//! Nothing in here waits but for `poll`, which waits for all at once: a machine that takes nothing
+//! keeps nobody from leaving, and one that prints without end waits for the terminal.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Stdin, Write};
@@ -15,9 +15,11 @@ use super::keys::Keys;
 use stasis_client::target::Line;
 use stasis_client::terminal::Settings;
 
-/// Bytes that are read or written at once. A pipe that can take anything takes as many (PIPE_BUF, pipe(7)).
+/// Bytes that are read or written at once. A pipe that can take anything takes as many (PIPE_BUF,
+/// pipe(7)).
 const PIECE: usize = 4096;
-/// Bytes for the machine from which on no more are read of what is no terminal. A person is always listened to.
+/// Bytes for the machine from which on no more are read of what is no terminal. A person is always
+/// listened to.
 const ENOUGH: usize = 1 << 16;
 
 const HELP: &str = "\r\n[Ctrl-A X: leave; Ctrl-A B: send a break; Ctrl-A Ctrl-A: send Ctrl-A]\r\n";
@@ -35,7 +37,8 @@ pub(super) enum Wish {
 }
 
 impl Wish {
-    /// Returns what a key behind Ctrl-A means. One that means nothing is likely one that a person looks for.
+    /// Returns what a key behind Ctrl-A means. One that means nothing is likely one that a person
+    /// looks for.
     pub(super) fn of(key: u8) -> Self {
         match key {
             b'x' => Self::Leave,
@@ -102,8 +105,8 @@ struct Ready {
 }
 
 impl<'s> Session<'s> {
-    /// Returns the session between a line and this process's input and output. Input that is no terminal goes to the machine as it is. Fails
-    /// if there are no more file descriptors.
+    /// Returns the session between a line and this process's input and output. Input that is no
+    /// terminal goes to the machine as it is. Fails if there are no more file descriptors.
     pub(super) fn new(
         line: &'s Line,
         signals: &'s SignalFd,

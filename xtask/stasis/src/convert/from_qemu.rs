@@ -54,13 +54,15 @@ pub struct Arguments {
     /// The CPU that QEMU was started with; with KVM it is the machine's
     #[arg(long, default_value = "cortex-a72")]
     cpu: String,
-    /// How fast the counter of the machine with KVM is, in Hz, which no stream says; its Linux does, in the line of `dmesg` with arch_timer
+    /// How fast the counter of the machine with KVM is, in Hz, which no stream says; its Linux
+    /// does, in the line of `dmesg` with arch_timer
     #[arg(long, value_name = "HZ", value_parser = clap::value_parser!(u64).range(1..))]
     counter_frequency: Option<u64>,
     /// The QEMU that has written the stream
     #[arg(long, value_name = "PROGRAM", default_value = super::QEMU)]
     qemu: String,
-    /// What that QEMU has written of such a machine with -S, by `migrate file:BASE`; if it is not given, QEMU is started for it
+    /// What that QEMU has written of such a machine with -S, by `migrate file:BASE`; if it is not
+    /// given, QEMU is started for it
     #[arg(long)]
     base: Option<PathBuf>,
 }
@@ -119,7 +121,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Returns what a QEMU writes of a machine like that of `stream` that has not begun, with `ram` bytes.
+/// Returns what a QEMU writes of a machine like that of `stream` that has not begun, with `ram`
+/// bytes.
 fn base_of(
     arguments: &Arguments,
     stream: &mut Stream,
@@ -175,7 +178,8 @@ fn random() -> Result<u128> {
     Ok(u128::from_le_bytes(bytes))
 }
 
-/// Copies the images of the disks beside the checkpoint, and finishes it with them: none is there if one could not be written.
+/// Copies the images of the disks beside the checkpoint, and finishes it with them: none is there
+/// if one could not be written.
 fn finish(checkpoint: Output, path: &Path, disks: &[Disk]) -> Result<()> {
     let (mut outputs, mut copied) = (Vec::new(), Vec::new());
     for Disk { volume, image } in disks {
@@ -266,8 +270,8 @@ impl<'s> StreamRam<'s> {
         with(&read.1, offset - start)
     }
 
-    /// Reads the pages of a block that are not zeros. QEMU writes a few bytes before each page, so those that follow each other in the stream are read
-    /// with what lies between them, at once.
+    /// Reads the pages of a block that are not zeros. QEMU writes a few bytes before each page, so
+    /// those that follow each other in the stream are read with what lies between them, at once.
     fn fill(&self, start: usize, into: &mut [u8]) -> std::io::Result<()> {
         let mut pages = self.pages(start, into.len()).peekable();
         let mut together = Vec::new();

@@ -1,4 +1,5 @@
-//! The QEMU that a stream is for or from: its command line, and the [`base`](Machine::base) that it writes.
+//! The QEMU that a stream is for or from: its command line, and the [`base`](Machine::base) that it
+//! writes.
 
 use std::fmt::{self, Display, Formatter};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +23,8 @@ const BASE: &str = "base";
 /// The property of `-cpu` by which a CPU has no performance counters.
 pub const NO_PMU: &str = ",pmu=off";
 
-/// The property of a CPU with KVM by which no guest is told in its memory how long it was not run. Stasis has no such memory.
+/// The property of a CPU with KVM by which no guest is told in its memory how long it was not run.
+/// Stasis has no such memory.
 pub const NO_STOLEN_TIME: &str = ",kvm-steal-time=off";
 
 /// A machine of QEMU's.
@@ -56,11 +58,13 @@ impl Machine {
         arguments
     }
 
-    /// Makes the machine, writes it to a stream before it runs, and returns that, and how this QEMU reaches a file.
+    /// Makes the machine, writes it to a stream before it runs, and returns that, and how this QEMU
+    /// reaches a file.
     ///
     /// # Errors
     ///
-    /// QEMU can't make it. For a machine with KVM, which this one need not be able to run, the error says how it is made elsewhere.
+    /// QEMU can't make it. For a machine with KVM, which this one need not be able to run, the
+    /// error says how it is made elsewhere.
     pub fn base(&self) -> Result<(Stream, Files)> {
         let made = self.made();
         match self.backend {
@@ -71,7 +75,8 @@ impl Machine {
         }
     }
 
-    /// Returns the command line that makes a base, for a person on another machine. QEMU's monitor takes the next command before the last bytes are written, so it must come late.
+    /// Returns the command line that makes a base, for a person on another machine. QEMU's monitor
+    /// takes the next command before the last bytes are written, so it must come late.
     fn base_command(&self) -> String {
         let words: Vec<_> =
             self.arguments(Behind::Nothing).iter().map(|word| quoted(word)).collect();
@@ -118,7 +123,8 @@ pub enum Files {
     ByCommand,
 }
 
-/// Returns the option by which a QEMU goes on from a stream. A file with an unusual name is quoted for a shell.
+/// Returns the option by which a QEMU goes on from a stream. A file with an unusual name is quoted
+/// for a shell.
 pub fn incoming(stream: &Path, files: Files) -> String {
     let path = stream.display().to_string();
     let uri = match files {

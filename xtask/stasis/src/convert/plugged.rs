@@ -10,7 +10,8 @@ use crate::qemu_option::{self, ON_ERROR};
 
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
-/// Features of a disk that only say what it is like (GEOMETRY, TOPOLOGY), and that no QEMU leaves out. A driver that has accepted them goes on without.
+/// Features of a disk that only say what it is like (GEOMETRY, TOPOLOGY), and that no QEMU leaves
+/// out. A driver that has accepted them goes on without.
 const HINTS: u64 = 1 << 4 | 1 << 10;
 /// Makes the transports those of VIRTIO 1.0 and later.
 const MODERN: &str = "virtio-mmio.force-legacy=false";
@@ -126,7 +127,8 @@ impl Plugged {
     }
 }
 
-/// Returns a path as an option's value that QEMU takes for a file. A name with a colon before its first slash would be one of a protocol.
+/// Returns a path as an option's value that QEMU takes for a file. A name with a colon before its
+/// first slash would be one of a protocol.
 fn file_name(path: &Path) -> String {
     let name = qemu_option::value(path);
     let is_protocol = name.find([':', '/']).is_some_and(|at| name.as_bytes()[at] == b':');
@@ -152,11 +154,13 @@ impl std::str::FromStr for Disk {
     }
 }
 
-/// Says in a guest's record what is behind its devices, and what they offer, which QEMU's stream does not: the disks and the networks in the order of the slots.
+/// Says in a guest's record what is behind its devices, and what they offer, which QEMU's stream
+/// does not: the disks and the networks in the order of the slots.
 ///
 /// # Errors
 ///
-/// There are more or fewer than the guest has; two disks are one volume; an image is none; a driver has accepted what Stasis does not offer.
+/// There are more or fewer than the guest has; two disks are one volume; an image is none; a driver
+/// has accepted what Stasis does not offer.
 pub fn complete(virtio: &mut Virtio, disks: &[Disk], networks: &[String]) -> Result<()> {
     let count = |id: u32| virtio.slots().filter(|(_, found)| *found == id).count();
     let (has_disks, has_cards) = (count(device_id::BLOCK), count(device_id::NETWORK));

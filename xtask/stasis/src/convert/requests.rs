@@ -1,4 +1,5 @@
-//! The requests of a guest's disks that are not completed. They are in no register but in the guest's memory, where [`waiting`] finds them.
+//! The requests of a guest's disks that are not completed. They are in no register but in the
+//! guest's memory, where [`waiting`] finds them.
 
 use std::ops::Range;
 
@@ -18,11 +19,13 @@ use crate::checkpoint::memory::{Index, Memory};
 /// The queue by which a driver gives a network card commands.
 const COMMANDS: u8 = 2;
 
-/// Returns the requests of all disks, in the order of each queue. Reads the memory only of a guest whose devices work.
+/// Returns the requests of all disks, in the order of each queue. Reads the memory only of a guest
+/// whose devices work.
 ///
 /// # Errors
 ///
-/// A driver has put something impossible into a queue; a network card has a command that QEMU would not carry out; the checkpoint can't be read.
+/// A driver has put something impossible into a queue; a network card has a command that QEMU would
+/// not carry out; the checkpoint can't be read.
 pub fn waiting(loaded: &mut Loaded) -> Result<Vec<Request>> {
     let queues = working(&loaded.checkpoint.state.devices.virtio);
     if queues.is_empty() {
@@ -67,7 +70,8 @@ fn all(memory: &Memory<'_>, queues: Vec<(QueueId, Queue, u32)>) -> Result<Vec<Re
     Ok(found)
 }
 
-/// Returns the queues that QEMU does not look at by itself when it begins: each with the device's ID.
+/// Returns the queues that QEMU does not look at by itself when it begins: each with the device's
+/// ID.
 fn working(virtio: &Virtio) -> Vec<(QueueId, Queue, u32)> {
     let unheard = virtio.slots().filter_map(|(slot, kind)| match kind {
         device_id::BLOCK => Some((slot, 0, kind)),
@@ -143,7 +147,8 @@ mod tests {
     const AVAIL: u64 = RAM + 0x1000;
     const DISK: QueueId = QueueId { slot: 1, queue: 0 };
 
-    /// Returns the record of a disk in slot 1 whose queue of 4 entries works, with the next request at entry 3.
+    /// Returns the record of a disk in slot 1 whose queue of 4 entries works, with the next request
+    /// at entry 3.
     fn record() -> Virtio {
         let mut virtio = Virtio::default();
         (virtio.device_id[1], virtio.status[1]) = (device_id::BLOCK, 0xf);
@@ -153,7 +158,8 @@ mod tests {
         virtio
     }
 
-    /// Returns RAM with these descriptors, and a ring in which the entries 3 and 4 are there: descriptors 2 and 0.
+    /// Returns RAM with these descriptors, and a ring in which the entries 3 and 4 are there:
+    /// descriptors 2 and 0.
     fn ram(descriptors: [(u64, u32, u16, u16); 4]) -> Memory<'static> {
         let (mut table, mut ring) = (Box::new([0; PAGE_SIZE]), Box::new([0; PAGE_SIZE]));
         for (n, (address, len, flags, next)) in descriptors.into_iter().enumerate() {

@@ -17,7 +17,8 @@ use crate::checkpoint::Opened;
 pub struct Stream {
     file: File,
     len: u64,
-    /// The stream's magic, and behind it the last bytes of the stream, which have the devices; the whole stream if it is short.
+    /// The stream's magic, and behind it the last bytes of the stream, which have the devices; the
+    /// whole stream if it is short.
     pub bytes: Vec<u8>,
     /// Where in `bytes` the devices begin.
     devices_at: usize,
@@ -97,7 +98,8 @@ impl Stream {
         Part { bytes: &mut self.bytes, sections: &self.sections }
     }
 
-    /// Returns the time at which the stream was written, in seconds since 1970; 0 if that is not known.
+    /// Returns the time at which the stream was written, in seconds since 1970; 0 if that is not
+    /// known.
     pub fn written(&self) -> u64 {
         let time = self.file.metadata().and_then(|metadata| metadata.modified()).ok();
         let since = time.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
@@ -105,7 +107,8 @@ impl Stream {
     }
 }
 
-/// Checks that a machine has no memory with anything in it but RAM, and tables that QEMU writes for its firmware. Returns the bytes of its RAM.
+/// Checks that a machine has no memory with anything in it but RAM, and tables that QEMU writes for
+/// its firmware. Returns the bytes of its RAM.
 pub fn check_ram(ram: &Ram) -> Result<u64, Error> {
     let main = ram.block(RAM_NAME)?;
     let is_foreign = |name: &str| name != RAM_NAME && !name.starts_with("/rom@");

@@ -40,7 +40,8 @@ pub struct Arguments {
     /// The QEMU that will run the guest
     #[arg(long, value_name = "PROGRAM", default_value = super::QEMU)]
     qemu: String,
-    /// What that QEMU has written of such a machine with -S, by `migrate file:BASE`; if it is not given, QEMU is started for it
+    /// What that QEMU has written of such a machine with -S, by `migrate file:BASE`; if it is not
+    /// given, QEMU is started for it
     #[arg(long)]
     base: Option<PathBuf>,
 }

@@ -45,7 +45,8 @@ pub(super) fn main(
     }
 }
 
-/// Returns the line with the option that makes the answer JSON, where the command has one and it is wanted.
+/// Returns the line with the option that makes the answer JSON, where the command has one and it is
+/// wanted.
 fn with_json(line: &str, json: bool) -> String {
     let longer = format!("{line} {JSON}");
     let takes_it = command::parse(&longer).is_ok_and(|command| command.answers_in_json());

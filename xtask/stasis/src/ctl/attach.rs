@@ -1,4 +1,5 @@
-//! `stasis attach GUEST`: a terminal of a guest's, by the channel. Others may be attached to it at the same time, at the console and elsewhere.
+//! `stasis attach GUEST`: a terminal of a guest's, by the channel. Others may be attached to it at
+//! the same time, at the console and elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -4,7 +4,8 @@ use std::io::{self, IsTerminal};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A bar on the standard error, where that is a terminal, from when progress comes. It goes when it is dropped.
+/// A bar on the standard error, where that is a terminal, from when progress comes. It goes when it
+/// is dropped.
 #[derive(Default)]
 pub(super) struct Bar(Option<ProgressBar>);
 

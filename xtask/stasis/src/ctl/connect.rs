@@ -24,7 +24,8 @@ pub struct Arguments {
     target: Option<Target>,
     #[command(flatten)]
     address: Address,
-    /// The socket that is made [default: stasis.sock in XDG_RUNTIME_DIR, or stasis-UID.sock in the folder for temporary files]
+    /// The socket that is made [default: stasis.sock in XDG_RUNTIME_DIR, or stasis-UID.sock in the
+    /// folder for temporary files]
     #[arg(long, value_name = "PATH")]
     listen: Option<PathBuf>,
 }

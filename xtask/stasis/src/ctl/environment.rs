@@ -8,7 +8,8 @@ use crate::report::mistyped;
 /// The variable that says where the machine's channel is.
 pub(super) const TO: &str = "STASIS_TO";
 
-/// Returns where the environment says that the machine's channel is; `None` if it does not, or is empty.
+/// Returns where the environment says that the machine's channel is; `None` if it does not, or is
+/// empty.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! The options of `ctl` that have a value, wherever in its command line they stand: [`take`] for the command itself, [`find`] for what a shell completes.
+//! The options of `ctl` that have a value, wherever in its command line they stand: [`take`] for
+//! the command itself, [`find`] for what a shell completes.
 
 use std::ops::Range;
 
@@ -11,7 +12,8 @@ use crate::report::mistyped;
 /// The options that have a value.
 const WITH_VALUE: [&str; 4] = ["--to", "--baud", "--patience", "--timeout"];
 
-/// Returns the places of an option and its value, which is behind a space or `=`, and the value if there is one.
+/// Returns the places of an option and its value, which is behind a space or `=`, and the value if
+/// there is one.
 pub(crate) fn find<'w>(name: &str, words: &'w [String]) -> Option<(Range<usize>, Option<&'w str>)> {
     let place = words.iter().position(|word| name_in(word) == Some(name))?;
     if let Some((_, value)) = words[place].split_once('=') {
@@ -43,7 +45,8 @@ pub(crate) fn command_words(line: &[String]) -> Vec<&str> {
     command
 }
 
-/// Takes the options out of a command, behind which they may stand, too: no command of the console's has one of them.
+/// Takes the options out of a command, behind which they may stand, too: no command of the
+/// console's has one of them.
 ///
 /// # Errors
 ///

@@ -13,7 +13,8 @@ use stasis_client::{Client, Error, Message, Status};
 use super::{Address, coded, end_of};
 use crate::report;
 
-/// Guests that are followed at the most: as many streams as a session has, and a request beside them.
+/// Guests that are followed at the most: as many streams as a session has, and a request beside
+/// them.
 const MOST: usize = 15;
 
 /// Opens a file to which a guest's output is added.
@@ -38,7 +39,8 @@ struct Outputs {
     left_out: Vec<String>,
 }
 
-/// Adds what these guests send to `FOLDER/GUEST.log`; what all send, also those that come later, if none is named. Ends after `timeout`, by a signal, or when each guest that is named is gone.
+/// Adds what these guests send to `FOLDER/GUEST.log`; what all send, also those that come later, if
+/// none is named. Ends after `timeout`, by a signal, or when each guest that is named is gone.
 pub(super) fn main(
     address: &Address,
     folder: &Path,
@@ -69,7 +71,8 @@ pub(super) fn main(
 }
 
 impl Outputs {
-    /// Follows the guests that are there, and those that come while the machine is asked for them. Returns false if a signal has ended that.
+    /// Follows the guests that are there, and those that come while the machine is asked for them.
+    /// Returns false if a signal has ended that.
     fn begin(&mut self) -> Result<bool> {
         let asked = self.client.request("guests --json").map_err(coded)?;
         let (mut list, mut meanwhile) = (Vec::new(), Vec::new());

@@ -52,7 +52,8 @@ impl Carried {
         Self { log, ..self }
     }
 
-    /// Carries bytes between the stream and this process's input and output, until one side ends the stream.
+    /// Carries bytes between the stream and this process's input and output, until one side ends
+    /// the stream.
     ///
     /// # Errors
     ///
@@ -96,7 +97,8 @@ impl Carried {
         }
     }
 
-    /// Waits for either side, at most a second, after which the machine is asked whether it is there. Returns whether there is input, and it is wanted.
+    /// Waits for either side, at most a second, after which the machine is asked whether it is
+    /// there. Returns whether there is input, and it is wanted.
     fn wait(&self, client: &Client, input: &File) -> Result<bool> {
         const SECOND: u16 = 1000;
         // A person is always listened to.

@@ -42,7 +42,8 @@ pub(super) fn get(mut client: Client, which: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the bytes of a checkpoint by the machine's list; `None` if it has none of that name or number, which the machine itself will say.
+/// Returns the bytes of a checkpoint by the machine's list; `None` if it has none of that name or
+/// number, which the machine itself will say.
 fn size_of(client: &mut Client, which: &str) -> Result<Option<u64>> {
     let list = client.answer("store --json").map_err(coded)?;
     let mut rows = list.lines().rev().filter_map(|row| serde_json::from_str::<Value>(row).ok());
@@ -53,7 +54,8 @@ fn size_of(client: &mut Client, which: &str) -> Result<Option<u64>> {
     Ok(rows.find(is_it).and_then(|row| row["size"].as_u64()))
 }
 
-/// Checks the checkpoint in a file, and writes it into the machine's store under this name, in no longer than `timeout`.
+/// Checks the checkpoint in a file, and writes it into the machine's store under this name, in no
+/// longer than `timeout`.
 pub(super) fn put(
     address: &Address,
     timeout: Option<Duration>,

@@ -1,11 +1,15 @@
-//! The lock on a disk image. QEMU takes and honours it, too, so that a machine and a tool, or two tools, never write to one image.
+//! The lock on a disk image. QEMU takes and honours it, too, so that a machine and a tool, or two
+//! tools, never write to one image.
 //!
-//! QEMU locks single bytes of an image (block/file-posix.c, `raw_apply_lock_bytes`). The locks belong to the open file and not to the
-//! process (fcntl(2), "Open file description locks"). Byte 100 + N says "I use permission N", and byte 200 + N says "nobody else may use
-//! permission N". All locks are shared: everybody first locks its own bytes, and then looks whether anybody else has locked a contrary one.
+//! QEMU locks single bytes of an image (block/file-posix.c, `raw_apply_lock_bytes`). The locks
+//! belong to the open file and not to the process (fcntl(2), "Open file description locks"). Byte
+//! 100 + N says "I use permission N", and byte 200 + N says "nobody else may use permission N". All
+//! locks are shared: everybody first locks its own bytes, and then looks whether anybody else has
+//! locked a contrary one.
 //!
-//! QEMU 10.0.2 locks, by /proc/locks: for a virtio disk 100, 101 and 201; for a read-only one 100 and 201; for an SD card 100 and 101.
-//! A block device is also opened with O_EXCL, which a mounted file system has, too.
+//! QEMU 10.0.2 locks, by /proc/locks: for a virtio disk 100, 101 and 201; for a read-only one 100
+//! and 201; for an SD card 100 and 101. A block device is also opened with O_EXCL, which a mounted
+//! file system has, too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind};
@@ -49,7 +53,8 @@ impl Access {
     }
 }
 
-/// Opens a disk image or a block device, and locks it until it is closed. Fails at once if somebody else has it open.
+/// Opens a disk image or a block device, and locks it until it is closed. Fails at once if somebody
+/// else has it open.
 pub fn open(path: &Path, access: Access) -> Result<File> {
     let exclusive = access == Access::Exclusive;
     let is_device = path.metadata().is_ok_and(|found| found.file_type().is_block_device());
@@ -82,7 +87,8 @@ fn lock(file: &File, access: Access) -> nix::Result<bool> {
         };
     }
     for &byte in access.contrary() {
-        // The call changes `probe` into a lock that is in its way, or into F_UNLCK. Locks of this open file are never in its way.
+        // The call changes `probe` into a lock that is in its way, or into F_UNLCK. Locks of this
+        // open file are never in its way.
         let mut probe = single(byte, F_WRLCK);
         fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe))?;
         if i32::from(probe.l_type) != F_UNLCK {

@@ -23,7 +23,8 @@ pub struct Stored<'a, 'm> {
     memory: &'a Memory<'m>,
 }
 
-/// Calls `with` with the guest in a checkpoint, and with the file of its kernel's functions, if it has any. The file is there for as long as `with` runs.
+/// Calls `with` with the guest in a checkpoint, and with the file of its kernel's functions, if it
+/// has any. The file is there for as long as `with` runs.
 ///
 /// # Errors
 ///

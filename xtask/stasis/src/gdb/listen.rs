@@ -136,7 +136,8 @@ impl Listen {
     }
 }
 
-/// Starts a debugger with these arguments, and with the guest's symbols if it is given no file, and waits until it has connected.
+/// Starts a debugger with these arguments, and with the guest's symbols if it is given no file, and
+/// waits until it has connected.
 ///
 /// # Errors
 ///
@@ -160,7 +161,8 @@ fn spawn(
     symbols: Option<&Path>,
     path: &Path,
 ) -> Result<Child> {
-    // A serial line is slow, and a machine may be busy: gdb gives up after 2 s by itself, lldb after 5 s.
+    // A serial line is slow, and a machine may be busy: gdb gives up after 2 s by itself, lldb
+    // after 5 s.
     const PATIENCE: u32 = 60;
     let path = path.display();
     let mut command = Command::new(debugger);

@@ -15,7 +15,8 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Opens a file, and makes it if it is not there. What is in it stays; where its last line is not whole, as a full disk leaves it, the next one begins anew.
+    /// Opens a file, and makes it if it is not there. What is in it stays; where its last line is
+    /// not whole, as a full disk leaves it, the next one begins anew.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let cannot = || format!("cannot write {}", path.display());
         let file = OpenOptions::new().append(true).create(true).open(path).with_context(cannot)?;
@@ -41,7 +42,8 @@ impl Record {
     }
 }
 
-/// Returns whether a file has a last line that does not end. What is no file, such as a pipe, has none.
+/// Returns whether a file has a last line that does not end. What is no file, such as a pipe, has
+/// none.
 fn is_cut(path: &Path) -> io::Result<bool> {
     let about = path.metadata()?;
     if !about.is_file() || about.len() == 0 {

@@ -1,7 +1,10 @@
-//! `stasis report` of what `stasis top --record` has written: who had which core when, which windows were missed, when checkpoints were made and how long guests stood still for them.
+//! `stasis report` of what `stasis top --record` has written: who had which core when, which
+//! windows were missed, when checkpoints were made and how long guests stood still for them.
 //!
-//! [`Run`] is what a page shows, [`page`] draws it. A record may have run for weeks, and its bytes are hostile: it is read line by line, twice, and what is kept of it does not grow with it, but for a number of guests, of cores and of
-//! events, of which more than the page lists are only counted.
+//! [`Run`] is what a page shows, [`page`] draws it. A record may have run for weeks, and its bytes
+//! are hostile: it is read line by line, twice, and what is kept of it does not grow with it, but
+//! for a number of guests, of cores and of events, of which more than the page lists are only
+//! counted.
 
 mod page;
 
@@ -134,7 +137,8 @@ struct Run {
     stored: Listed<Stored>,
     missed: Listed<Missed>,
     changed: Listed<Changed>,
-    /// How long guests stood still for checkpoints, and by how much windows were late that were missed.
+    /// How long guests stood still for checkpoints, and by how much windows were late that were
+    /// missed.
     still: Histogram,
     late: Histogram,
     /// Number of windows that were missed, by guest and core.
@@ -163,7 +167,8 @@ pub fn main(record: &Path, page: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Calls `take` with each line of a record that is an object, and its time. Returns the number of the others.
+/// Calls `take` with each line of a record that is an object, and its time. Returns the number of
+/// the others.
 fn each_line(file: impl Read, take: &mut dyn FnMut(f64, &Value)) -> Result<usize> {
     let mut reader = BufReader::new(file);
     let (mut line, mut strange) = (Vec::new(), 0);

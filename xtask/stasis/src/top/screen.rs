@@ -10,7 +10,8 @@ use stasis_console::text::Size;
 use super::micros;
 use super::state::{Guest, State, Vcpu, Window};
 
-/// A column of a table: its title, its width, and the least width of a terminal that has room for it.
+/// A column of a table: its title, its width, and the least width of a terminal that has room for
+/// it.
 type Column<T> = (&'static str, u16, u16, fn(&T) -> String);
 
 const GUESTS: &[Column<Guest>] = &[
@@ -56,7 +57,8 @@ fn left(bytes: u64) -> String {
     if bytes == 0 { "-".to_owned() } else { Size(bytes).to_string() }
 }
 
-/// Draws it: the cores, the guests, the vCPUs, the windows if there are any, the last events; what finds no room is left out from the bottom.
+/// Draws it: the cores, the guests, the vCPUs, the windows if there are any, the last events; what
+/// finds no room is left out from the bottom.
 pub(super) fn draw(frame: &mut Frame, state: &State) {
     let [title, cores, guests, vcpus, windows, events] = areas(state, frame.area());
     let about = format!("  over {}.{} s", state.millis / 1000, state.millis % 1000 / 100);
@@ -83,8 +85,9 @@ pub(super) fn draw(frame: &mut Frame, state: &State) {
     frame.render_widget(Paragraph::new(lines.collect::<Vec<_>>()), events);
 }
 
-/// Returns the places of the title, the cores, the guests, the vCPUs, the windows and the events, from the top. On a low terminal, the first of them have all
-/// of their lines, and the last ones none.
+/// Returns the places of the title, the cores, the guests, the vCPUs, the windows and the events,
+/// from the top. On a low terminal, the first of them have all of their lines, and the last ones
+/// none.
 fn areas(state: &State, whole: Rect) -> [Rect; 6] {
     let of_table = |rows: usize| if rows == 0 { 0 } else { rows + 2 };
     let (guests, vcpus) = (state.guests.len() + 2, state.vcpus.len() + 2);

@@ -143,7 +143,8 @@ impl State {
         add_lines(&mut self.begun_list, bytes, &mut self.listed);
     }
 
-    /// Makes the list that has come the guests if it `is_whole`, and forgets it otherwise. Returns its rows.
+    /// Makes the list that has come the guests if it `is_whole`, and forgets it otherwise. Returns
+    /// its rows.
     pub(super) fn end_list(&mut self, is_whole: bool) -> Option<Value> {
         self.begun_list.clear();
         let rows = std::mem::take(&mut self.listed);
@@ -158,7 +159,8 @@ impl State {
         add_lines(&mut self.begun_windows, bytes, &mut self.divided);
     }
 
-    /// Makes the list that has come the windows if it `is_whole`, and forgets it otherwise. Returns its rows, if they are not those of before.
+    /// Makes the list that has come the windows if it `is_whole`, and forgets it otherwise. Returns
+    /// its rows, if they are not those of before.
     pub(super) fn end_windows(&mut self, is_whole: bool) -> Option<Value> {
         self.begun_windows.clear();
         let rows = std::mem::take(&mut self.divided);

@@ -1,4 +1,5 @@
-//! Raw images: [`import`] makes a volume of one, [`export`] makes one of a volume. What is a hole in one is a hole in the other.
+//! Raw images: [`import`] makes a volume of one, [`export`] makes one of a volume. What is a hole
+//! in one is a hole in the other.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -17,7 +18,8 @@ use crate::report;
 /// Bytes that are moved at once.
 const PIECE: usize = 1 << 20;
 
-/// Makes a volume of a raw image, all of it or nothing. It has the image's size, up to a multiple of a block, or `size`, which must suffice.
+/// Makes a volume of a raw image, all of it or nothing. It has the image's size, up to a multiple
+/// of a block, or `size`, which must suffice.
 pub fn import(
     store: &mut Store<FileDisk>,
     path: &Path,
@@ -32,7 +34,8 @@ pub fn import(
     Ok(())
 }
 
-/// Begins a volume and writes a raw image to it, as [`import`] does, but for the flush: a loss of power leaves nothing of it. Returns its length in bytes.
+/// Begins a volume and writes a raw image to it, as [`import`] does, but for the flush: a loss of
+/// power leaves nothing of it. Returns its length in bytes.
 pub fn load(
     store: &mut Store<FileDisk>,
     path: &Path,
@@ -66,7 +69,8 @@ pub fn load(
     Ok(wanted)
 }
 
-/// Returns where the next bytes of a file from `at` on stand that are no hole; `None` if there are none before its end.
+/// Returns where the next bytes of a file from `at` on stand that are no hole; `None` if there are
+/// none before its end.
 fn next_data(file: &File, at: u64, length: u64) -> Result<Option<u64>> {
     if at >= length {
         return Ok(None);
@@ -94,7 +98,8 @@ fn write_data(store: &mut Store<FileDisk>, name: &str, at: u64, piece: &[u8]) ->
     Ok(())
 }
 
-/// Writes a volume, which is [open](stasis_store::Volumes::open_instant) as of a checkpoint if that is meant, to a raw image: not to the `disk` that has it.
+/// Writes a volume, which is [open](stasis_store::Volumes::open_instant) as of a checkpoint if that
+/// is meant, to a raw image: not to the `disk` that has it.
 pub fn export(store: &mut Store<FileDisk>, name: &str, disk: &Path, path: &Path) -> Result<()> {
     ensure!(!is_same(disk, path), "{} is the disk that has the volume", path.display());
     let length = store.volumes_mut().length(name)?;
@@ -119,7 +124,8 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns a copy of a raw image that is not finished, and its length in bytes; `None` if the image is there already.
+/// Returns a copy of a raw image that is not finished, and its length in bytes; `None` if the image
+/// is there already.
 ///
 /// # Errors
 ///
@@ -135,7 +141,8 @@ pub fn begin_copy(from: &Path, to: &Path) -> Result<Option<(Output, u64)>> {
     Ok(Some((output, length)))
 }
 
-/// Copies an image to an empty file, and returns its length in bytes. Where there is nothing but zeros, there is a hole.
+/// Copies an image to an empty file, and returns its length in bytes. Where there is nothing but
+/// zeros, there is a hole.
 pub fn copy_data(mut from: &File, to: &File) -> Result<u64> {
     let length = from.seek(SeekFrom::End(0))?;
     to.set_len(length)?;
@@ -173,7 +180,8 @@ fn write_holes(store: &mut Store<FileDisk>, name: &str, output: &mut Output) -> 
     Ok(())
 }
 
-/// Writes all of a volume, one piece behind the other: to a device, in which something may stand, or to a pipe.
+/// Writes all of a volume, one piece behind the other: to a device, in which something may stand,
+/// or to a pipe.
 fn write_all(
     store: &mut Store<FileDisk>,
     name: &str,

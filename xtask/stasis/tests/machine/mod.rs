@@ -1,4 +1,5 @@
-//! A machine that is a socket, a port of TCP or a serial line, and answers as the channel's specification says; and the tool, as its user starts it.
+//! A machine that is a socket, a port of TCP or a serial line, and answers as the channel's
+//! specification says; and the tool, as its user starts it.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -17,8 +18,9 @@ fn send(line: &mut impl Write, kind: Kind, id: u16, payload: &[u8]) {
     let _ = line.write_all(&bytes);
 }
 
-/// Answers as a machine that is busy with a checkpoint, until the line is closed: lists of guests at once, all else when it is given up, and the list of checkpoints has
-/// come to its end by then. Tells of each frame that has come.
+/// Answers as a machine that is busy with a checkpoint, until the line is closed: lists of guests
+/// at once, all else when it is given up, and the list of checkpoints has come to its end by then.
+/// Tells of each frame that has come.
 pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
     let (mut reader, mut byte, mut nearly_done) = (Reader::new(), [0], None);
     while from.read(&mut byte).is_ok_and(|count| count == 1) {
@@ -53,7 +55,8 @@ pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
     }
 }
 
-/// Starts a machine at a socket in this folder. Returns what leads to it, and the kinds of the frames that come.
+/// Starts a machine at a socket in this folder. Returns what leads to it, and the kinds of the
+/// frames that come.
 pub fn at_a_socket(folder: &Path) -> (String, Receiver<Kind>) {
     let path = folder.join("machine");
     let listener = UnixListener::bind(&path).unwrap();

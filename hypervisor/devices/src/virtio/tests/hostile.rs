@@ -1,4 +1,5 @@
-//! Drivers that put impossible things into a queue: the device asks for a reset, and is as new after it.
+//! Drivers that put impossible things into a queue: the device asks for a reset, and is as new
+//! after it.
 
 use proptest::prelude::*;
 
@@ -6,7 +7,8 @@ use super::*;
 
 const NEEDS_RESET: u32 = 0x40;
 
-/// Checks that the device has given up on what the driver has published, has said so, and works after a reset.
+/// Checks that the device has given up on what the driver has published, has said so, and works
+/// after a reset.
 fn assert_contained(mut driver: Driver) {
     driver.serve(Some(1));
     assert_eq!(driver.read(0x70), 0xf | NEEDS_RESET);
@@ -159,7 +161,8 @@ fn a_buffer_that_is_read_behind_one_that_is_written_is_contained() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 256 }))]
 
-    /// Whatever is in the registers and in the rings, the device ends its step, and its record keeps the format's rules.
+    /// Whatever is in the registers and in the rings, the device ends its step, and its record
+    /// keeps the format's rules.
     #[test]
     fn whatever_a_driver_does_the_record_keeps_its_rules(
         writes in prop::collection::vec((0u64..0x180, any::<u32>()), 0..40),

@@ -266,14 +266,16 @@ fn only_a_little_endian_vcpu_in_aarch64_is_plain() {
     }
 }
 
-/// Offsets in the UART's window: UARTDR, UARTECR, UARTFR, UARTIBRD, UARTLCR_H, UARTCR, UARTIMSC, UARTRIS, UARTMIS, UARTICR, and beside them.
+/// Offsets in the UART's window: UARTDR, UARTECR, UARTFR, UARTIBRD, UARTLCR_H, UARTCR, UARTIMSC,
+/// UARTRIS, UARTMIS, UARTICR, and beside them.
 const UART: [u64; 12] = [0x00, 0x04, 0x18, 0x24, 0x2c, 0x30, 0x38, 0x3c, 0x40, 0x44, 0x01, 0xfe0];
 
 #[test]
 fn what_the_uart_answers_at_once_is_what_any_exit_answers() {
     let widths = [Width::Byte, Width::Halfword, Width::Word, Width::Doubleword];
     let (mut lines, mut sent) = (0, 0);
-    // The transmit interrupt: masked; unmasked and low; unmasked and high. Then a byte that was received, and loopback.
+    // The transmit interrupt: masked; unmasked and low; unmasked and high. Then a byte that was
+    // received, and loopback.
     for (imsc, ris, cr) in
         [(0, 0, 0), (0x20, 0, 0), (0x20, 0x20, 0), (0x10, 0x10, 0), (0x30, 0, 0x80)]
     {

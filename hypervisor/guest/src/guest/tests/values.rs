@@ -1,4 +1,5 @@
-//! Every register of a file with values that nobody meant: refused, or a guest that runs and can be stored again.
+//! Every register of a file with values that nobody meant: refused, or a guest that runs and can be
+//! stored again.
 
 use stasis_state::register::VALUE_OFFSET;
 use stasis_state::vcpu::PSTATE_IS_AARCH32;
@@ -8,7 +9,8 @@ use super::*;
 use crate::sysreg::identity;
 use stasis_devices::machine::{RAM_BASE, RAM_END, RAM_UNIT};
 
-/// Values of an element, as far as its width goes: the ends, alternating bits, single bits, and some at random.
+/// Values of an element, as far as its width goes: the ends, alternating bits, single bits, and
+/// some at random.
 const PATTERNS: [u64; 10] = [
     u64::MAX,
     0xaaaa_aaaa_aaaa_aaaa,
@@ -116,7 +118,8 @@ fn is_harmless(state: &GuestState) -> bool {
         && state.vcpus.iter().all(sound)
 }
 
-/// Tries all patterns in the first, a middle and the last element of each register. Returns how many a machine takes.
+/// Tries all patterns in the first, a middle and the last element of each register. Returns how
+/// many a machine takes.
 fn sweep<R: Record>(record: fn(&mut GuestState) -> &mut R) -> usize {
     let good = stored();
     let mut taken = 0;

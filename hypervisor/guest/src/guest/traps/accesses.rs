@@ -21,8 +21,9 @@ use stasis_vgic::{GICD_SGIR, VcpuMask, VirtualInterface};
 /// Offset of GICC_DIR in its page, IHI 0048B.b 4.4.18.
 const GICC_DIR: u64 = 0;
 
-/// Returns the access to a word of the distributor that an exception stands for; None if it is anything else. Only such a one are
-/// [`Guest::load_at_once`] and [`Guest::store_at_once`] for. No lock is needed.
+/// Returns the access to a word of the distributor that an exception stands for; None if it is
+/// anything else. Only such a one are [`Guest::load_at_once`] and [`Guest::store_at_once`] for. No
+/// lock is needed.
 #[inline(always)]
 pub fn gicd_word(syndrome: Syndrome) -> Option<PlainAccess> {
     PlainAccess::word_in(GICD_BASE, syndrome)
@@ -31,8 +32,8 @@ pub fn gicd_word(syndrome: Syndrome) -> Option<PlainAccess> {
 /// The distributor is one page, by which [`gicd_word`] finds it.
 const _: () = assert!(GICD_REGISTERS == 0x1000 && GICD_BASE.is_multiple_of(0x1000));
 
-/// Returns the access to the UART that an exception stands for; None if it is anything else. Only such a one is [`Guest::uart_at_once`] for. No lock
-/// is needed.
+/// Returns the access to the UART that an exception stands for; None if it is anything else. Only
+/// such a one is [`Guest::uart_at_once`] for. No lock is needed.
 #[inline(always)]
 pub fn uart_access(syndrome: Syndrome) -> Option<PlainAccess> {
     const UART: Window = Pl011::WINDOW;
@@ -46,37 +47,40 @@ pub fn uart_access(syndrome: Syndrome) -> Option<PlainAccess> {
 /// What an access to the UART leaves to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfUart {
-    /// The vCPUs whose offered interrupts may have changed: the vCPU itself passes through `Vgic::enter` before its next entry, and the others must
-    /// be kicked.
+    /// The vCPUs whose offered interrupts may have changed: the vCPU itself passes through
+    /// `Vgic::enter` before its next entry, and the others must be kicked.
     pub kick: VcpuMask,
     /// The byte that the guest sends, if it sends one.
     pub sent: Option<u8>,
 }
 
-/// Returns whether an access to a word of the distributor is to GICD_SGIR: what it sends, and to whom, nothing of the guest's state decides
-/// ([`stasis_vgic::sgi_of`]). No lock is needed.
+/// Returns whether an access to a word of the distributor is to GICD_SGIR: what it sends, and to
+/// whom, nothing of the guest's state decides ([`stasis_vgic::sgi_of`]). No lock is needed.
 #[inline(always)]
 pub fn is_sgir(word: PlainAccess) -> bool {
     word.ipa == GICD_BASE + GICD_SGIR
 }
 
 impl Guest {
-    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if it is one of those that are loaded most.
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if
+    /// it is one of those that are loaded most.
     #[inline(always)]
     pub fn load_often(&self, index: usize, word: PlainAccess) -> Option<u64> {
         self.vgic.read_often(index, gicd_access_to(word)?).map(u64::from)
     }
 
-    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if it depends on the records alone, whatever is in list
-    /// registers.
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor, if
+    /// it depends on the records alone, whatever is in list registers.
     #[inline]
     pub fn load_at_once(&self, index: usize, word: PlainAccess) -> Option<u64> {
         self.vgic.recorded(index, gicd_access_to(word)?)
     }
 
-    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor that has pending states, if no other vCPU's list registers
-    /// matter; and the vCPUs whose offered interrupts may have changed by that: vCPU `index` passes through `Vgic::enter` before its next entry, and the
-    /// others must be kicked. `gic` is the interface of the vCPU's core. The caller has put into the records what other vCPUs have sent.
+    /// Returns what vCPU `index`, which is little-endian, loads from a word of the distributor that
+    /// has pending states, if no other vCPU's list registers matter; and the vCPUs whose offered
+    /// interrupts may have changed by that: vCPU `index` passes through `Vgic::enter` before its
+    /// next entry, and the others must be kicked. `gic` is the interface of the vCPU's core. The
+    /// caller has put into the records what other vCPUs have sent.
     #[inline]
     pub fn load_pending(
         &mut self,
@@ -88,10 +92,13 @@ impl Guest {
         Some((value, effects.kick))
     }
 
-    /// Answers a store of `value` to a word of the distributor by vCPU `index`, which is little-endian, if it depends on the records alone. Returns the vCPUs
-    /// whose offered interrupts may have changed: vCPU `index` passes through `Vgic::enter` before its next entry, and the others must be kicked.
+    /// Answers a store of `value` to a word of the distributor by vCPU `index`, which is
+    /// little-endian, if it depends on the records alone. Returns the vCPUs whose offered
+    /// interrupts may have changed: vCPU `index` passes through `Vgic::enter` before its next
+    /// entry, and the others must be kicked.
     ///
-    /// Returns None if the store is another one: then nothing was done, and [`Whole::exit`](super::Whole::exit) must answer.
+    /// Returns None if the store is another one: then nothing was done, and
+    /// [`Whole::exit`](super::Whole::exit) must answer.
     #[inline(always)]
     pub fn store_at_once(
         &mut self,
@@ -102,7 +109,8 @@ impl Guest {
         Some(self.vgic.record(index, gicd_access_to(word)?, value)?.kick)
     }
 
-    /// Answers an access to the UART by a vCPU that is little-endian. Returns what is left to do. Its PC is as before.
+    /// Answers an access to the UART by a vCPU that is little-endian. Returns what is left to do.
+    /// Its PC is as before.
     #[inline]
     pub fn uart_at_once(&mut self, core: &mut Core, access: PlainAccess) -> OfUart {
         let PlainAccess { write, width, ipa, register } = access;
@@ -119,7 +127,8 @@ impl Guest {
         OfUart { kick: self.update_line(line), sent }
     }
 
-    /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held first; then nothing was done.
+    /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held
+    /// first; then nothing was done.
     pub(super) fn gic_access(
         &mut self,
         exited: &mut Exited<'_, impl Host>,
@@ -167,7 +176,8 @@ impl Guest {
         Next::Enter
     }
 
-    /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held first.
+    /// Reads from the distributor. GICC_DIR reads as 0. An error has the vCPUs that must be held
+    /// first.
     fn gic_read(
         &mut self,
         exited: &mut Exited<'_, impl Host>,
@@ -186,7 +196,8 @@ impl Guest {
         Ok(value)
     }
 
-    /// Writes to the distributor, or to GICC_DIR, which is alone in its page. An error has the vCPUs that must be held first.
+    /// Writes to the distributor, or to GICC_DIR, which is alone in its page. An error has the
+    /// vCPUs that must be held first.
     fn gic_write(
         &mut self,
         exited: &mut Exited<'_, impl Host>,

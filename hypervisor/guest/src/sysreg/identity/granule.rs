@@ -1,8 +1,10 @@
 //! The sizes of the pages that a guest's kernel uses, and what its CPU must show for them.
 //!
-//! An arm64 `Image` says in its header which pages it was built for. It looks for them in ID_AA64MMFR0_EL1 before it can print anything, and stops
-//! in silence if they are absent. Not every board's CPU has pages of 16 KiB (a Cortex-A53 or A72 has not). So only a guest whose kernel asks for them
-//! is shown them, and needs them where it is resumed; all other guests that are [portable](Reach) can go anywhere.
+//! An arm64 `Image` says in its header which pages it was built for. It looks for them in
+//! ID_AA64MMFR0_EL1 before it can print anything, and stops in silence if they are absent. Not
+//! every board's CPU has pages of 16 KiB (a Cortex-A53 or A72 has not). So only a guest whose
+//! kernel asks for them is shown them, and needs them where it is resumed; all other guests that
+//! are [portable](Reach) can go anywhere.
 
 use stasis_state::vcpu::Identity;
 
@@ -33,7 +35,8 @@ impl Granule {
         }
     }
 
-    /// Returns whether a CPU with this ID_AA64MMFR0_EL1 has the granule. In TGran4 and TGran64 a 0 means that it has, in TGran16 that it has not.
+    /// Returns whether a CPU with this ID_AA64MMFR0_EL1 has the granule. In TGran4 and TGran64 a 0
+    /// means that it has, in TGran16 that it has not.
     fn is_in(self, mmfr0: u64) -> bool {
         let value = |shift: u32| mmfr0 >> shift & 0xf;
         match self {
@@ -70,8 +73,9 @@ impl core::fmt::Display for Offered {
     }
 }
 
-/// Returns what vCPU `index` of a new guest is shown on a CPU whose registers are `raw`. `granule` has the pages that its kernel asks for, if it
-/// does; `reach` says where the guest must be able to go on.
+/// Returns what vCPU `index` of a new guest is shown on a CPU whose registers are `raw`. `granule`
+/// has the pages that its kernel asks for, if it does; `reach` says where the guest must be able to
+/// go on.
 ///
 /// # Errors
 ///

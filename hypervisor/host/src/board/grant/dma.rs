@@ -25,7 +25,8 @@ impl Dma {
         Self { coherent, ..self }
     }
 
-    /// Returns how the nodes on the bus that `node` is access memory; `node` itself accesses it as this says.
+    /// Returns how the nodes on the bus that `node` is access memory; `node` itself accesses it as
+    /// this says.
     pub fn below(self, node: FdtNode) -> Self {
         // Without any ranges in it, both buses have the same addresses.
         let ranges = node.property("dma-ranges");

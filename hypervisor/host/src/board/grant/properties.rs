@@ -1,7 +1,7 @@
 //! What a guest's device tree says of a device beyond where it is.
 //!
-//! All that the device's node says, but for references to other nodes, which the guest does not have. A reference is a number, and
-//! nothing but the property's name tells that it is one.
+//! All that the device's node says, but for references to other nodes, which the guest does not
+//! have. A reference is a number, and nothing but the property's name tells that it is one.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -69,8 +69,9 @@ fn is_reference(name: &str) -> bool {
         || SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-/// Returns what is passed on of a node, as names and values, and the names of what is not. `noncoherent`: it accesses memory by
-/// itself, and not through the caches, which a guest's tree says of no device unless it is told so.
+/// Returns what is passed on of a node, as names and values, and the names of what is not.
+/// `noncoherent`: it accesses memory by itself, and not through the caches, which a guest's tree
+/// says of no device unless it is told so.
 pub fn of(node: FdtNode, noncoherent: bool) -> (Vec<(String, Vec<u8>)>, Vec<String>) {
     let (mut passed, mut left_out) = (Vec::new(), Vec::new());
     for property in node.properties() {

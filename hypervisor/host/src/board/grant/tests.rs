@@ -24,7 +24,8 @@ fn node(name: &str, compatible: &str, frame: Option<(u32, u32)>, spis: &[u32]) -
     node
 }
 
-/// Returns a machine with a clock, two devices on one page, one that is disabled, and others that can't be given.
+/// Returns a machine with a clock, two devices on one page, one that is disabled, and others that
+/// can't be given.
 fn machine() -> Vec<u8> {
     let mut tree = DeviceTree::new();
     let root = &mut tree.root;

@@ -1,4 +1,5 @@
-//! RAM that arrives while cores use the translation, with TLBs that forget nothing until they are told.
+//! RAM that arrives while cores use the translation, with TLBs that forget nothing until they are
+//! told.
 
 use super::super::{Attributes, MapError, Translation};
 use super::tlb::{Access, Tlb};
@@ -17,7 +18,8 @@ struct Guest {
 }
 
 impl Guest {
-    /// Returns a guest of whose block nothing has arrived. There are `spare` tables besides those of the upper levels.
+    /// Returns a guest of whose block nothing has arrived. There are `spare` tables besides those
+    /// of the upper levels.
     fn new(spare: usize) -> Self {
         let mut tables = Heap { left: 2 + spare };
         let map = Translation::new(&mut tables).unwrap();
@@ -34,7 +36,8 @@ impl Guest {
     fn settle(&mut self, writable: bool) {
         let tlbs = &self.tlbs;
         let forget = |what| tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(what));
-        // SAFETY: 1. The tests let all units arrive before. 2. The two TLBs are all that walks the translation, and both forget.
+        // SAFETY: 1. The tests let all units arrive before. 2. The two TLBs are all that walks the
+        // translation, and both forget.
         unsafe { self.map.settle(BLOCK + MIB, writable, forget) };
         self.look_ahead();
     }
@@ -47,7 +50,8 @@ impl Guest {
                 assert_eq!(tlb.fetch(BLOCK), None, "a core finds it again at once");
             }
         };
-        // SAFETY: 1. The two TLBs are all that walks the translation, and both forget. 2. No test makes an access that needs the block.
+        // SAFETY: 1. The two TLBs are all that walks the translation, and both forget. 2. No test
+        // makes an access that needs the block.
         unsafe { self.map.withdraw(|| [BLOCK, 5 * GIB].into_iter(), forget) };
         self.look_ahead();
     }

@@ -17,7 +17,8 @@ const BLOCKS: [u64; 2] = [GIB, GIB + 2 * MIB];
 const PAGES: [u64; 4] = [GIB, GIB + 4096, GIB + MIB, GIB + 2 * MIB - 4096];
 
 impl Guest {
-    /// Returns the guest, and both cores remember all of it, writable. There are `spare` more tables.
+    /// Returns the guest, and both cores remember all of it, writable. There are `spare` more
+    /// tables.
     fn new(spare: usize) -> Self {
         let mut tables = Heap { left: 2 + spare };
         let mut map = Translation::new(&mut tables).unwrap();
@@ -32,7 +33,8 @@ impl Guest {
         guest
     }
 
-    /// Returns the guest as [`new`](Self::new) does, and all spare tables are for blocks that will be split.
+    /// Returns the guest as [`new`](Self::new) does, and all spare tables are for blocks that will
+    /// be split.
     fn stocked(spare: usize) -> Self {
         let mut guest = Self::new(spare);
         let mut spares = Spares::default();
@@ -80,7 +82,8 @@ impl Guest {
         look_ahead(tlbs);
     }
 
-    /// Makes a vCPU of core 0 write to a page, as the fault path does, and the other core use the block meanwhile.
+    /// Makes a vCPU of core 0 write to a page, as the fault path does, and the other core use the
+    /// block meanwhile.
     fn write(&mut self, input: u64) -> Result<(), MapError> {
         let tlbs = &self.tlbs;
         // SAFETY: the two TLBs are all that walks the translation, and both forget.
@@ -90,7 +93,8 @@ impl Guest {
         Ok(())
     }
 
-    /// Moves a page as the fault path does for a vCPU of core 0, and the other core uses the block meanwhile.
+    /// Moves a page as the fault path does for a vCPU of core 0, and the other core uses the block
+    /// meanwhile.
     fn move_page(&mut self, input: u64, output: u64) -> Result<(), MapError> {
         let tlbs = &self.tlbs;
         let forget = |what| {
@@ -132,7 +136,8 @@ fn look_ahead(tlbs: &RefCell<[Tlb; 2]>) {
     }
 }
 
-/// Tells both cores to forget what the block of `input` was. They look everything up right before, and find nothing of the block right after.
+/// Tells both cores to forget what the block of `input` was. They look everything up right before,
+/// and find nothing of the block right after.
 fn forget(tlbs: &RefCell<[Tlb; 2]>, input: u64, what: Forget) {
     look_ahead(tlbs);
     tlbs.borrow_mut().iter_mut().for_each(|tlb| tlb.forget(what));
@@ -335,7 +340,8 @@ fn a_translation_is_stocked_again_with_what_it_lacks() {
     assert_eq!(guest.tables.left, 4, "three of pages, and one above them");
 }
 
-/// A walker of another core knows nothing of the order in which a test does things: it finds the right page, or nothing.
+/// A walker of another core knows nothing of the order in which a test does things: it finds the
+/// right page, or nothing.
 #[test]
 fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
     let mut guest = Guest::stocked(1);
@@ -351,8 +357,8 @@ fn a_walker_finds_the_same_page_or_nothing_while_blocks_are_split_and_joined() {
         });
         let Guest { map, .. } = &mut guest;
         for page in PAGES.iter().cycle().take(if cfg!(miri) { 4 } else { 100 }) {
-            // SAFETY: the walker keeps no copies. It may be in the midst of a walk: then it reads a table that is kept for later, and is not released
-            // while the walker runs.
+            // SAFETY: the walker keeps no copies. It may be in the midst of a walk: then it reads a
+            // table that is kept for later, and is not released while the walker runs.
             unsafe {
                 map.split(*page, |_| ()).unwrap();
                 map.join(*page, |_| ());

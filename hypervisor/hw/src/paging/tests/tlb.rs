@@ -1,7 +1,8 @@
 //! A core's TLB that forgets nothing until it is told: [`Tlb`].
 //!
-//! What it has found once it goes on with, though the table says something else by now. It stops a test where an architecture says that anything may
-//! happen: if it finds an entry of another size, or for another address, for what it still remembers.
+//! What it has found once it goes on with, though the table says something else by now. It stops a
+//! test where an architecture says that anything may happen: if it finds an entry of another size,
+//! or for another address, for what it still remembers.
 
 use super::super::attributes::STAGE2;
 use super::super::{Forget, OUTPUT_ADDRESS};
@@ -70,7 +71,8 @@ impl Tlb {
         }
     }
 
-    /// Looks `input` up, as a core may do at any time without an access, and remembers what it finds.
+    /// Looks `input` up, as a core may do at any time without an access, and remembers what it
+    /// finds.
     pub fn fetch(&mut self, input: u64) -> Option<Found> {
         let (descriptor, size) = look_up(self.root, input)?;
         let new = Found { input: input & !(size - 1), size, descriptor };

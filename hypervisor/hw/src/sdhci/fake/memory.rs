@@ -1,7 +1,9 @@
-//! The memory that a controller of tests moves data to and from, behind caches that are not coherent with it.
+//! The memory that a controller of tests moves data to and from, behind caches that are not
+//! coherent with it.
 //!
-//! What the driver writes is in the caches until they are flushed, or until they write it back by themselves, over what the controller has put there
-//! meanwhile. What the controller writes stays hidden from the driver until the caches are flushed.
+//! What the driver writes is in the caches until they are flushed, or until they write it back by
+//! themselves, over what the controller has put there meanwhile. What the controller writes stays
+//! hidden from the driver until the caches are flushed.
 
 use crate::sdhci::dma::{CardMemory, Dma};
 use spin::mutex::SpinMutex;
@@ -18,7 +20,8 @@ pub struct Memory {
     /// Where the controller has it.
     bus: u32,
     behind: Vec<u8>,
-    /// What the caches have loaded, or have written back: what differs in the driver's memory from this is dirty.
+    /// What the caches have loaded, or have written back: what differs in the driver's memory from
+    /// this is dirty.
     cached: Vec<u8>,
     /// What the controller finds instead, at whatever address: the driver is wrong about the bus.
     elsewhere: Option<Vec<u8>>,
@@ -32,13 +35,15 @@ std::thread_local! {
 const LINE: usize = 64;
 
 impl Memory {
-    /// Calls `action` with the lines of so many bytes at `offset`: the driver's, the memory's, and what the caches know.
+    /// Calls `action` with the lines of so many bytes at `offset`: the driver's, the memory's, and
+    /// what the caches know.
     fn lines(&mut self, bytes: Range<usize>, action: impl Fn(&mut [u8], &mut [u8], &mut [u8])) {
         for start in (bytes.start / LINE * LINE..bytes.end).step_by(LINE) {
             let line = start..(start + LINE).min(self.behind.len());
             let ours = core::ptr::with_exposed_provenance_mut::<u8>(self.base + line.start);
-            // SAFETY: 1. The line lies in the `CardMemory` that was leaked in `attach_memory`, whose address was exposed by `Dma::new`. 2. The driver
-            // has no reference to it while it calls the caches or the controller.
+            // SAFETY: 1. The line lies in the `CardMemory` that was leaked in `attach_memory`,
+            // whose address was exposed by `Dma::new`. 2. The driver has no reference to it while
+            // it calls the caches or the controller.
             let ours = unsafe { core::slice::from_raw_parts_mut(ours, line.len()) };
             action(ours, &mut self.behind[line.clone()], &mut self.cached[line]);
         }
@@ -106,6 +111,7 @@ pub fn attach_memory(bus: u64) -> Option<Dma> {
         cached: vec![0; len],
         elsewhere: None,
     }));
-    // SAFETY: 1. The model's controller finds the memory there. 2. Its caches are flushed by `flush`.
+    // SAFETY: 1. The model's controller finds the memory there. 2. Its caches are flushed by
+    // `flush`.
     unsafe { Dma::new(memory, |_, size| (size == len).then_some(bus), flush) }
 }

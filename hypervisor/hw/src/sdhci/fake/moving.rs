@@ -1,4 +1,5 @@
-//! How the data of a command move between the card and memory: by the port, by SDMA, by ADMA2; and how that fails.
+//! How the data of a command move between the card and memory: by the port, by SDMA, by ADMA2; and
+//! how that fails.
 
 use super::{FakeController, bit, with_memory};
 use crate::sd::{BLOCK, Bus as _, Command, Data, Fault};
@@ -64,7 +65,8 @@ impl FakeController {
         let fails = fails.map(|(blocks, bits)| (blocks * BLOCK, *bits));
         let end = pulled.or(fails.map(|(at, _)| at)).unwrap_or(until).max(start);
         with_memory(|memory| {
-            // Whatever is dirty is written back some time: now, before the controller writes, or after.
+            // Whatever is dirty is written back some time: now, before the controller writes, or
+            // after.
             let there = memory.at(address, end - start);
             if moving.reads {
                 there.copy_from_slice(&moving.bytes[start..end]);

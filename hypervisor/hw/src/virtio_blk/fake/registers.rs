@@ -1,4 +1,5 @@
-//! The registers of a virtio disk for tests, as the transport of `virtio-drivers` reaches them (virtio 1.2, 4.2).
+//! The registers of a virtio disk for tests, as the transport of `virtio-drivers` reaches them
+//! (virtio 1.2, 4.2).
 
 use super::{Device, Manner, Queue};
 use std::cell::RefCell;

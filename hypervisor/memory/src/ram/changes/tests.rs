@@ -1,5 +1,6 @@
-//! Histories of a memory, which a guest, the hypervisor, and checkpoints write, load and store: each checkpoint that is committed is the memory of its
-//! instant, put together from what was taken and the one before.
+//! Histories of a memory, which a guest, the hypervisor, and checkpoints write, load and store:
+//! each checkpoint that is committed is the memory of its instant, put together from what was taken
+//! and the one before.
 
 use super::*;
 use crate::fake::FakeRam;
@@ -73,8 +74,9 @@ fn room() -> Room<Portable> {
     let memory = Box::leak(Box::new(Frames([0xee; (FRAMES + 2) * PAGE_SIZE])));
     assert!(memory.0[0] == 0xee);
     let start = core::ptr::NonNull::from(memory).cast();
-    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The reference to it became a pointer, and is not used
-    // again. 3. Nobody but the `GuestRam` accesses it.
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2.
+    // The reference to it became a pointer, and is not used again. 3. Nobody but the `GuestRam`
+    // accesses it.
     let ram = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
     Room::new(Marks::new(LEN).unwrap(), ram, &mut || ())
 }

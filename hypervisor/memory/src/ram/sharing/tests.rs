@@ -1,5 +1,6 @@
-//! Histories of guests that are cloned, write, are stored and removed: each finds in its memory what it wrote, and nothing that another one wrote, and nobody
-//! keeps memory that he does not need.
+//! Histories of guests that are cloned, write, are stored and removed: each finds in its memory
+//! what it wrote, and nothing that another one wrote, and nobody keeps memory that he does not
+//! need.
 
 mod short;
 
@@ -56,7 +57,8 @@ impl Heap {
 
     fn first_guest(&self) -> GuestRam<Portable> {
         let start = NonNull::new(with_exposed_provenance_mut(self.start as usize)).unwrap();
-        // SAFETY: 1. The heap has the blocks until its end, after that of all guests, and this is called once. 2. and 3. Guests access them by pointers alone.
+        // SAFETY: 1. The heap has the blocks until its end, after that of all guests, and this is
+        // called once. 2. and 3. Guests access them by pointers alone.
         let mut ram = unsafe { GuestRam::new(start, LEN, &mut || ()) }.unwrap();
         ram.finish_writing(&mut || ());
         ram
@@ -69,8 +71,8 @@ impl Heap {
     }
 }
 
-// SAFETY: 1. The pages are of the host's heap, with exposed provenance. 2. The stock gives each to one user, and counts the others. 3. The host
-// fetches no instructions from there.
+// SAFETY: 1. The pages are of the host's heap, with exposed provenance. 2. The stock gives each to
+// one user, and counts the others. 3. The host fetches no instructions from there.
 unsafe impl Frames for Heap {
     fn take(&self) -> Option<NonNull<u8>> {
         let mut left = self.left.lock().unwrap();
@@ -108,7 +110,8 @@ struct Taken {
     then: Vec<u64>,
 }
 
-/// A guest: its memory, what each page should have in its first word, and its stage 2: where each page is, and whether the guest may write it.
+/// A guest: its memory, what each page should have in its first word, and its stage 2: where each
+/// page is, and whether the guest may write it.
 struct Guest {
     ram: GuestRam<Portable>,
     is: Vec<u64>,
@@ -136,7 +139,8 @@ fn room() -> Room<Portable> {
     let layout = Layout::from_size_align(bytes, PAGE_SIZE).unwrap();
     // SAFETY: the layout has a size. The memory is never given back.
     let start = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
-    // SAFETY: 1. The memory lives for ever, and one `GuestRam` is made of it. 2. and 3. Nobody else knows of it.
+    // SAFETY: 1. The memory lives for ever, and one `GuestRam` is made of it. 2. and 3. Nobody else
+    // knows of it.
     let memory = unsafe { GuestRam::uncleared(start, bytes) }.unwrap();
     Room::new(Marks::new(LEN).unwrap(), memory, &mut || ())
 }

@@ -1,5 +1,5 @@
-//! Guests write while EL2 reads and writes. Miri sees whether that is a data race: a guest here is a thread that makes the accesses of a vCPU,
-//! which are atomic ones of 8 bytes.
+//! Guests write while EL2 reads and writes. Miri sees whether that is a data race: a guest here is
+//! a thread that makes the accesses of a vCPU, which are atomic ones of 8 bytes.
 
 use super::*;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,8 +18,9 @@ fn shared() -> (GuestRam<Portable>, &'static Memory) {
     let memory: &'static Memory =
         Box::leak(Box::new(Memory([const { AtomicU64::new(0xa5a5) }; 2 * WORDS])));
     let start = NonNull::from(memory).cast();
-    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2. The one reference to it is to atomics. 3. The
-    // guests of these tests access it by these atomics alone.
+    // SAFETY: 1. The memory was leaked, so it lives for ever, and one `GuestRam` is made of it. 2.
+    // The one reference to it is to atomics. 3. The guests of these tests access it by these
+    // atomics alone.
     let ram = unsafe { GuestRam::new(start, size_of::<Memory>(), &mut || ()) }.unwrap();
     (ram, memory)
 }

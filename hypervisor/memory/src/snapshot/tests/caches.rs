@@ -1,4 +1,5 @@
-//! A guest that writes past the caches in which the hypervisor reads: what is read is what the guest has stored, and no line is left that is older.
+//! A guest that writes past the caches in which the hypervisor reads: what is read is what the
+//! guest has stored, and no line is left that is older.
 
 use super::super::*;
 use crate::machine::Machine;
@@ -28,7 +29,8 @@ impl Cached {
                 let (line, place) = (address / LINE * LINE, address % LINE);
                 let (bytes, is_dirty) = cache.entry(line).or_insert_with(|| {
                     let memory: *const [u8; LINE] = start.with_addr(line).cast();
-                    // SAFETY: pages are whole lines, so the line is mapped, as the byte is; and nobody has a reference to it.
+                    // SAFETY: pages are whole lines, so the line is mapped, as the byte is; and
+                    // nobody has a reference to it.
                     (unsafe { memory.read_volatile() }, false)
                 });
                 access(at, &mut bytes[place]);
@@ -44,8 +46,8 @@ impl Cached {
     }
 }
 
-// SAFETY: each method accesses shared memory by `bytes` alone, at the addresses that it is told of, or in lines that these lie in, by volatile
-// accesses; no reference to it is made.
+// SAFETY: each method accesses shared memory by `bytes` alone, at the addresses that it is told of,
+// or in lines that these lie in, by volatile accesses; no reference to it is made.
 unsafe impl Machine for Cached {
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
         // SAFETY: `into` has `len` bytes of the caller's.
@@ -84,7 +86,8 @@ unsafe impl Machine for Cached {
                 let is_told = addresses.start < line + LINE && *line < addresses.end;
                 if is_told && *is_dirty {
                     let memory: *mut [u8; LINE] = core::ptr::with_exposed_provenance_mut(*line);
-                    // SAFETY: the line is one of memory that was leaked, and nobody has a reference to it.
+                    // SAFETY: the line is one of memory that was leaked, and nobody has a reference
+                    // to it.
                     unsafe { memory.write_volatile(*bytes) };
                 }
                 !is_told
@@ -102,8 +105,9 @@ struct Pages<const N: usize>([u8; N]);
 fn leaked<const N: usize>() -> (GuestRam<Cached>, *mut u8) {
     let start: NonNull<u8> = NonNull::from(Box::leak(Box::new(Pages([0; N])))).cast();
     start.as_ptr().expose_provenance();
-    // SAFETY: 1. The pages were leaked, so they live for ever, and one `GuestRam` is made of them. 2. The reference to them became a pointer, which
-    // the guest alone uses. 3. The guest does not run at the same time.
+    // SAFETY: 1. The pages were leaked, so they live for ever, and one `GuestRam` is made of
+    // them. 2. The reference to them became a pointer, which the guest alone uses. 3. The guest
+    // does not run at the same time.
     let ram = unsafe { GuestRam::new(start, N, &mut || ()) }.unwrap();
     (ram, start.as_ptr())
 }

@@ -1,5 +1,5 @@
-//! Cache maintenance by set and way, which acts on the caches of the core and not on a guest's memory; and invalidations that
-//! are broadcast to all cores.
+//! Cache maintenance by set and way, which acts on the caches of the core and not on a guest's
+//! memory; and invalidations that are broadcast to all cores.
 
 use core::arch::asm;
 use stasis_guests::random::Random;
@@ -46,8 +46,8 @@ fn all_lines(level: u64) {
 
 /// Invalidates, cleans, and does both.
 fn by_set_and_way(operand: u64) {
-    // SAFETY: Invalidation alone would lose what Rust has written; HCR_EL2.SWIO makes it clean as well, and QEMU
-    // has no caches.
+    // SAFETY: Invalidation alone would lose what Rust has written; HCR_EL2.SWIO makes it clean as
+    // well, and QEMU has no caches.
     unsafe {
         asm!("dc isw, {0}", "dc csw, {0}", "dc cisw, {0}", in(reg) operand);
     }

@@ -29,7 +29,8 @@ pub fn attack() {
     by(smc);
     println!("immediates");
     let _ = catch(|| {
-        // SAFETY: X0 is no function that exists; SMCCC 1.1 keeps X4 and up, and none of Rust's values are in the rest.
+        // SAFETY: X0 is no function that exists; SMCCC 1.1 keeps X4 and up, and none of Rust's
+        // values are in the rest.
         unsafe {
             asm!("hvc #1", "hvc #0xffff", "smc #1", "smc #0xffff", inout("x0") 0x1234_5678_u64 => _,
                 clobber_abi("C"));

@@ -6,7 +6,8 @@ use stasis_guests::mmio::{read8, read16, read32, write8, write16, write32};
 use stasis_guests::random::Random;
 use stasis_guests::{gic, println, rtc, uart};
 
-/// What may be written over and over. The UART's data register is not among them: the transcript is.
+/// What may be written over and over. The UART's data register is not among them: the transcript
+/// is.
 const PLACES: [(&str, usize, usize); 8] = [
     ("GICD", gic::GICD, 0x1000),
     ("GICD, beyond", gic::GICD + 0x1000, 0xf000),
@@ -75,7 +76,8 @@ pub fn unusual(address: usize) {
     macro_rules! all {
         ($($instruction:literal)*) => { $(
             let _ = catch(|| {
-                // SAFETY: What is accessed is a device or nothing; X9 to X12 and V0 to V3 are declared.
+                // SAFETY: What is accessed is a device or nothing; X9 to X12 and V0 to V3 are
+                // declared.
                 unsafe {
                     asm!($instruction, in("x8") address, out("x9") _, out("x10") _, out("x11") _,
                         inlateout("x12") address => _, out("v0") _, out("v1") _, out("v2") _, out("v3") _);

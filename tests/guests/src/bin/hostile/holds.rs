@@ -1,5 +1,5 @@
-//! Two CPUs, each with an active interrupt of its own, that change each other's, again and again: whoever answers such an access has the
-//! other one stand still.
+//! Two CPUs, each with an active interrupt of its own, that change each other's, again and again:
+//! whoever answers such an access has the other one stand still.
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -50,8 +50,9 @@ fn on_second(_: u64) -> u64 {
     0
 }
 
-/// Ends what another attack has left behind, which would keep this CPU's interrupt away: of these words of the distributor's banks (the first is
-/// the CPU's own), and what is active at the CPU interface.
+/// Ends what another attack has left behind, which would keep this CPU's interrupt away: of these
+/// words of the distributor's banks (the first is the CPU's own), and what is active at the CPU
+/// interface.
 fn quiet(words: Range<usize>) {
     for word in words {
         for bank in [gic::GICD_ICENABLER, gic::GICD_ICPENDR, gic::GICD_ICACTIVER] {

@@ -1,9 +1,9 @@
-//! Tries to hurt whoever runs it: every access, call and register that may catch a hypervisor unprepared, and more of each
-//! than there is time for.
+//! Tries to hurt whoever runs it: every access, call and register that may catch a hypervisor
+//! unprepared, and more of each than there is time for.
 //!
-//! The guest asks for the name of an attack, or of none for all of them, and keeps each up for [`LENGTH_MS`] at least. It expects
-//! no particular answers. It must come to its end, printing `survived`, whatever they are; and whoever else is on the
-//! machine must not notice.
+//! The guest asks for the name of an attack, or of none for all of them, and keeps each up for
+//! [`LENGTH_MS`] at least. It expects no particular answers. It must come to its end, printing
+//! `survived`, whatever they are; and whoever else is on the machine must not notice.
 
 #![no_std]
 #![no_main]

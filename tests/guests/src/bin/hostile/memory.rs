@@ -15,7 +15,8 @@ pub fn attack() {
     far_away();
 }
 
-/// Reads, writes and runs what is behind the guest's RAM: other guests' and Stasis's memory, if anything translated it.
+/// Reads, writes and runs what is behind the guest's RAM: other guests' and Stasis's memory, if
+/// anything translated it.
 fn sweep() {
     println!("sweep");
     // Behind any RAM that this guest is given.

@@ -1,4 +1,5 @@
-//! SGIs between two CPUs, by both, without an end: first to CPUs that take none, then to CPUs that do nothing else.
+//! SGIs between two CPUs, by both, without an end: first to CPUs that take none, then to CPUs that
+//! do nothing else.
 
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use stasis_guests::mmio::{read32, write32};
@@ -52,8 +53,8 @@ fn on_second(taken: u64) -> u64 {
     0
 }
 
-/// Sends SGIs to the listed CPUs, absent ones among them, to all others, to itself, and with a reserved filter; what comes meanwhile
-/// is `taken`, or stays pending.
+/// Sends SGIs to the listed CPUs, absent ones among them, to all others, to itself, and with a
+/// reserved filter; what comes meanwhile is `taken`, or stays pending.
 fn flood(seed: u64, taken: bool) {
     let mut random = Random(seed);
     // The CPU interface is each CPU's own.

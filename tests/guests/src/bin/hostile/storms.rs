@@ -27,8 +27,9 @@ pub fn irq() {
 
 /// Lets interrupts in until there were enough; `raise` lowers the line and raises it again.
 ///
-/// The line stays up all the time, so that should need to be done once. But QEMU looks at a physical
-/// line no more when a GICV has deactivated its interrupt (`gic_complete_irq`), until it changes.
+/// The line stays up all the time, so that should need to be done once. But QEMU looks at a
+/// physical line no more when a GICV has deactivated its interrupt (`gic_complete_irq`), until it
+/// changes.
 fn storm(name: &str, raise: impl Fn()) {
     println!("storm: {name}");
     TAKEN.store(0, Relaxed);
@@ -61,7 +62,8 @@ pub fn attack() {
     garbage_to_gicc();
 }
 
-/// Makes all interrupts inactive: what [`garbage_to_gicc`] acknowledged and never ended would keep every interrupt of another round away.
+/// Makes all interrupts inactive: what [`garbage_to_gicc`] acknowledged and never ended would keep
+/// every interrupt of another round away.
 fn forget_what_is_active() {
     write32(gic::GICC_APR, 0);
     for register in 0..INTERRUPTS / 32 {

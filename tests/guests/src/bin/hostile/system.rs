@@ -34,7 +34,8 @@ fn write_many() -> u32 {
     let mut undefined = 0;
     for value in [!0, 0x5555_aaaa_5555_aaaa, 0] {
         for_all(|op1, crn, crm, op2| {
-            // Debug; the PMU; the GIC's system registers; what the implementation defines; timers; EL2 and above.
+            // Debug; the PMU; the GIC's system registers; what the implementation defines; timers;
+            // EL2 and above.
             let debug = 2;
             let other = (crn == 9
                 || crn == 11
@@ -44,8 +45,8 @@ fn write_many() -> u32 {
                 || op1 >= 4)
                 .then_some(3);
             for op0 in [Some(debug), other].into_iter().flatten() {
-                // SAFETY: None of these registers is about this guest's memory or stack, and PSTATE.D masks the debug
-                // exceptions that they could enable.
+                // SAFETY: None of these registers is about this guest's memory or stack, and
+                // PSTATE.D masks the debug exceptions that they could enable.
                 undefined +=
                     u32::from(unsafe { execute(msr_x0(op0, op1, crn, crm, op2), value) }.is_err());
             }
@@ -69,7 +70,8 @@ fn instructions() -> u32 {
         let by_set_and_way = crn == 7 && op2 == 2 && op1 == 0;
         let invalidates = crn == 7 && crm == 6;
         if (crn == 7 || crn == 8 || crn == 11 || crn == 15) && !(invalidates && by_set_and_way) {
-            // SAFETY: They are pointed at a page that holds nothing; none invalidates all data caches.
+            // SAFETY: They are pointed at a page that holds nothing; none invalidates all data
+            // caches.
             undefined +=
                 u32::from(unsafe { execute(msr_x0(1, op1, crn, crm, op2), page) }.is_err());
         }

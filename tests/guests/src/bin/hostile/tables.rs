@@ -40,8 +40,8 @@ fn misplaced() {
     }
 }
 
-/// Tables of descriptors that are reserved, contiguous where they can't be, that lead to devices, to nothing, beyond the
-/// address size, and back to the same table.
+/// Tables of descriptors that are reserved, contiguous where they can't be, that lead to devices,
+/// to nothing, beyond the address size, and back to the same table.
 fn malformed() {
     println!("malformed descriptors");
     const ACCESSED: u64 = 1 << 10;

@@ -1,4 +1,5 @@
-//! 65,536 SGIs in a row, each sent when the one before has been taken; then many SPIs that change their target.
+//! 65,536 SGIs in a row, each sent when the one before has been taken; then many SPIs that change
+//! their target.
 
 use crate::cpus::set_targets;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
@@ -78,7 +79,8 @@ pub fn irq() {
     write32(gic::GICC_EOIR, iar);
 }
 
-/// Sets the calling CPU's timer to the time at which something was lost, if no sign of life comes until then.
+/// Sets the calling CPU's timer to the time at which something was lost, if no sign of life comes
+/// until then.
 fn be_patient() {
     msr!("CNTV_CVAL_EL0", now() + PATIENCE_SECONDS * frequency());
 }

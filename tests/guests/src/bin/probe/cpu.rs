@@ -47,7 +47,8 @@ fn identity() {
     println!("reserved ID registers {reserved:x?}");
 }
 
-/// Reads a register that traps under a hypervisor into each general register, and shows which of them had another value, and which others changed.
+/// Reads a register that traps under a hypervisor into each general register, and shows which of
+/// them had another value, and which others changed.
 fn destinations() {
     let expected = mrs!("ID_AA64ISAR0_EL1");
     macro_rules! read_into {

@@ -1,4 +1,5 @@
-//! The PL061: identification, data lines, interrupts. What QEMU does in another way is left out: `docs/guest-machine.md` says what that is.
+//! The PL061: identification, data lines, interrupts. What QEMU does in another way is left out:
+//! `docs/guest-machine.md` says what that is.
 
 use crate::interrupts;
 use stasis_guests::gpio::*;
@@ -35,7 +36,8 @@ fn registers(when: &str) {
     println!("GPIO {when} {:x?}", REGISTERS.map(read32));
 }
 
-/// Drives lines, by words and bytes, through the mask in the address. A line that is no output any more is driven low before.
+/// Drives lines, by words and bytes, through the mask in the address. A line that is no output any
+/// more is driven low before.
 fn data() {
     write32(DIR, 0xf0);
     write32(DATA + 0x3fc, 0xff);

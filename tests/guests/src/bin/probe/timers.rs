@@ -12,7 +12,8 @@ macro_rules! timer {
         println!(concat!($name, " off: CTL {}"), mrs!($ctl));
         let soon = frequency() / 100;
 
-        // As far off as TVAL can tell, about: it is not due before it was looked at, however slow the machine is.
+        // As far off as TVAL can tell, about: it is not due before it was looked at, however slow
+        // the machine is.
         let start = mrs!($count);
         let far = frequency() * 30;
         msr!($cval, start + far);

@@ -1,4 +1,5 @@
-//! The general registers, the vector registers and the flags, all of which hold something of the vCPU's own while it spins.
+//! The general registers, the vector registers and the flags, all of which hold something of the
+//! vCPU's own while it spins.
 
 use crate::values::word;
 use core::arch::global_asm;
@@ -44,8 +45,8 @@ impl General {
         Self { held, found: held }
     }
 
-    /// Spins for some 100 us or more with the values in the registers. Returns the first that has changed, by its place in [`Words`], with
-    /// what it held and what it holds.
+    /// Spins for some 100 us or more with the values in the registers. Returns the first that has
+    /// changed, by its place in [`Words`], with what it held and what it holds.
     pub fn spin(&mut self) -> Option<(usize, u64, u64)> {
         // SAFETY: the assembly keeps what a C function must keep, and writes to `found` alone.
         unsafe { registers_spin(self) };

@@ -1,8 +1,10 @@
-//! Two vCPUs that keep something of their own in each register of theirs, and look whether it stays, while the other one has the core.
+//! Two vCPUs that keep something of their own in each register of theirs, and look whether it
+//! stays, while the other one has the core.
 //!
-//! Which registers there are, it knows from the tables of the saved state, whose ids are the encodings of MSR and MRS: a register that is
-//! added there is tried here. `values` says what can be written to each, `general` keeps the general registers and the vector
-//! registers. For each round that went well it prints a line; for each register that has changed, one that names it.
+//! Which registers there are, it knows from the tables of the saved state, whose ids are the
+//! encodings of MSR and MRS: a register that is added there is tried here. `values` says what can
+//! be written to each, `general` keeps the general registers and the vector registers. For each
+//! round that went well it prints a line; for each register that has changed, one that names it.
 
 #![no_std]
 #![no_main]
@@ -43,10 +45,12 @@ const MAX: usize = 160;
 static TURNS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 /// Rounds of the second vCPU.
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
-/// What the second vCPU has found changed: 1 + the number of the register, what was written, what was read.
+/// What the second vCPU has found changed: 1 + the number of the register, what was written, what
+/// was read.
 static CHANGED: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
-/// Rounds of the first vCPU after which it tells of the registers that have held the same on both vCPUs all the time: the OS locks, of one bit each,
-/// have all four combinations within them, at whatever rounds of their own the two vCPUs are.
+/// Rounds of the first vCPU after which it tells of the registers that have held the same on both
+/// vCPUs all the time: the OS locks, of one bit each, have all four combinations within them, at
+/// whatever rounds of their own the two vCPUs are.
 const UNTIL_TOLD: u64 = 8;
 /// What a register holds while its vCPU tries it, to find those that hold the same on both.
 static HELD: [[AtomicU64; MAX]; 2] = [const { [const { AtomicU64::new(0) }; MAX] }; 2];
@@ -109,8 +113,8 @@ impl Registers {
         self.all[number].expect("all below the count are there")
     }
 
-    /// Writes to each register, waits until the other vCPU has had the core, and reads them: the number of the first that has changed, what it
-    /// held, and what it holds.
+    /// Writes to each register, waits until the other vCPU has had the core, and reads them: the
+    /// number of the first that has changed, what it held, and what it holds.
     fn one_round(&mut self, cpu: usize, round: u64) -> Option<(usize, u64, u64)> {
         for number in 0..self.count {
             let tried = self.get(number);
@@ -154,7 +158,8 @@ impl Registers {
         unsafe { self.code.run(msr_x0(op0, op1, crn, crm, op2), value) };
     }
 
-    /// Tells of a round of the first vCPU, of what the second one has done since, and once of what can't be told apart.
+    /// Tells of a round of the first vCPU, of what the second one has done since, and once of what
+    /// can't be told apart.
     fn report(&mut self, round: u64) {
         let rounds_of_the_other = ROUNDS.load(SeqCst);
         match CHANGED[0].swap(0, SeqCst) {

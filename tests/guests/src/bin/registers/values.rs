@@ -25,7 +25,8 @@ pub struct Tried {
     significant: u64,
 }
 
-/// Returns how a register of the tables is tried: for an array, each element that the CPU has; for one that EL1 can't reach, nothing.
+/// Returns how a register of the tables is tried: for an array, each element that the CPU has; for
+/// one that EL1 can't reach, nothing.
 pub fn tried(register: &'static Descriptor) -> impl Iterator<Item = Tried> {
     let encoding = decode(register.id);
     // EL2's, but for SP_EL1, which is this program's own stack: `general` has it.
@@ -44,7 +45,8 @@ pub fn tried(register: &'static Descriptor) -> impl Iterator<Item = Tried> {
 
 /// Returns a word without a pattern, another one for each `seed`.
 pub fn word(seed: u64) -> u64 {
-    // An odd multiplier spreads seeds that are close to each other, of which the generator makes little.
+    // An odd multiplier spreads seeds that are close to each other, of which the generator makes
+    // little.
     Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1).next()
 }
 
@@ -99,8 +101,9 @@ impl Tried {
     pub fn value(&self, old: u64, cpu: usize, round: u64) -> u64 {
         let (op0, op1, crn, crm, op2) = self.read;
         let encoding = op0 << 16 | op1 << 12 | crn << 8 | crm << 4 | op2;
-        // The lowest bit is the vCPU's number: so the two differ at all times, however few bits there are. The OS lock has all four combinations within
-        // eight rounds, for EL2 lends the debug registers to a vCPU whose OS lock is unlocked.
+        // The lowest bit is the vCPU's number: so the two differ at all times, however few bits
+        // there are. The OS lock has all four combinations within eight rounds, for EL2 lends the
+        // debug registers to a vCPU whose OS lock is unlocked.
         let lowest = self.free & self.free.wrapping_neg();
         let number = match self.name {
             "os_lock" => !(round >> (1 + cpu)) & 1,
@@ -115,7 +118,8 @@ impl Tried {
         value & self.significant
     }
 
-    /// Returns what was read as it is written: the OS lock stands in bit 1 of OSLSR_EL1, and in bit 0 of OSLAR_EL1.
+    /// Returns what was read as it is written: the OS lock stands in bit 1 of OSLSR_EL1, and in bit
+    /// 0 of OSLAR_EL1.
     pub fn of_read(&self, value: u64) -> u64 {
         if self.name == "os_lock" { value >> 1 & 1 } else { value }
     }

@@ -25,11 +25,13 @@ const NS_SHIFT: u32 = 2;
 const FRAME_US: u64 = 5000;
 /// Microseconds of each of the two windows.
 const WINDOW_US: u64 = 1000;
-/// Microseconds from the beginning of a window to the guest's look at the counter: two switches, at most, and QEMU's turns.
+/// Microseconds from the beginning of a window to the guest's look at the counter: two switches, at
+/// most, and QEMU's turns.
 const SWITCH_US: u64 = 2 * TURN_US;
 /// A guest that was stopped while it waited for its window waits for another one when it goes on.
 const PULSE_LATE_US: u64 = 2 * (FRAME_US - WINDOW_US + SWITCH_US);
-/// A deadline of ArceOS is met when its kernel's tick, each millisecond, has found it over, and its other threads have had their turns.
+/// A deadline of ArceOS is met when its kernel's tick, each millisecond, has found it over, and its
+/// other threads have had their turns.
 const ARCEOS_LATE_US: u64 = 3 * FRAME_US;
 
 /// What a guest says.
@@ -98,7 +100,8 @@ impl Soaked {
         Ok(on)
     }
 
-    /// Returns whether the guest has deadlines, some of which it would miss if it waited for its memory.
+    /// Returns whether the guest has deadlines, some of which it would miss if it waited for its
+    /// memory.
     pub fn has_deadlines(&self) -> bool {
         matches!(self.witness, Witness::Beats(_))
     }

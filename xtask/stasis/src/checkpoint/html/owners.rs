@@ -1,7 +1,8 @@
 //! [`Owners`]: who has which page of a Linux guest's memory, by the kernel's own array of `struct page`.
 //!
-//! What Linux keeps for crash dumps says where the array is and what is where in its elements, as makedumpfile and crash read it
-//! (Documentation/admin-guide/kdump/vmcoreinfo.rst). All of it is the guest's word: what can't be true makes a page [`Owner::Unknown`].
+//! What Linux keeps for crash dumps says where the array is and what is where in its elements, as
+//! makedumpfile and crash read it (Documentation/admin-guide/kdump/vmcoreinfo.rst). All of it is
+//! the guest's word: what can't be true makes a page [`Owner::Unknown`].
 
 use std::ops::Range;
 

@@ -124,7 +124,8 @@ fn memory(report: &Report) -> Markup {
     }
 }
 
-/// The maps of an area: of its content, of its owners where they are known, and of what has changed if there are two checkpoints.
+/// The maps of an area: of its content, of its owners where they are known, and of what has changed
+/// if there are two checkpoints.
 fn area_maps(area: &Area, two: bool) -> Markup {
     let total = area.total();
     let has_owners = total.owned.iter().any(|count| *count > 0);
@@ -180,7 +181,8 @@ fn key(class: &str, text: &str, count: u64) -> Markup {
     }
 }
 
-/// The cells of an area as squares, each with its addresses and a text. Neighbours of a row that are alike are one.
+/// The cells of an area as squares, each with its addresses and a text. Neighbours of a row that
+/// are alike are one.
 fn grid(area: &Area, class: fn(&Cell) -> String, said: impl Fn(&Cell) -> String) -> Markup {
     let rows = area.cells.len().div_ceil(COLUMNS).max(1);
     let drawn: Vec<(String, String)> =
@@ -310,7 +312,8 @@ fn interrupts(report: &Report) -> Markup {
     }
 }
 
-/// A table of interrupts, each with a word before it if it has one. On a narrow screen each interrupt is a card of its own.
+/// A table of interrupts, each with a word before it if it has one. On a narrow screen each
+/// interrupt is a card of its own.
 fn interrupt_table<'r>(rows: impl Iterator<Item = (Option<&'static str>, &'r Row)>) -> Markup {
     let columns: Vec<&str> = show::INTERRUPT_COLUMNS.split_whitespace().collect();
     html! {

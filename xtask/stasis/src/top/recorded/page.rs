@@ -107,7 +107,8 @@ fn colour(guest: usize) -> usize {
     guest % COLOURS + 1
 }
 
-/// Returns a guest's share of a core in all of the time that was looked at; `None` if it was never there.
+/// Returns a guest's share of a core in all of the time that was looked at; `None` if it was never
+/// there.
 fn share_of(run: &Run, core: u32, looked: &[f64], guest: &str) -> Option<f64> {
     let had: f64 = run.shares.get(&core)?.get(guest)?.iter().sum();
     Some(had / looked.iter().sum::<f64>().max(f64::MIN_POSITIVE))
@@ -176,7 +177,8 @@ fn lane(title: &str, class: &str, marks: impl Iterator<Item = (f64, u64)>) -> Ma
     }
 }
 
-/// Returns the height of a mark: a fifth of the line for each power of ten from 10 us on, so that all of it is a second.
+/// Returns the height of a mark: a fifth of the line for each power of ten from 10 us on, so that
+/// all of it is a second.
 fn height_of(us: u64) -> f64 {
     const POWERS: f64 = 5.0;
     (((us.max(1) as f64).log10() - 1.0) / POWERS).clamp(1.0 / LANE, 1.0) * LANE

@@ -1,4 +1,5 @@
-//! A history that is short enough for Miri, which sees each access to a frame that has gone back, and each frame that nobody gives back.
+//! A history that is short enough for Miri, which sees each access to a frame that has gone back,
+//! and each frame that nobody gives back.
 
 use super::*;
 
@@ -8,7 +9,8 @@ const FRAMES: usize = 12;
 /// Returns the heap's blocks, which are zeros already: Miri would take a minute to clear them.
 fn zeros(heap: &Heap) -> GuestRam<Portable> {
     let start = NonNull::new(with_exposed_provenance_mut(heap.start as usize)).unwrap();
-    // SAFETY: 1. The heap has the blocks until its end, after that of all guests, and this is called once. 2. and 3. Guests access them by pointers alone.
+    // SAFETY: 1. The heap has the blocks until its end, after that of all guests, and this is
+    // called once. 2. and 3. Guests access them by pointers alone.
     let mut ram = unsafe { GuestRam::uncleared(start, LEN) }.unwrap();
     ram.finish_writing(&mut || ());
     ram
