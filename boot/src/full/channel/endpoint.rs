@@ -3,15 +3,15 @@
 use crate::work::Work;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::error::Error;
+use core::fmt::Display;
 use stasis_channel::pipe::Pipe;
 use stasis_run::turns::Task;
 
-/// Why a stream has not ended well.
-pub type StreamFailure = Arc<dyn Error + Send + Sync>;
+/// Why a stream has not ended well: an error, of which nothing but its text is wanted. With
+/// `dyn Error` the image would have what prints each of them for a debugger, 10 KB of it.
+pub type StreamFailure = Arc<dyn Display + Send + Sync>;
 
 /// What an endpoint's step has come to.
-#[derive(Debug)]
 pub enum Step {
     /// The stream waits: for bytes, for room, or for something else that wakes the console's task.
     Waits,

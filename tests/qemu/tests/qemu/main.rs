@@ -1,7 +1,8 @@
 //! Boots QEMU, with Stasis or without it, and looks at what happens.
 //!
-//! `cargo xtask test NAME` runs those with NAME in their name. Every machine has a time limit; a failure shows the ends of
-//! all transcripts. `STASIS_TIME_FACTOR=3` is for machines that are three times as slow.
+//! `cargo xtask test NAME` runs those with NAME in their name. Every machine has a time limit; a
+//! failure shows the ends of all transcripts. `STASIS_TIME_FACTOR=3` is for machines that are three
+//! times as slow.
 
 mod board;
 mod channel;
@@ -78,6 +79,7 @@ mod volumes;
 mod volumes_bad;
 mod volumes_long;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -105,8 +107,9 @@ fn main() -> ExitCode {
         return stasis_tool::cli::main();
     }
     let mut arguments = Arguments::from_args();
-    // A machine has two busy cores of its own.
-    let machines = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+    // A machine keeps one core busy at the most times: others of its cores wait, or it waits for
+    // the test.
+    let machines = std::thread::available_parallelism().map_or(1, NonZero::get);
     arguments.test_threads.get_or_insert(machines);
     let mut trials = trials! {
         board:
