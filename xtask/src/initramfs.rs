@@ -84,10 +84,19 @@ pub fn make_with_virtio_and(workspace: &Workspace, commands: &str) -> Result<Vec
 
 /// Returns the initramfs of [`make`] with the kernel's drivers for virtio devices in addition.
 pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
+    with_virtio(workspace, Vec::new())
+}
+
+/// Returns the initramfs of [`make_with_virtio`] with the kernel's drivers for the file system btrfs in addition.
+pub fn make_with_virtio_and_btrfs(workspace: &Workspace) -> Result<Vec<u8>> {
+    with_virtio(workspace, setup::guests::btrfs_drivers(workspace)?)
+}
+
+fn with_virtio(workspace: &Workspace, more: Vec<PathBuf>) -> Result<Vec<u8>> {
     // Get these first: all files may be fetched anew by that, and are of one version then.
     let virtio_drivers = setup::guests::virtio_drivers(workspace)?;
     let mut drivers = setup::guests::drivers(workspace)?;
-    drivers.extend(virtio_drivers);
+    drivers.extend(virtio_drivers.into_iter().chain(more));
     contents(workspace, drivers)
 }
 

@@ -13,9 +13,9 @@ use crate::setup::programs;
 use crate::workspace::{Workspace, write};
 
 /// Debian's packages of the programs.
-const PACKAGES: [&str; 1] = ["fio"];
+const PACKAGES: [&str; 3] = ["fio", "btrfs-progs", "kexec-tools"];
 /// The programs, by their paths in the packages. The image has them in `/bin`.
-const PROGRAMS: [&str; 1] = ["usr/bin/fio"];
+const PROGRAMS: [&str; 4] = ["usr/bin/fio", "bin/btrfs", "sbin/mkfs.btrfs", "sbin/kexec"];
 /// Folders of the image in which a guest mounts what programs ask for.
 const MOUNTED: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 

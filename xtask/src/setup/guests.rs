@@ -29,6 +29,16 @@ const VIRTIO_DRIVERS: [&str; 9] = [
     "drivers/net/virtio_net.ko",
 ];
 
+/// The kernel's modules for the file system btrfs; each behind those that it needs.
+const BTRFS_DRIVERS: [&str; 6] = [
+    "arch/arm64/lib/xor-neon.ko",
+    "crypto/xor.ko",
+    "lib/raid6/raid6_pq.ko",
+    "lib/libcrc32c.ko",
+    "lib/zstd/zstd_compress.ko",
+    "fs/btrfs/btrfs.ko",
+];
+
 /// The paths of the guest's files.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -40,6 +50,8 @@ pub struct Files {
     drivers: Vec<PathBuf>,
     /// The kernel's drivers for virtio devices, in the order in which they must be loaded.
     virtio_drivers: Vec<PathBuf>,
+    /// The kernel's drivers for the file system btrfs, in the order in which they must be loaded.
+    btrfs_drivers: Vec<PathBuf>,
 }
 
 impl Files {
@@ -53,6 +65,7 @@ impl Files {
             busybox: folder.join("busybox"),
             drivers: places(&DRIVERS),
             virtio_drivers: places(&VIRTIO_DRIVERS),
+            btrfs_drivers: places(&BTRFS_DRIVERS),
         }
     }
 
@@ -155,12 +168,22 @@ pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
 /// Returns the kernel's drivers for virtio devices, in the order in which they must be loaded. If they are not there, fetches all packages again,
 /// so that kernel and drivers are of one version.
 pub fn virtio_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    fetched(workspace, |files| files.virtio_drivers).context("no drivers for virtio devices")
+}
+
+/// Returns the kernel's drivers for the file system btrfs, as [`virtio_drivers`] does.
+pub fn btrfs_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    fetched(workspace, |files| files.btrfs_drivers).context("no drivers for btrfs")
+}
+
+/// Returns these drivers. If one is not there, fetches all packages again.
+fn fetched(workspace: &Workspace, which: fn(Files) -> Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let files = Files::in_folder(&workspace.folder("guests")?);
-    if !files.virtio_drivers.iter().all(|driver| driver.exists()) {
-        fetch(workspace, &files)
-            .context("the Linux guest's drivers for virtio devices are lacking")?;
+    let drivers = which(files.clone());
+    if !drivers.iter().all(|driver| driver.exists()) {
+        fetch(workspace, &files).context("some of the Linux guest's drivers are lacking")?;
     }
-    Ok(files.virtio_drivers)
+    Ok(drivers)
 }
 
 fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
@@ -178,8 +201,9 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
     take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
     let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
-    let paths = DRIVERS.iter().chain(&VIRTIO_DRIVERS);
-    for (path, driver) in paths.zip(files.drivers.iter().chain(&files.virtio_drivers)) {
+    let paths = DRIVERS.iter().chain(&VIRTIO_DRIVERS).chain(&BTRFS_DRIVERS);
+    let drivers = files.drivers.iter().chain(&files.virtio_drivers).chain(&files.btrfs_drivers);
+    for (path, driver) in paths.zip(drivers) {
         take(&modules.join(path), driver)?;
     }
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));
