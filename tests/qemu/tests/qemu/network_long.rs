@@ -28,8 +28,9 @@ pub fn four_guests_send_to_each_other_all_at_once(lab: &Lab) -> Result<()> {
 
 /// A guest that reads 64 KiB ten times a second, and one that stands still for seconds in the midst, get all in the end; and nobody else waits for them.
 pub fn who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody(lab: &Lab) -> Result<()> {
-    const SLOWLY: &str =
-        "| while head -c 65536 > /tmp/p && [ -s /tmp/p ]; do cat /tmp/p; sleep 0.1; done";
+    // `head -c` would read ahead, and take what it does not print.
+    const SLOWLY: &str = "| while dd bs=64k count=1 iflag=fullblock of=/tmp/p 2> /dev/null && [ -s /tmp/p ]; \
+                          do cat /tmp/p; sleep 0.1; done";
     let names = ["one", "two", "three"];
     let mut stasis = boot(machine(lab, &names)?, &names, 8 << 20)?;
     listen(&mut stasis, "two", 5000, SLOWLY)?;
