@@ -166,12 +166,15 @@ fn main() -> ExitCode {
             disks_that_can_not_be_had_are_named_and_the_others_run,
             a_write_without_room_is_an_error_of_the_guests_and_one_line;
         volumes_long:
+            a_disk_that_was_brought_back_without_a_person_is_said_with_what_it_had_become,
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         fidelity_long:
             an_ext4_and_resets_amid_requests_are_as_on_plain_qemu;
         fidelity_tools_long:
             a_whole_disk_is_copied_as_on_plain_qemu,
-            fio_with_checksums_is_as_on_plain_qemu;
+            fio_with_checksums_is_as_on_plain_qemu,
+            a_btrfs_is_as_on_plain_qemu,
+            another_kernel_finds_live_devices_as_on_plain_qemu;
         debian_long:
             debian_and_its_neighbour_go_on_after_a_loss_of_power;
         firmware:

@@ -12,11 +12,12 @@ use stasis_tool::volume::image;
 use xtask::console::Console;
 use xtask::disk;
 use xtask::initramfs;
-use xtask::qemu::Machine;
+use xtask::qemu::{Machine, UPLINK};
 use xtask::setup;
 use xtask::workspace::{read, write};
 
 use crate::linux::{BOOT_TIME, shell_within};
+use crate::uplink::lan;
 
 /// The longest life of each of both machines.
 const LIFE_TIME: Duration = Duration::from_secs(7200);
@@ -26,14 +27,20 @@ const COMMAND_TIME: Duration = Duration::from_secs(1200);
 const DISK: u64 = 4 << 30;
 /// Interfaces as Stasis has them: of version 2.
 const MODERN: [&str; 2] = ["-global", "virtio-mmio.force-legacy=false"];
+/// A command that ends in this boots another kernel: no end of it is waited for, but the next shell.
+pub const BOOTS: &str = "# boots";
 
-/// What both machines have: the kernel and its initramfs, each disk with its name and its image, a network card without anybody behind it, and a source of random bytes.
+/// What an initramfs says before its shell.
+const BOOTED: &str = "guest: type \"loop &\"";
+
+/// What both machines have: the kernel and its initramfs, each disk with its name and its image, a network card, and a source of random bytes. Nobody is behind the card, unless [`Twins::outside`] says so.
 pub struct Twins<'l> {
     lab: &'l Lab,
     kernel: PathBuf,
     initramfs: PathBuf,
     disks: Vec<(&'static str, PathBuf)>,
     memory_mib: u64,
+    has_outside: bool,
 }
 
 impl<'l> Twins<'l> {
@@ -44,7 +51,19 @@ impl<'l> Twins<'l> {
         // The drivers first: kernel and drivers are of one version.
         write(&initramfs, &initramfs::make_with_virtio(workspace)?)?;
         let kernel = setup::guests::ensure(workspace)?.kernel;
-        Ok(Self { lab, kernel, initramfs, disks: Vec::new(), memory_mib })
+        Ok(Self { lab, kernel, initramfs, disks: Vec::new(), memory_mib, has_outside: false })
+    }
+
+    /// Takes this for the initramfs.
+    pub fn initramfs(self, bytes: &[u8]) -> Result<Self> {
+        write(&self.initramfs, bytes)?;
+        Ok(self)
+    }
+
+    /// Puts QEMU's user network behind the card.
+    pub fn outside(mut self) -> Self {
+        self.has_outside = true;
+        self
     }
 
     /// Adds a disk with this content, which is copied.
@@ -78,7 +97,8 @@ impl<'l> Twins<'l> {
         }
         let card = format!("virtio-net-device,netdev=nobody,bus=virtio-mmio-bus.{slot}");
         let random = format!("virtio-rng-device,bus=virtio-mmio-bus.{}", slot + 1);
-        let rest = ["-netdev", "hubport,id=nobody,hubid=0", "-device", &card, "-device", &random];
+        let netdev = if self.has_outside { "user,id=nobody" } else { "hubport,id=nobody,hubid=0" };
+        let rest = ["-netdev", netdev, "-device", &card, "-device", &random];
         let arguments = MODERN.into_iter().chain(rest);
         let mut qemu = arguments.fold(machine, Machine::arg).start()?;
         qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
@@ -104,8 +124,11 @@ impl<'l> Twins<'l> {
         }
         drop(store);
         let (kernel, initramfs) = (read(&self.kernel)?, read(&self.initramfs)?);
-        let setup =
+        let mut setup =
             self.lab.machine().file("initramfs", initramfs).configured(config, Some(kernel));
+        if self.has_outside {
+            setup = setup.network(lan(UPLINK)).network_card("user");
+        }
         let mut stasis = setup.disk(&disk).time_limit(LIFE_TIME).boot()?;
         stasis.attach("linux")?;
         stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
@@ -125,11 +148,30 @@ pub fn transcript(console: &mut Console, commands: &[&str]) -> Result<Vec<String
     let mut lines = Vec::new();
     for command in commands {
         lines.push((*command).to_owned());
-        let printed = shell_within(console, command, COMMAND_TIME)?;
+        if command.ends_with(BOOTS) {
+            console.send_line(command)?;
+            // What was there before the command may be unread.
+            console.wait_for(BOOTED, BOOT_TIME)?;
+            console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+            continue;
+        }
+        let printed = without_echo(shell_within(console, command, COMMAND_TIME)?, command);
         let is_told = |line: &String| {
             !line.starts_with('[') && !line.contains("copied") && !line.contains("guest# ")
         };
         lines.extend(printed.into_iter().filter(is_told));
     }
     Ok(lines)
+}
+
+/// Returns the lines behind the echo of a command, which the shell breaks where a line of the terminal ends. Whether the prompt stands before it depends on when one has attached.
+fn without_echo(lines: Vec<String>, command: &str) -> Vec<String> {
+    let mut rest = command;
+    let mut is_echo = |line: &String| {
+        let piece = line.rsplit(initramfs::PROMPT).next().unwrap_or(line).trim();
+        let behind = rest.trim_start().strip_prefix(piece);
+        rest = behind.unwrap_or(rest);
+        behind.is_some()
+    };
+    lines.into_iter().skip_while(|line| is_echo(line)).collect()
 }

@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What udhcpc does with an address.
 const DHCP: &str = r#"printf '#!/bin/sh\n[ "$1" = bound ] && ip addr add $ip/24 dev $interface && ip route add default via $router\n' > /tmp/dhcp; chmod +x /tmp/dhcp"#;
 
-fn lan(uplink: &str) -> NetworkConfig {
+/// Returns the network of the guests with this uplink.
+pub fn lan(uplink: &str) -> NetworkConfig {
     NetworkConfig { name: "lan".to_owned(), uplink: Some(uplink.to_owned()) }
 }
 

@@ -1,6 +1,7 @@
 //! What takes minutes with disks of guests. Run by name: `cargo xtask test volumes_long`.
 
 use anyhow::{Result, ensure};
+use stasis_host::config::Policy;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
 
@@ -45,5 +46,25 @@ pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
     ensure!(found == expected, "{found} was read, and {expected} is there");
     no_request_has_failed(&mut stasis)?;
     stasis.detach()?;
+    stasis.quit()
+}
+
+pub fn a_disk_that_was_brought_back_without_a_person_is_said_with_what_it_had_become(
+    lab: &Lab,
+) -> Result<()> {
+    let disk = lab.disk()?;
+    let setup = machine(lab)?.change("linux", |guest| guest.on_reset = Policy::Resume);
+    let mut stasis = setup.disk(&disk).boot()?;
+    log_in(&mut stasis)?;
+    stasis.detach()?;
+    stasis.checkpoint("linux", "safe")?;
+    stasis.attach("linux")?;
+    shell(&mut stasis, "dd if=/dev/urandom of=/dev/vda bs=64k count=4 conv=fsync 2> /dev/null")?;
+    stasis.qemu.console.send_line("reboot -f")?;
+    let said = "what it had become is volume \"root-recovered-1\"";
+    stasis.qemu.console.wait_for(said, BOOT_TIME)?;
+    stasis.detach()?;
+    let list = stasis.command("volume list")?.join("\n");
+    ensure!(list.contains("root-recovered-1"), "{list}");
     stasis.quit()
 }
