@@ -1,6 +1,7 @@
-//! What a guest is when it comes back: [`is_as_it_went`] compares two of its checkpoints, but for what docs/conversion.md says that a way changes.
+//! What a guest is when it comes back: [`is_as_it_went`] compares two of its checkpoints, but for
+//! what docs/conversion.md says that a way changes.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use stasis_convert::qemu::{Backend, encode};
 use stasis_convert::{Loss, Vgic, kvm};
 use stasis_state::GuestState;
@@ -9,12 +10,18 @@ use stasis_state::vcpu::{Core, Identity};
 
 use crate::tamper;
 
+/// General registers that a loop changes in which a guest waits.
+const LOOP_REGISTERS: usize = 3;
+/// The flags in PSTATE.
+const NZCV: u64 = 0xf << 28;
+
 /// Where a guest has been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abroad {
     /// In plain QEMU, where it never ran.
     Qemu,
-    /// On a KVM, where it waited in a loop that changes nothing but general registers.
+    /// On a KVM, where it waited in a loop that changes nothing but the flags, the PC, and
+    /// [`LOOP_REGISTERS`] general registers.
     Kvm,
 }
 
@@ -28,7 +35,8 @@ impl Abroad {
     }
 }
 
-/// Checks that a guest came back as it went: of two checkpoints, all registers, devices and memory, but for the losses, which the conversion tells.
+/// Checks that a guest came back as it went: of two checkpoints, all registers, devices and memory,
+/// but for the losses, which the conversion tells.
 ///
 /// # Errors
 ///
@@ -37,8 +45,8 @@ pub fn is_as_it_went(went: &[u8], came: &[u8], abroad: Abroad) -> Result<()> {
     let (mut was, mut is) = (tamper::state(went)?, tamper::state(came)?);
     let losses = abroad.losses(&Vgic::settled(&was));
     if abroad == Abroad::Kvm {
-        for state in [&mut was, &mut is] {
-            state.vcpus.iter_mut().for_each(|vcpu| vcpu.core = Core::default());
+        for (index, (was, is)) in was.vcpus.iter_mut().zip(&mut is.vcpus).enumerate() {
+            forget_loop(&mut was.core, &mut is.core).with_context(|| format!("vCPU {index}"))?;
         }
         *was.clock.cntvct = *is.clock.cntvct;
     }
@@ -53,6 +61,22 @@ pub fn is_as_it_went(went: &[u8], came: &[u8], abroad: Abroad) -> Result<()> {
     ensure!(was.distributor == is.distributor, "{:?} is {:?}", was.distributor, is.distributor);
     ensure!(was == is, "{was:#?}\nis {is:#?}");
     ensure!(tamper::memory(went)? == tamper::memory(came)?, "its memory has changed");
+    Ok(())
+}
+
+/// Makes neutral what a loop has changed in which a vCPU waits.
+///
+/// # Errors
+///
+/// More general registers have changed than those of a loop.
+fn forget_loop(was: &mut Core, is: &mut Core) -> Result<()> {
+    let changed: Vec<usize> = (0..31).filter(|n| was.x[*n] != is.x[*n]).collect();
+    ensure!(changed.len() <= LOOP_REGISTERS, "general registers {changed:?} have changed");
+    for core in [was, is] {
+        changed.iter().for_each(|n| core.x[*n] = 0);
+        *core.pc = 0;
+        *core.pstate &= !NZCV;
+    }
     Ok(())
 }
 
