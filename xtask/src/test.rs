@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use stasis_tool::suggest::nearest;
 
 use crate::build::BARE_METAL;
@@ -21,6 +22,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     if let Some(name) = name {
         check_name(workspace, name)?;
     }
+    heed_interrupts()?;
     setup::all(workspace)?;
     let mut suite = Suite { workspace, passed: 0, failed: 0, complaints: Vec::new() };
     if name.is_none() {
@@ -58,6 +60,14 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     let filter: Vec<&str> = name.into_iter().collect();
     suite.run("tests that boot QEMU", &[&["test", "--package", QEMU_TESTS, "--"], &filter]);
     suite.finish()
+}
+
+/// Makes SIGINT end what the tests start, which some do by it. A shell that starts something in the
+/// background may have it ignored, and so does all that is started by that.
+fn heed_interrupts() -> Result<()> {
+    // SAFETY: the default is no handler, so none can find something that it must not use.
+    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+    Ok(())
 }
 
 /// Checks that some test has this name, before everything that tests need is built.
