@@ -1,7 +1,8 @@
 //! The Linux guest's initramfs: busybox, and an init that leaves a shell on the console.
 //!
-//! Its program `loop` counts: each step appends its hash to a file in memory, and the next hash is that of the whole file. If a byte of the file
-//! were lost, every later hash would be wrong. [`Loop`] computes the hashes on the host.
+//! Its program `loop` counts: each step appends its hash to a file in memory, and the next hash is
+//! that of the whole file. If a byte of the file were lost, every later hash would be wrong.
+//! [`Loop`] computes the hashes on the host.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,8 @@ pub const OUTER_PROMPT: &str = "outer# ";
 /// The name of the folder with the drivers.
 const DRIVERS: &str = "drivers";
 
-/// How the first process of each guest's Linux begins: it makes the programs known, mounts what the kernel knows of the machine, and loads the drivers.
+/// How the first process of each guest's Linux begins: it makes the programs known, mounts what the
+/// kernel knows of the machine, and loads the drivers.
 const BEGINNING: &str = r#"#!/bin/busybox sh
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -66,7 +68,8 @@ while :; do
 done
 "#;
 
-/// Returns the initramfs. Its init loads the kernel's drivers for the watchdog and for shared memory, which are in it.
+/// Returns the initramfs. Its init loads the kernel's drivers for the watchdog and for shared
+/// memory, which are in it.
 pub fn make(workspace: &Workspace) -> Result<Vec<u8>> {
     contents(workspace, setup::guests::drivers(workspace)?)
 }
@@ -76,7 +79,8 @@ pub fn make_with_init(workspace: &Workspace, init: &str) -> Result<Vec<u8>> {
     base(workspace, init, &[])?.finish().to_bytes()
 }
 
-/// Returns an initramfs with the kernel's drivers for virtio devices, whose init goes on with these commands when it has loaded them.
+/// Returns an initramfs with the kernel's drivers for virtio devices, whose init goes on with these
+/// commands when it has loaded them.
 pub fn make_with_virtio_and(workspace: &Workspace, commands: &str) -> Result<Vec<u8>> {
     let drivers = setup::guests::virtio_drivers(workspace)?;
     beginning(workspace, commands, &drivers)?.finish().to_bytes()
@@ -87,7 +91,8 @@ pub fn make_with_virtio(workspace: &Workspace) -> Result<Vec<u8>> {
     with_virtio(workspace, Vec::new())
 }
 
-/// Returns the initramfs of [`make_with_virtio`] with the kernel's drivers for the file system btrfs in addition.
+/// Returns the initramfs of [`make_with_virtio`] with the kernel's drivers for the file system
+/// btrfs in addition.
 pub fn make_with_virtio_and_btrfs(workspace: &Workspace) -> Result<Vec<u8>> {
     with_virtio(workspace, setup::guests::btrfs_drivers(workspace)?)
 }
@@ -105,7 +110,8 @@ pub fn make_for_disk(workspace: &Workspace, drivers: &[PathBuf]) -> Result<Vec<u
     beginning(workspace, INIT_OF_DISK, drivers)?.finish().to_bytes()
 }
 
-/// Returns the initramfs of a Linux that runs guests on its KVM, and has these drivers. `programs` are its programs for that, and their libraries: where each goes, and where it is.
+/// Returns the initramfs of a Linux that runs guests on its KVM, and has these drivers. `programs`
+/// are its programs for that, and their libraries: where each goes, and where it is.
 pub fn make_for_kvm(
     workspace: &Workspace,
     drivers: &[PathBuf],
@@ -129,7 +135,8 @@ fn contents(workspace: &Workspace, drivers: Vec<PathBuf>) -> Result<Vec<u8>> {
     beginning(workspace, INIT, &drivers)?.finish().to_bytes()
 }
 
-/// Returns what every initramfs has, with these drivers, and an init that goes on with these commands when it has loaded them.
+/// Returns what every initramfs has, with these drivers, and an init that goes on with these
+/// commands when it has loaded them.
 fn beginning(workspace: &Workspace, commands: &str, drivers: &[PathBuf]) -> Result<Cpio> {
     base(workspace, &[BEGINNING, commands].concat(), drivers)
 }
@@ -167,7 +174,8 @@ impl Loop {
         Self::default()
     }
 
-    /// Returns the hash that `loop` must print in step `step`, which must be later than those that were asked for before.
+    /// Returns the hash that `loop` must print in step `step`, which must be later than those that
+    /// were asked for before.
     pub fn hash_at(&mut self, step: u64) -> Option<String> {
         let mut hash = None;
         while self.step < step {
@@ -181,7 +189,8 @@ impl Loop {
     }
 }
 
-/// Returns the step and the hash in a line of `loop`. Something that a person has typed may stand before it.
+/// Returns the step and the hash in a line of `loop`. Something that a person has typed may stand
+/// before it.
 pub fn parse(line: &str) -> Option<(u64, &str)> {
     let (_, rest) = line.rsplit_once("loop ")?;
     let (step, hash) = rest.split_once(" hash ")?;

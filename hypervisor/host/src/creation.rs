@@ -189,8 +189,8 @@ pub enum NotStartable {
 ///
 /// # Errors
 ///
-/// [`NotStartable::OtherGuest`]: it was resumed from a checkpoint of another guest of its name. A guest that was resumed has its RAM where
-/// it had that when it was stored.
+/// [`NotStartable::OtherGuest`]: it was resumed from a checkpoint of another guest of its name. A
+/// guest that was resumed has its RAM where it had that when it was stored.
 pub fn check_restart(config: &GuestConfig, vcpus: usize, ram: Range) -> Result<(), NotStartable> {
     let is_elsewhere = config.memory_map == MemoryMap::Virt && ram.start != RAM_BASE;
     let is_as_large = (ram.len(), vcpus) == (config.memory, config.vcpus.into());

@@ -1,12 +1,16 @@
-//! The distributor as the guest sees it (IHI 0048B.b 4.3), without security extensions, as QEMU has it.
+//! The distributor as the guest sees it (IHI 0048B.b 4.3), without security extensions, as QEMU has
+//! it.
 //!
-//! Registers are read and written as words; narrower accesses take part of one. A write changes the records, and [`Vgic::relocate`] moves
-//! each interrupt that belongs elsewhere by that. Few registers depend on what is in list registers: those that read or clear pending and
-//! active states. Of these, a vCPU that reads pending states mostly needs no more than a look at its own list registers ([`Vgic::read_pending`]).
+//! Registers are read and written as words; narrower accesses take part of one. A write changes the
+//! records, and [`Vgic::relocate`] moves each interrupt that belongs elsewhere by that. Few
+//! registers depend on what is in list registers: those that read or clear pending and active
+//! states. Of these, a vCPU that reads pending states mostly needs no more than a look at its own
+//! list registers ([`Vgic::read_pending`]).
 //!
-//! Where QEMU departs from the architecture, this distributor does not: ICPENDR of a private interrupt is banked; an SPI
-//! with several targets is taken once; an SPI stays pending without a target; bits of absent CPUs in
-//! ITARGETSR and in SGIs' sources are 0; the low three bits of a priority are 0, as behind GICV.
+//! Where QEMU departs from the architecture, this distributor does not: ICPENDR of a private
+//! interrupt is banked; an SPI with several targets is taken once; an SPI stays pending without a
+//! target; bits of absent CPUs in ITARGETSR and in SGIs' sources are 0; the low three bits of a
+//! priority are 0, as behind GICV.
 
 mod access;
 mod register;
@@ -24,8 +28,9 @@ use core::ops::Range;
 use register::{ID, Register};
 
 impl Vgic {
-    /// Returns the other vCPUs whose list registers must be folded before `vcpu` makes this access. The caller holds each of them,
-    /// [`Vgic::sync`]s it on its core, and lets none enter its guest before the access is made.
+    /// Returns the other vCPUs whose list registers must be folded before `vcpu` makes this access.
+    /// The caller holds each of them, [`Vgic::sync`]s it on its core, and lets none enter its guest
+    /// before the access is made.
     #[inline]
     pub fn needs_sync(&self, vcpu: usize, access: Access, write: bool) -> VcpuMask {
         if !access.needs_fold(write) {
@@ -61,8 +66,9 @@ impl Vgic {
         (self.read(vcpu, access), effects)
     }
 
-    /// Returns what `vcpu` reads, if it is a word of GICD_TYPER, GICD_IIDR, GICD_IGROUPR, GICD_ISENABLER or GICD_ICENABLER: those that are read most. Compiled
-    /// where it is called, and calls nothing.
+    /// Returns what `vcpu` reads, if it is a word of GICD_TYPER, GICD_IIDR, GICD_IGROUPR,
+    /// GICD_ISENABLER or GICD_ICENABLER: those that are read most. Compiled where it is called, and
+    /// calls nothing.
     #[inline(always)]
     pub fn read_often(&self, vcpu: usize, access: Access) -> Option<u32> {
         Some(match Register::at(access.word()) {
@@ -88,11 +94,13 @@ impl Vgic {
         (!access.needs_fold(false)).then(|| self.read(vcpu, access))
     }
 
-    /// Returns what `vcpu`, which is loaded on this core, reads of a word of GICD_ISPENDR or GICD_ICPENDR, as [`Self::distributor_read`] does. Returns
-    /// nothing, and does nothing, if it is another access, or other vCPUs' list registers matter.
+    /// Returns what `vcpu`, which is loaded on this core, reads of a word of GICD_ISPENDR or
+    /// GICD_ICPENDR, as [`Self::distributor_read`] does. Returns nothing, and does nothing, if it
+    /// is another access, or other vCPUs' list registers matter.
     ///
-    /// Mostly the states of the vCPU's own list registers are all that the records lack. Then nothing is folded, and all stays as it is: a fold would put
-    /// back into the records why an interrupt is pending, if it still is, and would change no other pending state.
+    /// Mostly the states of the vCPU's own list registers are all that the records lack. Then
+    /// nothing is folded, and all stays as it is: a fold would put back into the records why an
+    /// interrupt is pending, if it still is, and would change no other pending state.
     #[inline]
     pub fn read_pending(
         &mut self,
@@ -104,7 +112,8 @@ impl Vgic {
         if access.width != 4 || !self.needs_sync(vcpu, access, false).is_empty() {
             return None;
         }
-        // Where something has changed, the entry behind this folds, and would read list registers a second time.
+        // Where something has changed, the entry behind this folds, and would read list registers a
+        // second time.
         if self.links.is_idle(vcpu)
             && !self.cpus[vcpu].is_dirty()
             && let Some(pending) = self.peek_pending(vcpu, n.into(), hw)
@@ -114,8 +123,9 @@ impl Vgic {
         Some(self.distributor_read(vcpu, access, hw))
     }
 
-    /// Returns word `n` of GICD_ISPENDR, as the records and the vCPU's own list registers have it; nothing if the guest has ended what is in one of
-    /// these, so that a fold saves the next reading. That fold follows at once.
+    /// Returns word `n` of GICD_ISPENDR, as the records and the vCPU's own list registers have it;
+    /// nothing if the guest has ended what is in one of these, so that a fold saves the next
+    /// reading. That fold follows at once.
     #[inline(always)]
     fn peek_pending(
         &mut self,
@@ -142,8 +152,8 @@ impl Vgic {
         Some(pending & self.implemented(n))
     }
 
-    /// Carries out a write of a word by `vcpu`, if list registers make no difference to it. Returns nothing if they do: then nothing was
-    /// done.
+    /// Carries out a write of a word by `vcpu`, if list registers make no difference to it. Returns
+    /// nothing if they do: then nothing was done.
     pub fn record(&mut self, vcpu: usize, access: Access, value: u32) -> Option<Effects> {
         (!access.needs_fold(true)).then(|| self.write(vcpu, access, value.into()))
     }

@@ -1,4 +1,5 @@
-//! The Debian guest of the demo: its root is a disk, its steps go to that disk and over a connection to a neighbour, and it serves them as a page.
+//! The Debian guest of the demo: its root is a disk, its steps go to that disk and over a
+//! connection to a neighbour, and it serves them as a page.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,11 +30,13 @@ const NEIGHBOUR: &str = "neighbour";
 /// An address that QEMU gives to nobody.
 const NEIGHBOUR_ADDRESS: &str = "10.0.2.100";
 const PROMPT: &str = "debian# ";
-/// A file of random bytes, and the file that the steps are written to; where the guest has them, and where it serves them.
+/// A file of random bytes, and the file that the steps are written to; where the guest has them,
+/// and where it serves them.
 const FOLDER: &str = "/var/www/html";
 const FILE: &str = "random";
 const STEPS: &str = "loop";
-/// Where nginx says in the guest that a page could not be served, or that a process of its own has died. Nothing is in there after a boot.
+/// Where nginx says in the guest that a page could not be served, or that a process of its own has
+/// died. Nothing is in there after a boot.
 const SERVER_ERRORS: &str = "/var/log/nginx/error.log";
 
 /// What the neighbour does: it sends back what comes.
@@ -48,7 +51,8 @@ pub struct Debian {
     port: u16,
     steps: Loop,
     address: String,
-    /// The hash of the random bytes, and the number of steps that were on the disk right before the checkpoint.
+    /// The hash of the random bytes, and the number of steps that were on the disk right before the
+    /// checkpoint.
     before: Option<(String, u64)>,
 }
 
@@ -77,7 +81,8 @@ impl Debian {
         Ok(hash(&bytes))
     }
 
-    /// Takes a file system out of the disk and does what a mount would do first, then checks it. Returns the steps that are in it.
+    /// Takes a file system out of the disk and does what a mount would do first, then checks it.
+    /// Returns the steps that are in it.
     fn look_at(&self, disk: &Path, volume: &str, checkpoint: Option<&str>) -> Result<u64> {
         let image = self.folder.join("debian-export.img");
         Action::Export {
@@ -103,7 +108,8 @@ impl Debian {
     }
 }
 
-/// Returns the number of steps in the guest's file, each of which must have the hash that it must have.
+/// Returns the number of steps in the guest's file, each of which must have the hash that it must
+/// have.
 fn count_steps(text: &str) -> Result<u64> {
     let (mut model, mut step) = (Loop::new(), 0);
     for line in text.lines() {

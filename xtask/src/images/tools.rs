@@ -1,5 +1,5 @@
-//! An ext4 image with programs of Debian's for arm64 that work a guest's disks, and the libraries that they need: [`ensure`].
-//! A guest mounts it, and runs them by `chroot`. Only tests want it.
+//! An ext4 image with programs of Debian's for arm64 that work a guest's disks, and the libraries
+//! that they need: [`ensure`]. A guest mounts it, and runs them by `chroot`. Only tests want it.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,8 @@ const PROGRAMS: [&str; 4] = ["usr/bin/fio", "bin/btrfs", "sbin/mkfs.btrfs", "sbi
 /// Folders of the image in which a guest mounts what programs ask for.
 const MOUNTED: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 
-/// Returns the image. Makes it if it is not there, or if an older version of this program has made another one.
+/// Returns the image. Makes it if it is not there, or if an older version of this program has made
+/// another one.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! The Linux guest's packages, unmodified: Debian's arm64 cloud kernel with the drivers that a guest needs, and a static busybox.
+//! The Linux guest's packages, unmodified: Debian's arm64 cloud kernel with the drivers that a
+//! guest needs, and a static busybox.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +14,8 @@ pub(crate) const ARCHITECTURE: &str = "arm64";
 /// The package that depends on the newest kernel, whose name has its version in it.
 pub(crate) const KERNEL: &str = "linux-image-cloud-arm64";
 const BUSYBOX: &str = "busybox-static";
-/// The kernel's modules for what every guest may have, the watchdog and shared memory; each behind those that it needs.
+/// The kernel's modules for what every guest may have, the watchdog and shared memory; each behind
+/// those that it needs.
 const DRIVERS: [&str; 3] =
     ["drivers/watchdog/watchdog.ko", "drivers/watchdog/sbsa_gwdt.ko", "drivers/uio/uio.ko"];
 /// The kernel's modules for virtio devices over virtio-mmio; each behind those that it needs.
@@ -46,7 +48,8 @@ pub struct Files {
     pub kernel: PathBuf,
     /// Busybox for arm64, static.
     pub busybox: PathBuf,
-    /// The kernel's drivers for what every guest may have, in the order in which they must be loaded.
+    /// The kernel's drivers for what every guest may have, in the order in which they must be
+    /// loaded.
     drivers: Vec<PathBuf>,
     /// The kernel's drivers for virtio devices, in the order in which they must be loaded.
     virtio_drivers: Vec<PathBuf>,
@@ -69,12 +72,14 @@ impl Files {
         }
     }
 
-    /// Returns whether a guest can boot with these files. A kernel that a person has put there has no drivers beside it.
+    /// Returns whether a guest can boot with these files. A kernel that a person has put there has
+    /// no drivers beside it.
     fn can_boot(&self) -> bool {
         self.kernel.exists() && self.busybox.exists()
     }
 
-    /// Returns whether some of what was fetched is missing, because an older version of this program has fetched less.
+    /// Returns whether some of what was fetched is missing, because an older version of this
+    /// program has fetched less.
     fn is_incomplete(&self) -> bool {
         let was_fetched = self.virtio_drivers.iter().any(|driver| driver.exists());
         was_fetched && !self.drivers.iter().all(|driver| driver.exists())
@@ -86,7 +91,8 @@ impl Files {
 pub struct Kernel {
     /// The kernel: an arm64 `Image`.
     pub image: PathBuf,
-    /// The drivers for virtio disks that are not in the kernel, in the order in which they must be loaded.
+    /// The drivers for virtio disks that are not in the kernel, in the order in which they must be
+    /// loaded.
     pub disk_drivers: Vec<PathBuf>,
 }
 
@@ -157,16 +163,16 @@ pub fn ensure(workspace: &Workspace) -> Result<Files> {
     Ok(files)
 }
 
-/// Returns the kernel's drivers for what every guest may have, in the order in which they must be loaded. A kernel that a person has put there
-/// has none.
+/// Returns the kernel's drivers for what every guest may have, in the order in which they must be
+/// loaded. A kernel that a person has put there has none.
 pub fn drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     let mut drivers = ensure(workspace)?.drivers;
     drivers.retain(|driver| driver.exists());
     Ok(drivers)
 }
 
-/// Returns the kernel's drivers for virtio devices, in the order in which they must be loaded. If they are not there, fetches all packages again,
-/// so that kernel and drivers are of one version.
+/// Returns the kernel's drivers for virtio devices, in the order in which they must be loaded. If
+/// they are not there, fetches all packages again, so that kernel and drivers are of one version.
 pub fn virtio_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     fetched(workspace, |files| files.virtio_drivers).context("no drivers for virtio devices")
 }

@@ -1,7 +1,8 @@
 //! The registers of a virtio-mmio transport. VIRTIO 1.2, 4.2.2.
 //!
-//! Drivers differ in what they do in which order, so little is insisted on: U-Boot never sets ACKNOWLEDGE again, EDK2 reads the configuration before
-//! it accepts features. What a register does not know is ignored, as QEMU does.
+//! Drivers differ in what they do in which order, so little is insisted on: U-Boot never sets
+//! ACKNOWLEDGE again, EDK2 reads the configuration before it accepts features. What a register does
+//! not know is ignored, as QEMU does.
 
 use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, device_id};
 
@@ -75,7 +76,8 @@ impl Slots {
         }
     }
 
-    /// Writes a register, and the configuration not at all: no device has a field there that its driver writes.
+    /// Writes a register, and the configuration not at all: no device has a field there that its
+    /// driver writes.
     pub(super) fn write_register(&mut self, access: Access, value: u64) {
         let Access { n, offset, width } = access;
         let n = usize::from(n);
@@ -128,7 +130,8 @@ impl Slots {
         }
     }
 
-    /// Notes which features the driver accepts. Those that the device does not offer are dropped, and FEATURES_OK tells.
+    /// Notes which features the driver accepts. Those that the device does not offer are dropped,
+    /// and FEATURES_OK tells.
     fn accept(&mut self, n: usize, word: u32) {
         let record = &mut self.record;
         let sel = record.driver_features_sel[n];
@@ -147,7 +150,8 @@ impl Slots {
         (queue < count).then_some(QueueId { slot: n as u8, queue: queue as u8 })
     }
 
-    /// Writes a register of the selected queue. A queue that is ready stays as it is until it is not.
+    /// Writes a register of the selected queue. A queue that is ready stays as it is until it is
+    /// not.
     fn set_queue(&mut self, n: usize, offset: u64, word: u32) {
         let Some(id) = self.selected(n) else { return };
         let (record, at) = (&mut self.record, id.index());

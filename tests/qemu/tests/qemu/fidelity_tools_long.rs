@@ -1,5 +1,5 @@
-//! What Debian's own programs see of a guest's disk and card is what they see on plain QEMU: fio, btrfs, a copy of a whole disk, kexec.
-//! Run by name: `cargo xtask test fidelity_tools_long`.
+//! What Debian's own programs see of a guest's disk and card is what they see on plain QEMU: fio,
+//! btrfs, a copy of a whole disk, kexec. Run by name: `cargo xtask test fidelity_tools_long`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ const TOOLS: &str = "mkdir -p /tools; mount -t ext4 -o ro $(ls /dev/vd? | tail -
 /// Shows that the kernel has seen no error of a disk.
 const NO_ERROR: &str = "dmesg | grep -c -i 'i/o error'";
 
-/// Returns twins with a disk of this content, called `root`, and one with Debian's programs, which is the last.
+/// Returns twins with a disk of this content, called `root`, and one with Debian's programs, which
+/// is the last.
 fn twins<'l>(
     lab: &'l Lab,
     image: &Path,
@@ -52,7 +53,8 @@ fn are_the_same([theirs, ours]: [PathBuf; 2]) -> Result<()> {
     Ok(())
 }
 
-/// Each job reads what it has written, and compares its sums. What the last one leaves depends on nothing else.
+/// Each job reads what it has written, and compares its sums. What the last one leaves depends on
+/// nothing else.
 const FIO: &[&str] = &[
     TOOLS,
     "fio() { chroot /tools /bin/fio --filename=/dev/vda --direct=1 --thread --verify_fatal=1 --verify_state_save=0 --eta=never \"$@\" > /tmp/out; \
@@ -119,7 +121,8 @@ pub fn a_whole_disk_is_copied_as_on_plain_qemu(lab: &Lab) -> Result<()> {
     are_the_same(left)
 }
 
-/// The network, the disk and the source of random bytes, before and after another kernel was booted by the first one.
+/// The network, the disk and the source of random bytes, before and after another kernel was booted
+/// by the first one.
 const DEVICES: [&str; 3] = [
     "sha256sum /dev/vda; cat /sys/block/vda/serial; dd if=/dev/vda of=/dev/null bs=4k count=999 iflag=direct 2> /dev/null; echo $?",
     "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up; ping -c 9 -w 60 10.0.2.2 > /tmp/ping; grep -q 'bytes from' /tmp/ping && echo answers",

@@ -1,7 +1,8 @@
 //! Guests with cards in one network: an unmodified Linux each.
 //!
-//! What is sent is compared by its SHA-256. A receiver's `nc` ends when all has come, so it must not end by itself before: busybox's ends a connection
-//! as soon as its own input has ended, and what its peer has not sent yet is lost. So it gets an input that does not end.
+//! What is sent is compared by its SHA-256. A receiver's `nc` ends when all has come, so it must
+//! not end by itself before: busybox's ends a connection as soon as its own input has ended, and
+//! what its peer has not sent yet is lost. So it gets an input that does not end.
 
 use std::time::Duration;
 
@@ -40,7 +41,8 @@ pub fn machine<'l>(lab: &'l Lab, names: &[&str]) -> Result<Setup<'l>> {
     Ok(names.iter().fold(machine, add))
 }
 
-/// Boots the guests, of which number `n` gets the address `10.0.0.n`, counted from 1, and has some bytes to send in `/tmp/a`. None is attached then.
+/// Boots the guests, of which number `n` gets the address `10.0.0.n`, counted from 1, and has some
+/// bytes to send in `/tmp/a`. None is attached then.
 pub fn boot(setup: Setup<'_>, names: &[&str], bytes: u32) -> Result<Stasis> {
     let mut stasis = setup.time_limit(Duration::from_secs(900)).boot()?;
     for (n, name) in (1..).zip(names) {
@@ -87,7 +89,8 @@ pub fn is_the_same(stasis: &mut Stasis, from: &str, to: &str, port: u16) -> Resu
     Ok(())
 }
 
-/// Returns whether a guest gets an answer to a ping from an address, of which it tries some: a frame may be lost.
+/// Returns whether a guest gets an answer to a ping from an address, of which it tries some: a
+/// frame may be lost.
 pub fn reaches(stasis: &mut Stasis, guest: &str, address: &str) -> Result<bool> {
     let ping = format!("ping -c 4 -W 4 {address} | grep -c 'bytes from'");
     Ok(at(stasis, guest, &ping)? != "0")
@@ -125,7 +128,8 @@ pub fn two_guests_send_each_other_all_and_neither_has_the_others_address(lab: &L
     stasis.command("network up one")?;
     ensure!(reaches(&mut stasis, "two", "10.0.0.1")?, "the link does not come up");
 
-    // What was stored goes on, and its neighbours hear of it: an announcement is all that one of them gets, which has asked for nothing.
+    // What was stored goes on, and its neighbours hear of it: an announcement is all that one of
+    // them gets, which has asked for nothing.
     let forget = "echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_accept; ip neigh flush dev eth0";
     at(&mut stasis, "one", &format!("{forget}; echo on"))?;
     let number = stasis.checkpoint("two", "talking")?;

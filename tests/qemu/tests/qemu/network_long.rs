@@ -5,7 +5,8 @@ use stasis_qemu_tests::lab::Lab;
 
 use crate::network::{at, boot, is_the_same, listen, lost, machine, reaches, send};
 
-/// Each of four guests sends to the next one and gets from the one before, all at once, on two cores.
+/// Each of four guests sends to the next one and gets from the one before, all at once, on two
+/// cores.
 pub fn four_guests_send_to_each_other_all_at_once(lab: &Lab) -> Result<()> {
     let names = ["one", "two", "three", "four"];
     let mut stasis = boot(machine(lab, &names)?, &names, 8 << 20)?;
@@ -26,7 +27,8 @@ pub fn four_guests_send_to_each_other_all_at_once(lab: &Lab) -> Result<()> {
     stasis.quit()
 }
 
-/// A guest that reads 64 KiB ten times a second, and one that stands still for seconds in the midst, get all in the end; and nobody else waits for them.
+/// A guest that reads 64 KiB ten times a second, and one that stands still for seconds in the
+/// midst, get all in the end; and nobody else waits for them.
 pub fn who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody(lab: &Lab) -> Result<()> {
     // `head -c` would read ahead, and take what it does not print.
     const SLOWLY: &str = "| while dd bs=64k count=1 iflag=fullblock of=/tmp/p 2> /dev/null && [ -s /tmp/p ]; \

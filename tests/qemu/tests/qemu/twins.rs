@@ -1,4 +1,5 @@
-//! One Linux with one disk image twice: in a plain machine of QEMU's and here. Both are told the same, and must print the same.
+//! One Linux with one disk image twice: in a plain machine of QEMU's and here. Both are told the
+//! same, and must print the same.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,13 +28,16 @@ const COMMAND_TIME: Duration = Duration::from_secs(1200);
 const DISK: u64 = 4 << 30;
 /// Interfaces as Stasis has them: of version 2.
 const MODERN: [&str; 2] = ["-global", "virtio-mmio.force-legacy=false"];
-/// A command that ends in this boots another kernel: no end of it is waited for, but the next shell.
+/// A command that ends in this boots another kernel: no end of it is waited for, but the next
+/// shell.
 pub const BOOTS: &str = "# boots";
 
 /// What an initramfs says before its shell.
 const BOOTED: &str = "guest: type \"loop &\"";
 
-/// What both machines have: the kernel and its initramfs, each disk with its name and its image, a network card, and a source of random bytes. Nobody is behind the card, unless [`Twins::outside`] says so.
+/// What both machines have: the kernel and its initramfs, each disk with its name and its image, a
+/// network card, and a source of random bytes. Nobody is behind the card, unless [`Twins::outside`]
+/// says so.
 pub struct Twins<'l> {
     lab: &'l Lab,
     kernel: PathBuf,
@@ -72,7 +76,8 @@ impl<'l> Twins<'l> {
         self
     }
 
-    /// Types the commands in both, and compares what they print. Returns the images of the first disk as both have left it: that of QEMU's machine, and that of ours.
+    /// Types the commands in both, and compares what they print. Returns the images of the first
+    /// disk as both have left it: that of QEMU's machine, and that of ours.
     pub fn compare(&self, commands: &[&str]) -> Result<[PathBuf; 2]> {
         let (expected, theirs) = self.on_plain_qemu(commands)?;
         let (found, ours) = self.here(commands)?;
@@ -143,7 +148,8 @@ impl<'l> Twins<'l> {
     }
 }
 
-/// Returns the lines that commands print, without the kernel's log, times and speeds, and without the echo of long commands.
+/// Returns the lines that commands print, without the kernel's log, times and speeds, and without
+/// the echo of long commands.
 pub fn transcript(console: &mut Console, commands: &[&str]) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for command in commands {
@@ -164,7 +170,8 @@ pub fn transcript(console: &mut Console, commands: &[&str]) -> Result<Vec<String
     Ok(lines)
 }
 
-/// Returns the lines behind the echo of a command, which the shell breaks where a line of the terminal ends. Whether the prompt stands before it depends on when one has attached.
+/// Returns the lines behind the echo of a command, which the shell breaks where a line of the
+/// terminal ends. Whether the prompt stands before it depends on when one has attached.
 fn without_echo(lines: Vec<String>, command: &str) -> Vec<String> {
     let mut rest = command;
     let mut is_echo = |line: &String| {

@@ -1,4 +1,5 @@
-//! Networks that have a card of the machine's as their uplink: an unmodified Linux on QEMU's user network, and uplinks that there are not.
+//! Networks that have a card of the machine's as their uplink: an unmodified Linux on QEMU's user
+//! network, and uplinks that there are not.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
