@@ -47,8 +47,8 @@ pub fn init(machine: &Machine, disk: Option<Device>) {
 fn known() -> Result<(Fdt<'static>, &'static SpinMutex<Own>), DevicesError> {
     let (tree, own) = MACHINE.get().ok_or(DevicesError::Unknown)?;
     // SAFETY: 1. A valid device tree stands there: `init` got the `Machine` that it describes. 2.
-    // It lies in RAM, which `Machine` is proof is mapped for ever, and nobody writes it, because
-    // `free_ram` leaves it out.
+    // The tree lies in RAM, which `Machine` is proof is mapped for ever, and nobody writes the
+    // tree, because `free_ram` leaves it out.
     let fdt = unsafe { Fdt::from_raw(tree.start as *const u8) }?;
     Ok((fdt, own))
 }

@@ -207,9 +207,9 @@ impl Loaded {
     }
 
     /// Gives the debug registers to a debugger outside of the guest until the vCPU is unloaded.
-    /// They get the values in `wanted`, of which the pairs and MDSCR_EL1.SS and MDE count. What the
-    /// vCPU has of them goes into its own record, `registers`. Its debug exceptions, also those of
-    /// BRK, end its entry from then on.
+    /// The registers get the values in `wanted`, of which the pairs and MDSCR_EL1.SS and MDE count.
+    /// What the vCPU has of them goes into its own record, `registers`. Its debug exceptions, also
+    /// those of BRK, end its entry from then on.
     #[cold]
     pub fn debug_from_outside(&mut self, registers: &mut Debug, wanted: &Debug) {
         self.take_back_debug(registers);

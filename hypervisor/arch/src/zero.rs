@@ -31,8 +31,8 @@ unsafe extern "C" {
 /// The `count` pages are mapped as normal memory.
 pub unsafe fn with_content(pages: *const u8, count: usize) -> u64 {
     // SAFETY: 1. The assembly reads bytes of these pages alone, which are mapped, by the caller. 2.
-    // It clobbers X0 to X5, which the C ABI lets it, and restores the vector registers that it
-    // uses.
+    // The assembly clobbers X0 to X5, which the C ABI lets it, and restores the vector registers
+    // that it uses.
     unsafe { stasis_with_content(pages, count.min(MOST)) }
 }
 

@@ -205,7 +205,7 @@ macro_rules! devices {
 
         impl Devices {
             /// Returns the devices with these records, of a guest that is new or was stored at
-            /// `wall_time`. That is in seconds since 1970, or 0 if the time was not known.
+            /// `wall_time`, in seconds since 1970, or 0 if the time was not known.
             pub fn restored(records: Stored, wall_time: u64) -> Self {
                 Self {
                     $( $field: restored!($presence, records.$field, wall_time), )*

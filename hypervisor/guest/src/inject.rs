@@ -96,7 +96,7 @@ pub fn undefined(core: &mut Core, el1: &mut impl El1Registers) {
 }
 
 /// Answers an exception that has come to EL2 in the place of EL1, with `esr`, by taking it there.
-/// It is none that writes FAR_EL1.
+/// The exception must be none that writes FAR_EL1.
 pub fn pass_on(core: &mut Core, el1: &mut impl El1Registers, esr: u64) {
     take_synchronous(core, el1, esr);
 }

@@ -44,8 +44,8 @@ const KNOWN: [(&[u8], &str); 15] = [
 ];
 
 /// Linux kernels for other architectures: the offset of their magic bytes, these bytes, and a name.
-/// They are x86's "HdrS" (Documentation/arch/x86/boot.rst), the magic number of a zImage, and that
-/// of RISC-V's Image.
+/// The bytes are x86's "HdrS" (Documentation/arch/x86/boot.rst), the magic number of a zImage, and
+/// that of RISC-V's Image.
 const KERNELS: [(usize, &[u8], &str); 3] = [
     (0x202, b"HdrS", "a Linux kernel for x86"),
     (0x24, &[0x18, 0x28, 0x6f, 0x01], "a Linux kernel for 32-bit Arm"),

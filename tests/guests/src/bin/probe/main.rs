@@ -15,8 +15,8 @@
 //! - `~ receive level ..`: QEMU's PL011 forgets bytes in its FIFO when the interrupt is cleared;
 //!   hardware does not.
 //!
-//! It begins when a byte comes, for which it waits after the line `begin`: there a test can take it
-//! elsewhere. Three times more it waits for bytes, after a line `send <n>`.
+//! The guest begins when a byte comes, for which it waits after the line `begin`: there a test can
+//! take it elsewhere. Three times more it waits for bytes, after a line `send <n>`.
 
 #![no_std]
 #![no_main]
