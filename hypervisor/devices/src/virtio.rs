@@ -11,17 +11,19 @@
 //! completed is in the available ring, and nowhere else.
 //!
 //! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which
-//!   devices a new guest has.
+//!   devices a new guest has; [`fresh`]: their record.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
 //! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk;
-//!   [`switch`]: what is between network cards.
+//!   [`switch`]: what is between network cards, which have an [`address`].
 
+pub mod address;
 pub mod block;
 pub mod chain;
 mod config;
 pub mod console;
 mod entropy;
 pub mod fitting;
+pub mod fresh;
 pub mod net;
 pub mod queue;
 mod slot_config;
@@ -116,7 +118,7 @@ impl Device for Slots {
     type Record = Virtio;
 
     fn fitted(equipment: &Equipment<'_>) -> Option<Virtio> {
-        Some(fitting::record(equipment.virtio))
+        Some(fresh::record(equipment.virtio))
     }
 
     /// Returns the slots. Each queue that is ready is looked at once: guests rely on it after every

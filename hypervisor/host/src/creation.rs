@@ -10,9 +10,9 @@ use alloc::vec::Vec;
 
 use stasis_devices::equipment::Equipment;
 use stasis_devices::machine::RAM_BASE;
+use stasis_devices::virtio::address::address_of;
 use stasis_devices::virtio::block::SECTOR;
 use stasis_devices::virtio::fitting::Fitting;
-use stasis_devices::virtio::net;
 use stasis_guest::clock::{Pace, PaceError};
 use stasis_guest::given::Given;
 use stasis_guest::image::{Boot, ImageError, Parts};
@@ -92,10 +92,10 @@ impl<'a> Blueprint<'a> {
             .iter()
             .map(|disk| Fitting::Disk { volume: &disk.volume, sectors: disk.size / SECTOR });
         let generation = random.filter(|_| config.entropy);
-        let cards = config.networks.iter().map(|network| Fitting::Card {
-            network,
-            address: net::address_of(&config.name, network),
-        });
+        let cards = config
+            .networks
+            .iter()
+            .map(|network| Fitting::Card { network, address: address_of(&config.name, network) });
         let entropy = generation.map(|_| Fitting::Entropy);
         let terminal = config.terminal.then_some(Fitting::Terminal);
         let fittings = disks.chain(cards).chain(entropy).chain(terminal).collect();

@@ -146,6 +146,32 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
+impl Arguments {
+    /// Takes the options out of the command, behind which they may stand, too: no command of the
+    /// console's has one of them.
+    ///
+    /// # Errors
+    ///
+    /// An option has no value, or not a right one; or nothing is left.
+    fn take_options(&mut self) -> Result<()> {
+        let Self { address, timeout, command, .. } = self;
+        for name in options::WITH_VALUE {
+            let Some((place, value)) = options::find(name, command) else { continue };
+            let wrong = || mistyped(format!("{name} has no value, or not a right one"));
+            let value = value.ok_or_else(wrong)?;
+            match name {
+                "--to" => address.to = Some(value.parse().map_err(mistyped)?),
+                "--baud" => address.baud = Some(baud_from(value).map_err(mistyped)?),
+                "--timeout" => *timeout = Some(value.parse().map_err(|_| wrong())?),
+                _ => address.patience = value.parse().map_err(|_| wrong())?,
+            }
+            command.drain(place);
+        }
+        let is_there = !command.is_empty();
+        is_there.then_some(()).ok_or_else(|| mistyped("a command is missing".to_owned()))
+    }
+}
+
 /// Returns what is wrong with a command of which the machine knows nothing: it is this tool's own,
 /// with other arguments, or is another one's here.
 fn wrong_words(word: &str) -> String {
@@ -172,7 +198,7 @@ pub(crate) fn end_of(time: Option<Duration>) -> Option<Instant> {
 ///
 /// There is no session, it is lost, or the machine has refused the command.
 pub fn main(mut arguments: Arguments) -> Result<()> {
-    options::take(&mut arguments)?;
+    arguments.take_options()?;
     let Arguments { address, json, timeout, command } = arguments;
     let timeout = timeout.map(Duration::from_secs);
     let words: Vec<&str> = command.iter().map(String::as_str).collect();

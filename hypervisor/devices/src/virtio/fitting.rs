@@ -1,9 +1,6 @@
 //! A new guest's virtio devices, as its configuration says them: [`Fitting`].
 
-use stasis_state::virtio::{MAX_VIRTIO, Virtio, device_id};
-
-use super::net::Address;
-use super::{INDIRECT_DESC, VERSION_1, block, console, net};
+use super::address::Address;
 
 /// A virtio device of a guest that is made. The first one is in slot 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,42 +23,4 @@ pub enum Fitting<'a> {
     Entropy,
     /// A second terminal.
     Terminal,
-}
-
-/// Returns the record of these devices, at reset. There is room for [`MAX_VIRTIO`].
-pub(super) fn record(fittings: &[Fitting<'_>]) -> Virtio {
-    let mut record = Virtio::default();
-    for (n, fitting) in fittings.iter().take(MAX_VIRTIO).enumerate() {
-        let id = match *fitting {
-            Fitting::Disk { volume, sectors } => {
-                record.set_name(n, volume);
-                record.capacity[n] = sectors;
-                device_id::BLOCK
-            }
-            Fitting::Card { network, address: [a, b, c, d, e, f] } => {
-                record.set_name(n, network);
-                record.mac[n] = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-                record.net_status[n] = net::LINK_UP;
-                device_id::NETWORK
-            }
-            Fitting::Entropy => device_id::ENTROPY,
-            Fitting::Terminal => {
-                record.set_name(n, console::NAME);
-                device_id::CONSOLE
-            }
-        };
-        record.device_id[n] = id;
-        record.features[n] = offered(id);
-    }
-    record
-}
-
-/// Returns the features that a device with this ID offers.
-pub fn offered(id: u32) -> u64 {
-    let own = match id {
-        device_id::BLOCK => block::FEATURES,
-        device_id::NETWORK => net::FEATURES,
-        _ => 0,
-    };
-    own | VERSION_1 | INDIRECT_DESC
 }

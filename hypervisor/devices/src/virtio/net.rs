@@ -6,6 +6,7 @@
 
 use stasis_state::virtio::{Virtio, device_id};
 
+use super::address::{ADDRESS, Address};
 use super::config::Config;
 use super::status::{Interrupt, Status};
 use super::view::Broken;
@@ -18,8 +19,6 @@ pub const MAX_FRAME: usize = 1518;
 const MIN_FRAME: usize = 14;
 /// Bytes of the header before each frame.
 const HEADER: u64 = 12;
-/// Bytes of an address.
-pub const ADDRESS: usize = 6;
 
 /// The queues' numbers.
 pub(super) const RECEIVE: u8 = 0;
@@ -37,21 +36,6 @@ pub(super) const LINK_UP: u16 = 1;
 const ANNOUNCE: u16 = 2;
 /// Class of the command by which the driver says that it has announced itself.
 const CLASS_ANNOUNCE: u8 = 3;
-
-/// An address of a network card.
-pub type Address = [u8; ADDRESS];
-
-/// Returns the address of a guest's card in a network: the same one for the same names, and locally
-/// administered.
-pub fn address_of(guest: &str, network: &str) -> Address {
-    // FNV-1a, 64 bits.
-    let bytes = guest.bytes().chain([0]).chain(network.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let [a, b, c, d, e, ..] = (hash ^ hash >> 40).to_le_bytes();
-    [0x52, a, b, c, d, e]
-}
 
 /// Frames of a network card since its guest was made here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,7 +14,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::net::{ADDRESS, Address};
+use super::address::{ADDRESS, Address};
 
 /// The most addresses that are learned of a port; the oldest one is forgotten for a new one.
 const MAX_LEARNED: usize = 8;

@@ -6,7 +6,8 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use stasis_devices::virtio::net::{Address, Traffic};
+use stasis_devices::virtio::address::Address;
+use stasis_devices::virtio::net::Traffic;
 use stasis_guest::Whole;
 
 /// Tries to get the lock of a guest for which a frame has come: as many as an answer to one of its

@@ -15,7 +15,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::Once;
 use spin::mutex::SpinMutex;
-use stasis_devices::virtio::net::{Address, Traffic};
+use stasis_devices::virtio::address::Address;
+use stasis_devices::virtio::net::Traffic;
 use stasis_hw::network_card::{MAX_FRAME, NetworkCard};
 
 const _: () = assert!(MAX_FRAME == stasis_devices::virtio::net::MAX_FRAME);

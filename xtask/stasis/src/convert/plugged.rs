@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use stasis_devices::virtio::fitting::offered;
+use stasis_devices::virtio::fresh::offered;
 use stasis_state::virtio::{Virtio, device_id};
 
 use crate::qemu_option::{self, ON_ERROR};

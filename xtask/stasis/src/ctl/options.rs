@@ -1,16 +1,10 @@
-//! The options of `ctl` that have a value, wherever in its command line they stand: [`take`] for
-//! the command itself, [`find`] for what a shell completes.
+//! The options of `ctl` that have a value, wherever in its command line they stand: [`find`] has
+//! them for the command itself and for what a shell completes.
 
 use std::ops::Range;
 
-use anyhow::Result;
-use stasis_client::target::baud_from;
-
-use super::Arguments;
-use crate::report::mistyped;
-
 /// The options that have a value.
-const WITH_VALUE: [&str; 4] = ["--to", "--baud", "--patience", "--timeout"];
+pub(super) const WITH_VALUE: [&str; 4] = ["--to", "--baud", "--patience", "--timeout"];
 
 /// Returns the places of an option and its value, which is behind a space or `=`, and the value if
 /// there is one.
@@ -43,30 +37,6 @@ pub(crate) fn command_words(line: &[String]) -> Vec<&str> {
         }
     }
     command
-}
-
-/// Takes the options out of a command, behind which they may stand, too: no command of the
-/// console's has one of them.
-///
-/// # Errors
-///
-/// An option has no value, or not a right one; or nothing is left.
-pub(super) fn take(arguments: &mut Arguments) -> Result<()> {
-    let Arguments { address, timeout, command, .. } = arguments;
-    for name in WITH_VALUE {
-        let Some((place, value)) = find(name, command) else { continue };
-        let wrong = || mistyped(format!("{name} has no value, or not a right one"));
-        let value = value.ok_or_else(wrong)?;
-        match name {
-            "--to" => address.to = Some(value.parse().map_err(mistyped)?),
-            "--baud" => address.baud = Some(baud_from(value).map_err(mistyped)?),
-            "--timeout" => *timeout = Some(value.parse().map_err(|_| wrong())?),
-            _ => address.patience = value.parse().map_err(|_| wrong())?,
-        }
-        command.drain(place);
-    }
-    let is_there = !command.is_empty();
-    is_there.then_some(()).ok_or_else(|| mistyped("a command is missing".to_owned()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Network cards.
 
 use super::*;
-use crate::virtio::net::{Address, Card, Traffic, address_of};
+use crate::virtio::address::{Address, address_of};
+use crate::virtio::net::{Card, Traffic};
 
 const ADDRESS: Address = [0x52, 1, 2, 3, 4, 5];
 
