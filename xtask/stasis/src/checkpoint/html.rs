@@ -160,8 +160,3 @@ fn functions(state: &GuestState, vcpu: usize, symbols: &[Symbol]) -> Vec<String>
     });
     named.collect()
 }
-
-/// Returns the last part of a path, which is what a reader of the page knows.
-pub fn base(path: &str) -> &str {
-    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
-}

@@ -1,4 +1,7 @@
-//! What all pages have: the head with its policy, the style, the title and the foot.
+//! What all pages have: the head with its policy, the style, the title and the foot; and how a
+//! title names a file.
+
+use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -27,4 +30,9 @@ pub fn page(title: &str, content: &Markup) -> Markup {
             }
         }
     }
+}
+
+/// Returns the last part of a path, which is what a reader of the page knows.
+pub fn base(path: &str) -> &str {
+    Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or(path)
 }

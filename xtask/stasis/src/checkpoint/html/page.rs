@@ -5,7 +5,7 @@ use stasis_state::{PAGE_SIZE, RecordType};
 
 use super::map::{Area, Cell, Map};
 use super::owners::Owner;
-use super::{Report, base, frame};
+use super::{Report, frame};
 use crate::checkpoint::diff::{Change, Difference};
 use crate::checkpoint::interrupts::{self, Row};
 use crate::checkpoint::registers::{self, Registers};
@@ -22,8 +22,10 @@ const MAX_RANGES: usize = 200;
 pub fn page(report: &Report) -> Markup {
     let guest = report.loaded.guest();
     let title = match &report.since {
-        None => format!("{guest}: {}", base(&report.loaded.name)),
-        Some((old, _)) => format!("{guest}: {} to {}", base(old), base(&report.loaded.name)),
+        None => format!("{guest}: {}", frame::base(&report.loaded.name)),
+        Some((old, _)) => {
+            format!("{guest}: {} to {}", frame::base(old), frame::base(&report.loaded.name))
+        }
     };
     frame::page(
         &title,

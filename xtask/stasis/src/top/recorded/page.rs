@@ -20,7 +20,7 @@ const LANE: f64 = 8.0;
 
 /// Returns the whole page of the record with this name.
 pub(super) fn page(run: &Run, name: &str) -> Markup {
-    let title = format!("a run: {}", crate::checkpoint::html::base(name));
+    let title = format!("a run: {}", frame::base(name));
     frame::page(
         &title,
         &html! {
