@@ -44,6 +44,7 @@ use accesses::Accesses;
 use devices::Devices;
 use meter::{Meter, Results};
 use pages::{Page, Pages};
+use pauses::Build;
 use runs::{Run, Runs};
 use switch::{Switch, Switches};
 
@@ -155,8 +156,12 @@ pub struct Arguments {
     pages: bool,
     /// Measure how long guests stand still for checkpoints and clones, and nothing else; draw it in
     /// this file as SVG
-    #[arg(long, value_name = "FILE", num_args = 0..=1, exclusive = true)]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["save", "earlier", "profile"])]
     pauses: Option<Option<PathBuf>>,
+    /// Measure the pauses of the earlier build in this checkout, too, where `cargo xtask build` and
+    /// `cargo xtask run` were typed, and which knew no clones
+    #[arg(long, value_name = "CHECKOUT", requires = "pauses")]
+    before: Option<PathBuf>,
     /// Measure what a world switch takes, and nothing else
     #[arg(long, exclusive = true)]
     switches: bool,
@@ -220,7 +225,7 @@ pub fn main(workspace: &Workspace, arguments: Arguments) -> Result<()> {
 /// else.
 fn one_thing(workspace: &Workspace, arguments: &Arguments) -> Option<Result<()>> {
     let Arguments { runs, profile, pages, pauses, switches, linux, writes, idle, .. } = arguments;
-    let Arguments { with, plot, plot_history, devices, .. } = arguments;
+    let Arguments { with, plot, plot_history, devices, before, .. } = arguments;
     if let Some(file) = runs {
         return Some(look_back(file, with.as_deref(), plot.as_deref(), plot_history.as_deref()));
     }
@@ -231,7 +236,7 @@ fn one_thing(workspace: &Workspace, arguments: &Arguments) -> Option<Result<()>>
         return Some(self::devices(workspace, *measure));
     }
     let measure: &dyn Fn(&Built) -> Result<String> = match pauses {
-        Some(plot) => &|built| built.pauses(workspace, plot.as_deref()),
+        Some(plot) => &|built| built.pauses(workspace, plot.as_deref(), before.as_deref()),
         None if *pages => &|built| Ok(table::pages(&built.pages(workspace)?)),
         None if *switches => &|built| {
             report::step("counting world switches");
@@ -300,14 +305,28 @@ impl Built {
         Pages::new(workspace, &self.image, &read(&self.elf)?, &self.guests)?.measure()
     }
 
-    /// Returns the table of how long guests stand still, and draws that in a file.
-    fn pauses(&self, workspace: &Workspace, plot: Option<&Path>) -> Result<String> {
+    /// Returns the table of how long guests stand still, those of the earlier build in the checkout
+    /// `before`, too, and draws that in a file.
+    fn pauses(
+        &self,
+        workspace: &Workspace,
+        plot: Option<&Path>,
+        before: Option<&Path>,
+    ) -> Result<String> {
+        // Refuse a checkout that was not built before the work.
+        let before = before.map(Build::earlier).transpose()?;
         report::step("letting guests stand still");
-        let pauses = pauses::measure(workspace, &self.image, &self.guests)?;
+        let measure = |build: &Build| pauses::measure(workspace, build, &self.guests);
+        let now = measure(&Build::here(&self.image))?;
+        let before = before.as_ref().map(|build| {
+            report::step("letting guests of the earlier build stand still");
+            measure(build)
+        });
+        let before = before.transpose()?;
         if let Some(file) = plot {
-            draw(file, &pauses::draw(&pauses))?;
+            draw(file, &pauses::draw(&now, before.as_deref()))?;
         }
-        Ok(table::pauses(&pauses))
+        Ok(table::pauses(&now, before.as_deref()))
     }
 
     /// Returns the table of what Linux takes.

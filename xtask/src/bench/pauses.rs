@@ -1,13 +1,18 @@
-//! Pauses: how long a guest stands still for a checkpoint or a clone, by the size of its memory.
+//! Pauses: how long a guest stands still for a checkpoint or a clone, by the size of its memory, and
+//! how many bytes the checkpoint writes.
 //!
 //! The guest `pages` has memory that was never written but for some pages; Linux has booted to its
 //! shell, and idles. Stasis says how many microseconds a guest has stood still, and on a
 //! [counting](super::meter) machine a microsecond is a thousand instructions. What is typed is
 //! received at no certain instruction, so two runs differ by some thousands.
+//!
+//! An [earlier build](Build::earlier) is measured in the same way, whose guests stood still for all
+//! of a checkpoint.
 
+mod build;
 mod plot;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,7 +22,8 @@ use super::meter::counting;
 use crate::console::Console;
 use crate::qemu::Machine;
 use crate::workspace::{Workspace, read, write};
-use crate::{archive, disk, initramfs, report, setup};
+use crate::{archive, initramfs, report, setup};
+pub use build::Build;
 pub use plot::draw;
 
 /// Sizes of the memory of the guest `pages`, in bytes.
@@ -42,10 +48,17 @@ pub struct Pauses {
     pub first: Stored,
     /// The second one, after five seconds.
     pub later: Stored,
-    /// Thousands of instructions that the guest has stood still for its clone.
-    pub clone: u64,
+    /// Its clone; `None` of a build that makes none.
+    pub clone: Option<Cloned>,
+}
+
+/// A clone, as Stasis tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cloned {
+    /// Thousands of instructions that the guest has stood still.
+    pub pause: u64,
     /// Thousands of instructions from the command to the clone that runs.
-    pub cloned: u64,
+    pub took: u64,
 }
 
 /// A checkpoint, as Stasis tells of it.
@@ -57,15 +70,15 @@ pub struct Stored {
     pub written: u64,
 }
 
-/// Measures all guests on machines with this image, the guest `pages` in this folder, and Debian's
+/// Measures all guests on machines with this build, the guest `pages` in this folder, and Debian's
 /// Linux.
-pub fn measure(workspace: &Workspace, image: &Path, guests: &Path) -> Result<Vec<Pauses>> {
+pub fn measure(workspace: &Workspace, build: &Build, guests: &Path) -> Result<Vec<Pauses>> {
     let pages = read(&guests.join("pages"))?;
     let mut found = Vec::new();
     for memory in SIZES {
         report::note(format_args!("pages with {} MiB", memory >> 20));
         let config = config("pages", memory);
-        let bench = Bench { workspace, image: image.to_owned(), config };
+        let bench = Bench { workspace, build, config };
         found.push(bench.run(&[("pages", &pages)], "pages first", PATIENCE)?);
     }
     report::note("Linux boots, which takes minutes on a machine that counts");
@@ -73,7 +86,7 @@ pub fn measure(workspace: &Workspace, image: &Path, guests: &Path) -> Result<Vec
     config.initrd = Some("initramfs".to_owned());
     config.cmdline = "console=ttyAMA0".to_owned();
     let kernel = read(&setup::guests::ensure(workspace)?.kernel)?;
-    let bench = Bench { workspace, image: image.to_owned(), config };
+    let bench = Bench { workspace, build, config };
     let files = [("linux", &*kernel), ("initramfs", &*initramfs::make(workspace)?)];
     found.push(bench.run(&files, initramfs::PROMPT, BOOT_TIME)?);
     Ok(found)
@@ -86,7 +99,7 @@ fn config(name: &str, memory: u64) -> GuestConfig {
 /// A guest to measure.
 struct Bench<'w> {
     workspace: &'w Workspace,
-    image: PathBuf,
+    build: &'w Build,
     config: GuestConfig,
 }
 
@@ -97,11 +110,11 @@ impl Bench<'_> {
         let configuration =
             Configuration { guests: vec![self.config.clone()], ..Default::default() };
         let room = tempfile::tempdir()?;
-        let image = room.path().join("disk.img");
-        disk::create(&image, 256 << 20)?;
+        let disk = room.path().join("disk.img");
+        self.build.make_disk(&disk)?;
         let archive = self.workspace.folder("stasis")?.join("pauses.cpio");
         write(&archive, &archive::pack(&configuration, files)?)?;
-        let machine = Machine::stasis(&self.image, Some(&archive)).memory("3G").disk(&image);
+        let machine = Machine::stasis(&self.build.image, Some(&archive)).memory("3G").disk(&disk);
         // One core executes all, so that nobody waits for another one's long turn.
         let mut machine = counting(machine).cpus(1).time_limit(boot_time * 2).start()?;
         let console = &mut machine.console;
@@ -112,14 +125,9 @@ impl Bench<'_> {
         let first = stored(console, &format!("checkpoint {guest} first"))?;
         console.command_within(FIVE_SECONDS, PATIENCE, |_| ())?;
         let later = stored(console, &format!("checkpoint {guest} later"))?;
-        let answer = console.command_within(&format!("clone {guest} as twin"), PATIENCE, |_| ())?;
-        let numbers = answer.iter().find_map(|line| {
-            let (cloned, pause) = line.strip_suffix(" us")?.split_once(" us; that stood still ")?;
-            Some((cloned.rsplit_once(' ')?.1.parse().ok()?, pause.parse().ok()?))
-        });
-        let (cloned, clone) = numbers.with_context(|| format!("a clone that says {answer:?}"))?;
+        let clone = self.build.clones.then(|| cloned(console, &guest)).transpose()?;
         machine.kill()?;
-        Ok(Pauses { guest, memory, first, later, clone, cloned })
+        Ok(Pauses { guest, memory, first, later, clone })
     }
 }
 
@@ -130,16 +138,31 @@ fn stored(console: &mut Console, command: &str) -> Result<Stored> {
     found.with_context(|| format!("a checkpoint that says {answer:?}"))
 }
 
+/// Makes a clone of the guest, and returns what Stasis tells of it.
+fn cloned(console: &mut Console, guest: &str) -> Result<Cloned> {
+    let answer = console.command_within(&format!("clone {guest} as twin"), PATIENCE, |_| ())?;
+    let found = answer.iter().find_map(|line| {
+        let (took, pause) = line.strip_suffix(" us")?.split_once(" us; that stood still ")?;
+        Some(Cloned { took: took.rsplit_once(' ')?.1.parse().ok()?, pause: pause.parse().ok()? })
+    });
+    found.with_context(|| format!("a clone that says {answer:?}"))
+}
+
 /// Returns what a line tells that ends `…, N bytes, N of them shared, N ms; guest stood still N
-/// us`.
+/// us`. Without that end the guest stood still all the time.
 fn parse(line: &str) -> Option<Stored> {
-    let (line, pause) = line.strip_suffix(" us")?.split_once("; guest stood still ")?;
+    let (line, pause) = match line.split_once("; guest stood still ") {
+        Some((line, pause)) => (line, Some(pause.strip_suffix(" us")?.parse().ok()?)),
+        None => (line, None),
+    };
     let number = |ending: &str| {
         let before = line.split(", ").find_map(|part| part.strip_suffix(ending))?;
         before.parse::<u64>().ok()
     };
+    let all = 1000 * number(" ms")?;
     let shared = number(" of them shared").unwrap_or(0);
-    Some(Stored { pause: pause.parse().ok()?, written: number(" bytes")?.checked_sub(shared)? })
+    let written = number(" bytes")?.checked_sub(shared)?;
+    Some(Stored { pause: pause.unwrap_or(all), written })
 }
 
 #[cfg(test)]
@@ -149,12 +172,24 @@ mod tests {
     #[test]
     fn what_was_written_is_what_no_other_checkpoint_has() {
         let line = "checkpoint 2 \"linux\": 12301 pages stored, 53235 zero, 45027800 bytes, 44736512 of them shared, 17 ms; guest stood still 5510 us";
-        assert_eq!(parse(line), Some(Stored { pause: 5510, written: 291_288 }));
+        let later = Stored { pause: 5510, written: 291_288 };
+        assert_eq!(parse(line), Some(later));
         let whole =
             "checkpoint 1 \"a\": 1 pages stored, 0 zero, 4096 bytes, 3 ms; guest stood still 7 us";
         assert_eq!(parse(whole), Some(Stored { pause: 7, written: 4096 }));
-        for other in ["", "checkpoint 1 \"a\": 1 pages stored, 0 zero, 4096 bytes, 3 ms"] {
-            assert_eq!(parse(other), None, "it was off, or is no such line");
+    }
+
+    #[test]
+    fn a_guest_of_an_earlier_build_stood_still_all_the_time() {
+        let line = "checkpoint 1 \"a\": 1 pages stored, 0 zero, 4096 bytes, 3 ms";
+        assert_eq!(parse(line), Some(Stored { pause: 3000, written: 4096 }));
+    }
+
+    #[test]
+    fn a_line_about_something_else_tells_nothing() {
+        let cut = "checkpoint 1 \"a\": 1 pages stored, 0 zero, 4096 bytes";
+        for other in ["", cut, "pages first", "a, 4096 bytes, 3 ms; guest stood still 7 s"] {
+            assert_eq!(parse(other), None, "{other}");
         }
     }
 }

@@ -113,19 +113,39 @@ pub fn pages(pages: &[Page]) -> String {
     text
 }
 
-/// Returns the table of how long guests stand still.
-pub fn pauses(all: &[Pauses]) -> String {
+/// Returns the table of how long guests stand still: of this build, and of an earlier one.
+pub fn pauses(now: &[Pauses], before: Option<&[Pauses]>) -> String {
     let mut text = String::from(
         "\nThousands of instructions that a guest stands still for its first checkpoint, for another after 5 s, and for a clone; bytes that the \
          checkpoints write; and thousands of instructions until the clone runs\n\n",
     );
     let heads = ["first", "another", "clone", "bytes, first", "another", "clone runs"];
     columns(&mut text, "guest, MiB", heads);
-    for Pauses { guest, memory, first, later, clone, cloned } in all {
-        let numbers = [first.pause, later.pause, *clone, first.written, later.written, *cloned];
-        columns(&mut text, &format!("{guest}, {}", memory >> 20), numbers);
+    for pauses in now {
+        columns(&mut text, &pauses_name(pauses), pauses_numbers(pauses));
+    }
+    for pauses in before.unwrap_or_default() {
+        let name = format!("{}, before", pauses_name(pauses));
+        columns(&mut text, &name, pauses_numbers(pauses));
     }
     text
+}
+
+fn pauses_name(pauses: &Pauses) -> String {
+    format!("{}, {}", pauses.guest, pauses.memory >> 20)
+}
+
+fn pauses_numbers(pauses: &Pauses) -> [String; 6] {
+    let Pauses { first, later, clone, .. } = pauses;
+    let of_clone = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+    [
+        first.pause.to_string(),
+        later.pause.to_string(),
+        of_clone(clone.map(|clone| clone.pause)),
+        first.written.to_string(),
+        later.written.to_string(),
+        of_clone(clone.map(|clone| clone.took)),
+    ]
 }
 
 /// Returns the table of what Linux takes.
