@@ -7,6 +7,7 @@
 //! - [`sgis`]: SGIs that the vCPUs of a guest send to each other, until the receiver's core takes
 //!   them.
 //! - [`copies`]: memory as it was at an instant, while cores write it.
+//! - [`clones`]: memory that guests share, while one of them moves its pages or ceases to use it.
 //! - [`absent`]: memory that is still elsewhere, while cores want it.
 //! - [`sync`]: the atomics and the locks that the protocols are made of.
 //!
@@ -28,6 +29,8 @@
 //! | `News::has_come` | whoever brings something; the core that takes it | each core of the guest | swap `true`: Release; swap `false`: Acquire; look: Relaxed | the core that takes the flag finds what all have brought before they set it. The look decides nothing but whether to take |
 //! | `Bits` | whoever rings | the core that takes them | `fetch_or`: Release; look: Relaxed; swap: Acquire | a bell may be taken by the flag of another one: then the bit alone carries what the ringing guest has written to shared memory before |
 //! | `Mailbox` | the sender of an SGI | whoever takes it, under the lock of what a guest's vCPUs share | `fetch_or`: Release; look: Relaxed; swap: Acquire | it may be taken before its kick comes: then the bit alone carries what the sending vCPU has written before |
+//! | `clones::Entry` | the core of whoever moves the page, one at a time | it; a snapshot, on another core | `put`: Release; `find`: Acquire; by the writer itself (`own`), or when nobody else looks (`take`): Relaxed | whoever finds a table finds it empty, and whoever finds a frame finds the copy in it |
+//! | `clones::Users` | whoever begins or ceases to use a block | all of them | one more: Relaxed; one less: AcqRel; the look: Acquire | the look that finds one user, and the last one who leaves, come after all that others did with the block. Who counts one more is a user |
 //! | `Notice` | the core that leaves it | the one core that takes it | Relaxed | the data that it is about is behind a lock, which the writer had before, and which the reader holds |
 //!
 //! As a test, each of these orderings was weakened once, and each step left out: the commit that
@@ -61,6 +64,7 @@ extern crate std;
 
 pub mod absent;
 pub mod agenda;
+pub mod clones;
 pub mod copies;
 pub mod gate;
 pub mod hold;

@@ -2,7 +2,9 @@
 //! which tries every order of them.
 
 #[cfg(not(test))]
-pub(crate) use real::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence, spin_loop};
+pub(crate) use real::{
+    AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, spin_loop,
+};
 #[cfg(not(test))]
 pub use real::{Lock, LockGuard};
 
@@ -11,14 +13,14 @@ pub use crate::tests::locks::{Lock, LockGuard};
 #[cfg(test)]
 pub(crate) use loom::{
     hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence},
 };
 
 #[cfg(not(test))]
 mod real {
     pub(crate) use core::hint::spin_loop;
     pub(crate) use core::sync::atomic::{
-        AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence,
+        AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence,
     };
     /// A lock that is held for some instructions. It is not fair: whoever comes at the right moment
     /// has it next.

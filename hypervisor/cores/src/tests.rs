@@ -7,6 +7,7 @@
 
 mod absent;
 mod agenda;
+mod clones;
 mod copies;
 mod gate;
 mod hold;

@@ -15,7 +15,7 @@ const PAGES: [usize; 2] = [0, 512];
 const OLD: u32 = 7;
 
 /// Notes on the heap.
-struct Words(Vec<u64>);
+pub struct Words(Vec<u64>);
 
 impl Notes for Words {
     fn load(&self, index: usize) -> u64 {
@@ -27,7 +27,7 @@ impl Notes for Words {
     }
 }
 
-fn copies(pages: usize, frames: usize) -> Copies<Words> {
+pub fn copies(pages: usize, frames: usize) -> Copies<Words> {
     Copies::new(pages, frames, Words(vec![0; Copies::<Words>::words(pages, frames)]))
 }
 

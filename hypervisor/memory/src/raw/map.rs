@@ -5,20 +5,15 @@
 //! guest. A clone of a clone shares such frames, too. So a page is in its frame, if it has one, and
 //! else in the base.
 //!
-//! | atomic | who writes | who reads | ordering |
-//! |---|---|---|---|
-//! | the address of a table | the memory's owner, once | the owner; a snapshot, on another core | Release and Acquire: whoever finds the table finds it empty |
-//! | an entry of a table | the owner | the owner; a snapshot | Release and Acquire: whoever finds a frame finds the copy in it |
-//! | how many use a block | owners of memories that use it | all of them | a decrement is a Release, and the look that finds one user an Acquire: what others did with the block was before |
-//!
-//! A snapshot that finds a frame in the place of another has read a page that was kept before:
-//! [`stasis_cores::copies`] makes it look again.
+//! Another core may look for a page meanwhile, for a snapshot: [`stasis_cores::clones`] has what the
+//! cores say to each other, and its tests. A snapshot that finds a frame in the place of another
+//! has read a page that was kept before: [`stasis_cores::copies`] makes it look again.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::{NonNull, with_exposed_provenance, with_exposed_provenance_mut};
-use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use stasis_cores::clones::{Entry, Users};
 use stasis_state::change::BLOCK_PAGES;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{PAGE_SIZE, PageBits};
@@ -33,12 +28,11 @@ struct Base {
     /// Bytes from one block to the next: 0 if all are the same one, of zeros, which stays for ever.
     stride: u64,
     /// How many memories use each block.
-    users: Box<[AtomicU16]>,
+    users: Box<[Users]>,
 }
 
-/// A table of the frames of a block's pages: an entry is the address of a frame, or 0. It is a
-/// frame itself.
-type Table = [AtomicU64; BLOCK_PAGES];
+/// A table of the frames of a block's pages. It is a frame itself.
+type Table = [Entry; BLOCK_PAGES];
 
 const _: () = assert!(size_of::<Table>() == PAGE_SIZE);
 
@@ -47,8 +41,8 @@ const _: () = assert!(size_of::<Table>() == PAGE_SIZE);
 #[derive(Debug)]
 pub struct Map {
     base: Arc<Base>,
-    /// The address of the table of each block; 0 if no page of the block has a frame.
-    tables: Box<[AtomicU64]>,
+    /// The address of the table of each block; none if no page of the block has a frame.
+    tables: Box<[Entry]>,
     frames: &'static dyn Frames,
 }
 
@@ -82,8 +76,8 @@ impl Drop for Left {
     }
 }
 
-/// Returns a slice of `count` zeros.
-fn zeros<T: Default>(count: usize) -> Result<Box<[T]>, NoMemory> {
+/// Returns a slice of `count` values.
+fn defaults<T: Default>(count: usize) -> Result<Box<[T]>, NoMemory> {
     let mut all = Vec::new();
     all.try_reserve_exact(count)?;
     all.resize_with(count, T::default);
@@ -131,8 +125,7 @@ impl Map {
         count: usize,
         frames: &'static dyn Frames,
     ) -> Result<Self, NoMemory> {
-        let (users, tables) = (zeros::<AtomicU16>(count)?, zeros(count)?);
-        users.iter().for_each(|users| users.store(1, Ordering::Relaxed));
+        let (users, tables) = (defaults(count)?, defaults(count)?);
         Ok(Self { base: Arc::new(Base { start, stride, users }), tables, frames })
     }
 
@@ -147,10 +140,8 @@ impl Map {
         moved: impl Fn(usize) -> PageBits,
         pause: &mut dyn FnMut(),
     ) -> Result<Self, NoFrame> {
-        let tables = zeros(self.tables.len()).map_err(|NoMemory| NoFrame)?;
-        self.base.users.iter().for_each(|users| {
-            users.fetch_add(1, Ordering::Relaxed);
-        });
+        let tables = defaults(self.tables.len()).map_err(|NoMemory| NoFrame)?;
+        self.base.users.iter().for_each(Users::add);
         // From here on, dropping gives back what was shared.
         let other = Self { base: self.base.clone(), tables, frames: self.frames };
         let mut shared = 0;
@@ -159,9 +150,9 @@ impl Map {
             let to = other.table_or_new(index)?;
             shared += moved(index).count();
             for page in moved(index).pages() {
-                let frame = from[page].load(Ordering::Relaxed);
+                let Some(frame) = from[page].own() else { continue };
                 self.frames.share(frame).map_err(|_| NoFrame)?;
-                to[page].store(frame, Ordering::Relaxed);
+                to[page].put(frame);
             }
             if shared >= SHARED_AT_ONCE {
                 shared = 0;
@@ -173,7 +164,7 @@ impl Map {
 
     /// Returns the table of the block with this index, if it has one.
     fn table(&self, index: usize) -> Option<&Table> {
-        let address = self.tables[index].load(Ordering::Acquire) as usize;
+        let address = self.tables[index].find()? as usize;
         let table = NonNull::new(with_exposed_provenance_mut::<Table>(address))?;
         // SAFETY: 1. `table_or_new` alone writes the address, of a frame that it has taken and made
         // zeros, which is as large and as aligned as a table, by `Frames`; it is given back when
@@ -187,10 +178,9 @@ impl Map {
         if self.table(index).is_none() {
             let frame = self.frames.take().ok_or(NoFrame)?.cast::<Table>();
             // SAFETY: the frame was taken, so it is memory that nobody else uses, as large and as
-            // aligned as a table.
-            unsafe { frame.write([const { AtomicU64::new(0) }; BLOCK_PAGES]) };
-            let address = frame.as_ptr().expose_provenance() as u64;
-            self.tables[index].store(address, Ordering::Release);
+            // aligned as a table. Zeros are a table without an entry.
+            unsafe { frame.write_bytes(0, 1) };
+            self.tables[index].put(frame.as_ptr().expose_provenance() as u64);
         }
         self.table(index).ok_or(NoFrame)
     }
@@ -203,8 +193,7 @@ impl Map {
     /// Returns the frame of the page at `offset`, if it has one.
     fn frame(&self, offset: usize) -> Option<u64> {
         let table = self.table(offset / BLOCK_SIZE)?;
-        let frame = table[offset % BLOCK_SIZE / PAGE_SIZE].load(Ordering::Acquire);
-        (frame != 0).then_some(frame)
+        table[offset % BLOCK_SIZE / PAGE_SIZE].find()
     }
 
     /// Returns the physical address of the byte at `offset`. The rest of its page follows.
@@ -223,7 +212,7 @@ impl Map {
     /// Returns whether the block of the base in which `offset` lies has no other user.
     pub fn has_block_alone(&self, offset: usize) -> bool {
         let users = &self.base.users[offset / BLOCK_SIZE];
-        self.base.stride > 0 && users.load(Ordering::Acquire) == 1
+        self.base.stride > 0 && users.is_one()
     }
 
     /// Returns whether what has no frame is zeros that nobody has memory for.
@@ -255,8 +244,7 @@ impl Map {
         let frame = self.frames.take().ok_or(NoFrame)?;
         let page = self.address_of(offset - offset % PAGE_SIZE) as usize;
         copy(with_exposed_provenance(page), frame.as_ptr());
-        let address = frame.as_ptr().expose_provenance() as u64;
-        table[offset % BLOCK_SIZE / PAGE_SIZE].store(address, Ordering::Release);
+        table[offset % BLOCK_SIZE / PAGE_SIZE].put(frame.as_ptr().expose_provenance() as u64);
         Ok(Own::Moved(before.map(|frame| Left { frame, frames: self.frames })))
     }
 
@@ -274,15 +262,12 @@ impl Map {
     /// one.
     fn release_table(&mut self, index: usize) -> bool {
         let Some(table) = self.table(index) else { return false };
-        for entry in table {
-            let frame = entry.load(Ordering::Relaxed);
-            if frame != 0 {
-                // SAFETY: the map is a user of the frame, for an entry has it. Nobody looks at the
-                // entry again: the map is not shared, and forgets the table.
-                unsafe { self.frames.give_back(frame) };
-            }
+        for frame in table.iter().filter_map(Entry::own) {
+            // SAFETY: the map is a user of the frame, for an entry has it. Nobody looks at the
+            // entry again: the map is not shared, and forgets the table.
+            unsafe { self.frames.give_back(frame) };
         }
-        let table = core::mem::take(self.tables[index].get_mut());
+        let Some(table) = self.tables[index].take() else { return false };
         // SAFETY: the map is the one user of the frame, which it took for the table, and has
         // forgotten it.
         unsafe { self.frames.give_back(table) };
@@ -294,8 +279,8 @@ impl Drop for Map {
     fn drop(&mut self) {
         for index in 0..self.tables.len() {
             self.release_table(index);
-            let before = self.base.users[index].fetch_sub(1, Ordering::AcqRel);
-            if before == 1 && self.base.stride > 0 {
+            let is_last = self.base.users[index].leave();
+            if is_last && self.base.stride > 0 {
                 // SAFETY: no memory uses the block any more: each counts, and the last one does not
                 // access it any more, for it is dropped.
                 unsafe { self.frames.give_back_block(self.block(index * BLOCK_SIZE)) };
