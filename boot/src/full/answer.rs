@@ -5,7 +5,6 @@
 
 use crate::channel::current::Ticket;
 use crate::channel::line;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use stasis_console::text::Escape;
@@ -96,14 +95,4 @@ impl Write for Utf8<'_> {
         self.0.extend_from_slice(text.as_bytes());
         Ok(())
     }
-}
-
-/// Turns an error into the text for the last line of an answer.
-pub fn said<T, E: fmt::Display>(result: Result<T, E>) -> Result<T, String> {
-    result.map_err(|error| error.to_string())
-}
-
-/// Turns an error of writing an answer into the text for its last line.
-pub fn written(result: fmt::Result) -> Result<(), String> {
-    said(result)
 }

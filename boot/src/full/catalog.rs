@@ -11,8 +11,7 @@ use crate::work::Work;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use stasis_console::table::{self, StoreRow};
-use stasis_console::text::Size;
+use stasis_console::table::{self, Room, StoreEnd, StoreRow};
 use stasis_host::stored;
 use stasis_store::{Compression, Error, Store, Usage};
 
@@ -94,27 +93,9 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), Catalog
             .collect();
         table::store(&rows).write(out, json)?;
         let Usage { free, capacity, .. } = usage;
-        match json {
-            true => {
-                let damaged = store.damaged();
-                let how = store.compression().name();
-                writeln!(
-                    out,
-                    "{{\"free\":{free},\"capacity\":{capacity},\"compress\":\"{how}\",\"damaged\":{damaged:?}}}"
-                )
-            }
-            false => writeln!(out, "{} of {} free", Size(free), Size(capacity)),
-        }?;
-        if !json && store.compression() != Compression::None {
-            let how = store.compression().name();
-            writeln!(out, "new checkpoints are compressed by {how}")?;
-        }
-        for number in store.damaged().iter().filter(|_| !json) {
-            writeln!(
-                out,
-                "the block map of checkpoint {number} is damaged: some or all of it can't be read"
-            )?;
-        }
+        let (room, compression) = (Room { free, capacity }, store.compression());
+        let compression = (compression != Compression::None).then(|| compression.name());
+        StoreEnd { room, compression, damaged: store.damaged() }.write(out, json)?;
         Ok(())
     })
 }

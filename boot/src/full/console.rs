@@ -3,6 +3,7 @@
 //! goes through [`terminal`].
 
 pub mod commands;
+pub mod error;
 pub mod find;
 mod lifecycle;
 mod sharing;
@@ -11,7 +12,7 @@ pub mod top;
 use crate::answer::Answer;
 use crate::work::Work;
 use crate::{archive, catalog, notes, registry, terminal, typed, volumes};
-use alloc::string::String;
+use alloc::string::ToString;
 use stasis_console::{Input, Names};
 use stasis_run::domain::Domain;
 use stasis_run::{interrupts, roster};
@@ -54,7 +55,7 @@ fn take_typed(work: &mut Work) -> bool {
             Input::Line(line) => {
                 typed::begin();
                 let result = commands::execute(work, &line, &mut Answer::to_console());
-                let result = result.map_err(String::from);
+                let result = result.map_err(|why| why.to_string());
                 match typed::end() {
                     0 => {}
                     lost => log::warn!("{lost} bytes that were typed during the command are lost"),

@@ -7,9 +7,8 @@ use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
-use stasis_console::table::{self, VolumeRow};
-use stasis_console::text::Size;
+use core::fmt;
+use stasis_console::table::{self, Room, VolumeRow};
 use stasis_run::clock;
 use stasis_store::volume::Source;
 use stasis_store::{Error, Store, Usage};
@@ -47,11 +46,7 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), VolumeC
             })
             .collect();
         table::volumes(&rows).write(out, json)?;
-        match json {
-            true => writeln!(out, "{{\"free\":{free},\"capacity\":{capacity}}}")?,
-            false => writeln!(out, "{} of {} free", Size(free), Size(capacity))?,
-        }
-        Ok(())
+        Ok(Room { free, capacity }.write(out, json)?)
     })
 }
 

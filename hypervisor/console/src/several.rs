@@ -1,31 +1,30 @@
 //! [`each`]: a command for several guests, which is carried out for one after the other. What can't be done for one does not keep it from the others, and all is told in one line.
 
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::fmt::Display;
+use core::fmt::{self, Display};
 
-/// Why a command was not carried out for one guest.
+/// Why a command was not carried out for one guest: `E`, which names the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Undone {
+pub enum Undone<E> {
     /// The command does not fit what the guest is doing. If it is for all guests, it is not for
     /// this one.
-    Misfit(String),
+    Misfit(E),
     /// The command has failed.
-    Failed(String),
+    Failed(E),
 }
 
-impl Undone {
+impl<E> Undone<E> {
     /// Returns a misfit, from its error.
-    pub fn misfit(error: impl Display) -> Self {
-        Self::Misfit(error.to_string())
+    pub fn misfit(error: impl Into<E>) -> Self {
+        Self::Misfit(error.into())
     }
 
     /// Returns a failure, from its error.
-    pub fn failed(error: impl Display) -> Self {
-        Self::Failed(error.to_string())
+    pub fn failed(error: impl Into<E>) -> Self {
+        Self::Failed(error.into())
     }
 
-    fn reason(&self) -> &str {
+    fn into_reason(self) -> E {
         let (Self::Misfit(reason) | Self::Failed(reason)) = self;
         reason
     }
@@ -33,23 +32,33 @@ impl Undone {
 
 /// What of a command for several guests was not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotAll {
+pub enum NotAll<E: Display> {
     /// The command was for one guest.
     #[error("{0}")]
-    Only(String),
+    Only(E),
     /// The command was for all guests, and fits none.
-    #[error("it fits no guest: {0}")]
-    FitsNone(String),
+    #[error("it fits no guest: {}", Joined(.0))]
+    FitsNone(Vec<E>),
     /// The command was carried out for the other guests.
-    #[error("not done for {undone} of {count} guests: {reasons}")]
+    #[error("not done for {} of {count} guests: {}", reasons.len(), Joined(reasons))]
     Some {
-        /// Number of guests for which it was not done.
-        undone: usize,
         /// Number of guests for which it was to be done.
         count: usize,
-        /// The reasons, each with its guest's name.
-        reasons: String,
+        /// The reasons, one for each guest for which it was not done.
+        reasons: Vec<E>,
     },
+}
+
+/// Reasons, one behind the other.
+struct Joined<'a, E>(&'a [E]);
+
+impl<E: Display> Display for Joined<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(at, reason)| {
+            let before = if at > 0 { "; " } else { "" };
+            write!(f, "{before}{reason}")
+        })
+    }
 }
 
 /// Carries out a command for each of `guests`, whatever becomes of it for those before. `is_all`
@@ -58,29 +67,32 @@ pub enum NotAll {
 /// # Errors
 ///
 /// [`NotAll`].
-pub fn each<G>(
+pub fn each<G, E: Display>(
     guests: Vec<G>,
     is_all: bool,
-    mut act: impl FnMut(G) -> Result<(), Undone>,
-) -> Result<(), NotAll> {
+    mut act: impl FnMut(G) -> Result<(), Undone<E>>,
+) -> Result<(), NotAll<E>> {
     let count = guests.len();
-    let undone: Vec<Undone> = guests.into_iter().filter_map(|guest| act(guest).err()).collect();
-    let misfits = undone.iter().filter(|one| matches!(one, Undone::Misfit(_))).count();
-    let is_counted =
-        |one: &&Undone| !is_all || misfits == count || matches!(one, Undone::Failed(_));
-    let reasons: Vec<&str> = undone.iter().filter(is_counted).map(Undone::reason).collect();
-    let (failed, reasons) = (reasons.len(), reasons.join("; "));
-    match failed {
-        0 => Ok(()),
-        _ if is_all && misfits == count => Err(NotAll::FitsNone(reasons)),
-        _ if count == 1 => Err(NotAll::Only(reasons)),
-        undone => Err(NotAll::Some { undone, count, reasons }),
+    let undone: Vec<_> = guests.into_iter().filter_map(|guest| act(guest).err()).collect();
+    let fits_none = is_all
+        && undone.len() == count
+        && undone.iter().all(|one| matches!(one, Undone::Misfit(_)));
+    let is_told = |one: &Undone<E>| !is_all || fits_none || matches!(one, Undone::Failed(_));
+    let mut reasons: Vec<E> = undone.into_iter().filter(is_told).map(Undone::into_reason).collect();
+    match reasons.pop() {
+        None => Ok(()),
+        Some(reason) if count == 1 && !fits_none => Err(NotAll::Only(reason)),
+        Some(reason) => {
+            reasons.push(reason);
+            Err(if fits_none { NotAll::FitsNone(reasons) } else { NotAll::Some { count, reasons } })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::format;
+    use std::string::{String, ToString};
     use std::vec;
 
     use super::*;
@@ -89,7 +101,7 @@ mod tests {
     /// line, and whom it was done for.
     fn pause(guests: &[&'static str], is_all: bool) -> (String, Vec<&'static str>) {
         let mut done = Vec::new();
-        let result = each(guests.to_vec(), is_all, |guest| match guest {
+        let result = each::<_, String>(guests.to_vec(), is_all, |guest| match guest {
             "b" => Err(Undone::misfit(format!("{guest} is paused"))),
             "c" => Err(Undone::failed(format!("{guest} is on fire"))),
             _ => {

@@ -4,6 +4,7 @@
 //! rounded for a person. As JSON, each row is a line with an object, and nothing is rounded.
 
 mod cell;
+mod room;
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
 pub use self::cell::{Cell, json_text};
+pub use self::room::{Room, StoreEnd};
 
 /// A row of the list of guests.
 #[derive(Clone, Debug)]

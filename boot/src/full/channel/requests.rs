@@ -5,7 +5,8 @@ use super::current::{self, Ticket};
 use super::transfer::{self, Received};
 use super::watch::TopWatch;
 use crate::answer::Answer;
-use crate::console::commands::{self, NotCarriedOut};
+use crate::console::commands;
+use crate::console::error::NotCarriedOut;
 use crate::console::find::guests_are_free;
 use crate::work::Work;
 use alloc::string::{String, ToString};
@@ -43,7 +44,7 @@ pub fn begin(task: &mut Task, id: u16, line: &str) -> Begun {
     let mut answer = Answer::to_channel(ticket);
     if let Some(result) = commands::look(task, &command, &mut answer) {
         answer.send(task);
-        return Begun::Ended(result.map_err(|why| (Status::Failed, why)));
+        return Begun::Ended(result.map_err(|why| said(why.into())));
     }
     match guests_are_free().then(|| TopWatch::of(id, &command, answer)).flatten() {
         Some(watch) => Begun::Watches(watch),
@@ -79,5 +80,5 @@ fn said(refusal: NotCarriedOut) -> (Status, String) {
         NotCarriedOut::Mistyped(_) => Status::Mistyped,
         NotCarriedOut::Failed(_) => Status::Failed,
     };
-    (status, refusal.into())
+    (status, refusal.to_string())
 }

@@ -1,18 +1,18 @@
 //! Carries out the console's commands.
 
+use super::error::{Failure, NotCarriedOut};
 use super::find::{NoTerminal, cores_of, find, find_all, guests_are_free, row};
 use super::{lifecycle, sharing, top};
-use crate::answer::{Answer, said, written};
+use crate::answer::Answer;
 use crate::resume::way::{Disks, Way};
 use crate::work::Work;
 use crate::{
     catalog, checkpoint, clone, disks, firmware, registry, resume, terminal, typed, volumes,
 };
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_console::Port;
-use stasis_console::command::{self, Command, CommandError};
+use stasis_console::command::{self, Command};
 use stasis_console::table::{self, CardRow, GuestRow};
 use stasis_devices::list::interrupt_name;
 use stasis_devices::pl011::Character;
@@ -21,68 +21,51 @@ use stasis_run::domain::{Card, Domain};
 use stasis_run::network::uplink;
 use stasis_run::turns::Task;
 
-/// Why a command was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum NotCarriedOut {
-    /// The line is no command.
-    #[error(transparent)]
-    Mistyped(#[from] CommandError),
-    /// The command was refused, or has failed, for this reason.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<NotCarriedOut> for String {
-    fn from(refusal: NotCarriedOut) -> Self {
-        match refusal {
-            NotCarriedOut::Mistyped(error) => error.to_string(),
-            NotCarriedOut::Failed(why) => why,
-        }
-    }
-}
-
 /// Carries out a command line, and sends its answer except for its end.
 ///
 /// # Errors
 ///
 /// What is wrong, for the end of the answer.
 pub fn execute(work: &mut Work, line: &str, answer: &mut Answer) -> Result<(), NotCarriedOut> {
-    let command = command::parse(line)?;
+    let command = command::parse(line).map_err(NotCarriedOut::Mistyped)?;
     let result = match show(work.task, &command, answer) {
         Some(result) => result,
         None => perform(work, command, answer),
     };
     answer.send(work.task);
-    result.map_err(NotCarriedOut::Failed)
+    Ok(result?)
 }
 
 /// Writes the answer to a command that only looks, and returns its result; `None` if it is another
 /// command, or one that looks at a guest that is parked.
-pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
+pub fn look(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), Failure>> {
     guests_are_free().then(|| show(task, command, out)).flatten()
 }
 
 /// Writes the answer to a command that only looks, and returns its result; `None` if it is another
 /// command. The caller has no guest parked.
-fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), String>> {
+fn show(task: &Task, command: &Command, out: &mut Answer) -> Option<Result<(), Failure>> {
     Some(match command {
-        Command::Help(topic) => written(command::write_help(out, *topic)),
+        Command::Help(topic) => command::write_help(out, *topic).map_err(Failure::from),
         Command::Guests { json } => list_guests(*json, out),
         Command::Top { seconds: None, json, .. } => top::show_all(*json, out),
-        Command::Log { guest, lines } => said(find(guest))
-            .and_then(|domain| written(terminal::write_log(task, &domain, *lines, out))),
-        Command::Dmesg { lines } => written(terminal::write_own_log(task, *lines, out)),
+        Command::Log { guest, lines } => find(guest)
+            .map_err(Failure::from)
+            .and_then(|domain| Ok(terminal::write_log(task, &domain, *lines, out)?)),
+        Command::Dmesg { lines } => {
+            terminal::write_own_log(task, *lines, out).map_err(Failure::from)
+        }
         Command::Network { json } => list_cards(*json, out),
         Command::Weights { json } => sharing::list_weights(*json, out),
         Command::Windows { json } => sharing::list_windows(*json, out),
-        Command::Gic(guest) => said(find(guest)).and_then(|domain| {
-            written(write!(out, "{}", domain.gic().table(write_filled, interrupt_name)))
+        Command::Gic(guest) => find(guest).map_err(Failure::from).and_then(|domain| {
+            Ok(write!(out, "{}", domain.gic().table(write_filled, interrupt_name))?)
         }),
         _ => return None,
     })
 }
 
-fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), String> {
+fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), Failure> {
     match command {
         Command::Top { seconds, times, json } => top::show(work, seconds, times, json, out),
         Command::Pause(guests) => lifecycle::pause(&guests),
@@ -92,40 +75,40 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         Command::Start(guests) => lifecycle::start(work, &guests),
         Command::Restart(guests) => lifecycle::restart(work, &guests),
         Command::Remove(guests) => lifecycle::remove(work, &guests),
-        Command::Attach { guest, terminal } => attach(work, &*said(find(guest))?, terminal),
+        Command::Attach { guest, terminal } => attach(work, &*find(guest)?, terminal),
         Command::SendBreak(guest) => {
-            said(find(guest))?.type_in(Character::BREAK);
+            find(guest)?.type_in(Character::BREAK);
             Ok(())
         }
         Command::Checkpoint { guests, name } => {
-            let domains = said(find_all(&guests))?;
+            let domains = find_all(&guests)?;
             let domains: Vec<&Domain> = domains.iter().map(|domain| &**domain).collect();
-            said(checkpoint::store(work, &domains, name, None, out))
+            Ok(checkpoint::store(work, &domains, name, None, out)?)
         }
         Command::Resume { which, copy, any_speed, whole, keep_disks } => {
             let disks = if keep_disks { Disks::Stay } else { Disks::BroughtBack };
-            said(resume::resume(work, which, copy, Way { any_speed, whole, disks }, out))
+            Ok(resume::resume(work, which, copy, Way { any_speed, whole, disks }, out)?)
         }
         Command::Clone { guest, name } => {
-            let domain = said(find(guest))?;
-            said(clone::clone(work, &domain, name, out))
+            let domain = find(guest)?;
+            Ok(clone::clone(work, &domain, name, out)?)
         }
-        Command::Delete(which) => said(catalog::delete(work, which, out)),
-        Command::Store { json } => said(catalog::list(work, json, out)),
-        Command::Volumes { json } => said(volumes::list(work, json, out)),
-        Command::CreateVolume { name, size } => said(volumes::create(work, name, size)),
-        Command::CopyVolume { name, to } => said(volumes::copy(work, name, to)),
-        Command::DeleteVolume(name) => said(volumes::delete(work, name)),
+        Command::Delete(which) => Ok(catalog::delete(work, which, out)?),
+        Command::Store { json } => Ok(catalog::list(work, json, out)?),
+        Command::Volumes { json } => Ok(volumes::list(work, json, out)?),
+        Command::CreateVolume { name, size } => Ok(volumes::create(work, name, size)?),
+        Command::CopyVolume { name, to } => Ok(volumes::copy(work, name, to)?),
+        Command::DeleteVolume(name) => Ok(volumes::delete(work, name)?),
         Command::SetWeight { guests, weight } => sharing::set_weight(&guests, weight),
         Command::Divide { core, frame } => sharing::divide(core, frame),
         Command::SetLinks { guest, up } => {
-            said(find(guest))?.set_links(up);
+            find(guest)?.set_links(up);
             Ok(())
         }
-        Command::UpgradeStore => said(catalog::upgrade(work, out)),
-        Command::CompressStore(how) => said(catalog::compress(work, how)),
+        Command::UpgradeStore => Ok(catalog::upgrade(work, out)?),
+        Command::CompressStore(how) => Ok(catalog::compress(work, how)?),
         Command::Cancel if typed::has_cancelled() => Ok(()),
-        Command::Cancel => Err("there was no command to give up, or it was too late".to_string()),
+        Command::Cancel => Err(Failure::NothingToCancel),
         Command::Quit => quit(work),
         Command::Help(_)
         | Command::Guests { .. }
@@ -134,7 +117,7 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
         | Command::Network { .. }
         | Command::Weights { .. }
         | Command::Windows { .. }
-        | Command::Gic(_) => Err("it was answered before".to_string()),
+        | Command::Gic(_) => Err(Failure::Answered),
     }
 }
 
@@ -143,24 +126,24 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), St
 /// # Errors
 ///
 /// Why the firmware did not.
-fn quit(work: &mut Work) -> Result<(), String> {
+fn quit(work: &mut Work) -> Result<(), Failure> {
     if let Err(why) = disks::flush(work) {
         log::warn!("{why}");
     }
     terminal::show_waiting();
-    Err(firmware::system_off().to_string())
+    Err(firmware::system_off().into())
 }
 
 /// Attaches the console to a guest's UART, or to its terminal.
-fn attach(work: &mut Work, domain: &Domain, is_terminal: bool) -> Result<(), String> {
+fn attach(work: &mut Work, domain: &Domain, is_terminal: bool) -> Result<(), Failure> {
     if is_terminal && !domain.has_terminal() {
-        return said(Err(NoTerminal::of(domain)));
+        return Err(NoTerminal::of(domain).into());
     }
     terminal::attach(work.task, domain, Port { guest: domain.number, is_terminal });
     Ok(())
 }
 
-fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
+fn list_cards(json: bool, out: &mut Answer) -> Result<(), Failure> {
     let domains = registry::all();
     let cards: Vec<(&str, Card)> = domains
         .iter()
@@ -188,10 +171,10 @@ fn list_cards(json: bool, out: &mut Answer) -> Result<(), String> {
         })
         .chain(uplinks)
         .collect();
-    written(table::cards(&rows).write(out, json))
+    Ok(table::cards(&rows).write(out, json)?)
 }
 
-fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
+fn list_guests(json: bool, out: &mut Answer) -> Result<(), Failure> {
     let domains = registry::all();
     let cores: Vec<Vec<u32>> = domains.iter().map(|domain| cores_of(domain)).collect();
     let rows: Vec<GuestRow> = domains
@@ -199,5 +182,5 @@ fn list_guests(json: bool, out: &mut Answer) -> Result<(), String> {
         .zip(&cores)
         .map(|(domain, cores)| row(domain, Some(domain.look()), cores))
         .collect();
-    written(table::guests(&rows).write(out, json))
+    Ok(table::guests(&rows).write(out, json)?)
 }

@@ -2,10 +2,11 @@
 //! and `remove`. Each is for one guest, for several, or for all that it fits;
 //! [`stasis_console::several`] says what becomes of the others if it can't be done for one.
 
+use super::error::{Failure, OffUnflushed, WhyNot};
 use super::find::{find, find_all};
-use crate::answer::said;
 use crate::work::Work;
 use crate::{archive, disks, guests, notes, registry};
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -18,13 +19,13 @@ use stasis_run::domain::Domain;
 /// Carries out a command for the guests that `words` name; for all that it fits if they name none.
 fn for_each(
     words: &[&str],
-    act: impl FnMut(Arc<Domain>) -> Result<(), Undone>,
-) -> Result<(), String> {
-    said(each(said(find_all(words))?, words.is_empty(), act))
+    act: impl FnMut(Arc<Domain>) -> Result<(), Undone<WhyNot>>,
+) -> Result<(), Failure> {
+    Ok(each(find_all(words)?, words.is_empty(), act)?)
 }
 
 /// Stops the time and the vCPUs of guests.
-pub(super) fn pause(words: &[&str]) -> Result<(), String> {
+pub(super) fn pause(words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| {
         changed(&domain, RunState::paused)?;
         notes::rests(&domain);
@@ -33,7 +34,7 @@ pub(super) fn pause(words: &[&str]) -> Result<(), String> {
 }
 
 /// Lets paused guests go on.
-pub(super) fn unpause(words: &[&str]) -> Result<(), String> {
+pub(super) fn unpause(words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| {
         changed(&domain, RunState::unpaused)?;
         notes::runs(&domain);
@@ -42,7 +43,7 @@ pub(super) fn unpause(words: &[&str]) -> Result<(), String> {
 }
 
 /// Presses the power keys of guests.
-pub(super) fn shutdown(words: &[&str]) -> Result<(), String> {
+pub(super) fn shutdown(words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| {
         let mut parked = domain.park();
         let hears = parked.guest.hears_power_key();
@@ -53,7 +54,7 @@ pub(super) fn shutdown(words: &[&str]) -> Result<(), String> {
 }
 
 /// Switches guests off, and writes to the disk what they have written to theirs.
-pub(super) fn stop(work: &mut Work, words: &[&str]) -> Result<(), String> {
+pub(super) fn stop(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     let mut stopped = Vec::new();
     let result = for_each(words, |domain| {
         changed(&domain, RunState::stopped)?;
@@ -65,28 +66,25 @@ pub(super) fn stop(work: &mut Work, words: &[&str]) -> Result<(), String> {
         return result;
     }
     // Nobody would do it for the guests any more.
-    let flushed = disks::flush(work).map_err(|why| {
-        let names = stopped.join("\", \"");
-        alloc::format!("guest \"{names}\" is off, but {why}")
-    });
-    match (flushed, result) {
-        (Ok(()), result) => result,
-        (Err(why), Ok(())) => Err(why),
-        (Err(why), Err(undone)) => Err(alloc::format!("{why}; {undone}")),
+    match disks::flush(work) {
+        Ok(()) => result,
+        Err(why) => {
+            Err(Box::new(OffUnflushed { guests: stopped, why, others: result.err() }).into())
+        }
     }
 }
 
 /// Starts guests that are off, or that the configuration has and the machine does not.
-pub(super) fn start(work: &mut Work, words: &[&str]) -> Result<(), String> {
+pub(super) fn start(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     let names = match words {
         [] => known(),
         _ => words.iter().map(|word| named(word)).collect::<Result<_, _>>()?,
     };
     let repeated = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name));
     if let Some((_, guest)) = repeated {
-        return Err(CommandError::NamedTwice { guest: guest.clone() }.to_string());
+        return Err(CommandError::NamedTwice { guest: guest.clone() }.into());
     }
-    said(each(names, words.is_empty(), |name| start_one(work, &name)))
+    Ok(each(names, words.is_empty(), |name| start_one(work, &name))?)
 }
 
 /// Returns the names of all guests on the machine and in the configuration.
@@ -100,15 +98,15 @@ fn known() -> Vec<String> {
 
 /// Returns the name of a guest that a word names or numbers, on the machine or in the
 /// configuration.
-fn named(word: &str) -> Result<String, String> {
+fn named(word: &str) -> Result<String, CommandError> {
     match find(word) {
         Ok(domain) => Ok(domain.name.clone()),
         Err(_) if archive::guest(word).is_some() => Ok(word.to_string()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(error),
     }
 }
 
-fn start_one(work: &mut Work, name: &str) -> Result<(), Undone> {
+fn start_one(work: &mut Work, name: &str) -> Result<(), Undone<WhyNot>> {
     let domains = registry::all();
     let Some(domain) = domains.iter().find(|domain| domain.name == name) else {
         return guests::start(work, name).map_err(Undone::failed);
@@ -118,12 +116,12 @@ fn start_one(work: &mut Work, name: &str) -> Result<(), Undone> {
 }
 
 /// Starts guests anew, whatever they are doing.
-pub(super) fn restart(work: &mut Work, words: &[&str]) -> Result<(), String> {
+pub(super) fn restart(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| guests::restart(work, &domain).map_err(Undone::failed))
 }
 
 /// Removes guests that do not run.
-pub(super) fn remove(work: &mut Work, words: &[&str]) -> Result<(), String> {
+pub(super) fn remove(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| guests::remove(work.task, &domain).map_err(Undone::misfit))
 }
 
@@ -135,7 +133,7 @@ pub(super) fn remove(work: &mut Work, words: &[&str]) -> Result<(), String> {
 fn changed(
     domain: &Domain,
     command: fn(RunState, &str) -> Result<RunState, Misfit>,
-) -> Result<(), Undone> {
+) -> Result<(), Undone<WhyNot>> {
     let mut parked = domain.park();
     let state = command(parked.state, &domain.name).map_err(Undone::misfit)?;
     parked.set_state(state);

@@ -1,10 +1,10 @@
 //! The commands `weight` and `windows`: who has how much of the cores, while all run.
 
+use super::error::Failure;
 use super::find::{cores_of, find, find_all};
-use crate::answer::{Answer, said, written};
+use crate::answer::Answer;
 use crate::{plans, registry, smp};
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use stasis_console::command::Window;
 use stasis_console::table::{self, WeightRow};
@@ -12,7 +12,7 @@ use stasis_host::config::{self, CoreConfig, WindowConfig};
 use stasis_run::domain::Domain;
 
 /// Lists the weights of guests.
-pub(super) fn list_weights(json: bool, out: &mut Answer) -> Result<(), String> {
+pub(super) fn list_weights(json: bool, out: &mut Answer) -> Result<(), Failure> {
     let domains = registry::all();
     let cores: Vec<Vec<u32>> = domains.iter().map(|domain| cores_of(domain)).collect();
     let rows: Vec<WeightRow> = domains
@@ -20,7 +20,7 @@ pub(super) fn list_weights(json: bool, out: &mut Answer) -> Result<(), String> {
         .zip(&cores)
         .map(|(domain, cores)| WeightRow { guest: &domain.name, weight: weight(domain), cores })
         .collect();
-    written(table::weights(&rows).write(out, json))
+    Ok(table::weights(&rows).write(out, json)?)
 }
 
 /// Returns the weight of a guest's vCPUs, which is the same for all of them.
@@ -29,24 +29,24 @@ fn weight(domain: &Domain) -> u64 {
 }
 
 /// Gives guests another weight.
-pub(super) fn set_weight(words: &[&str], weight: u16) -> Result<(), String> {
-    for domain in said(find_all(words))? {
+pub(super) fn set_weight(words: &[&str], weight: u16) -> Result<(), Failure> {
+    for domain in find_all(words)? {
         domain.tasks().for_each(|(roster, task)| roster.set_weight(task, weight));
     }
     Ok(())
 }
 
 /// Lists the windows of guests.
-pub(super) fn list_windows(json: bool, out: &mut Answer) -> Result<(), String> {
+pub(super) fn list_windows(json: bool, out: &mut Answer) -> Result<(), Failure> {
     let plans = plans::all();
-    written(table::windows(&plans::rows(&plans, &plans::missed())).write(out, json))
+    Ok(table::windows(&plans::rows(&plans, &plans::missed())).write(out, json)?)
 }
 
 /// Divides a core's time anew: by a frame of so many microseconds with windows, or by weights
 /// alone.
-pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result<(), String> {
+pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result<(), Failure> {
     if !smp::is_present(core as usize) {
-        return Err(format!("there is no core {core}"));
+        return Err(Failure::NoSuchCore(core));
     }
     let plan = frame.map(|(frame_us, windows)| CoreConfig {
         number: core,
@@ -56,9 +56,9 @@ pub(super) fn divide(core: u32, frame: Option<(u64, Vec<Window<'_>>)>) -> Result
     let domains = registry::all();
     if let Some(plan) = &plan {
         let guests = domains.iter().map(|domain| (domain.name.clone(), cores_of(domain)));
-        said(config::check_plan(plan, guests.collect()))?;
+        config::check_plan(plan, guests.collect())?;
         let sharing = domains.iter().filter(|domain| domain.shares_ram());
-        said(config::check_plan_waits(plan, sharing.map(|domain| domain.name.as_str())))?;
+        config::check_plan_waits(plan, sharing.map(|domain| domain.name.as_str()))?;
     }
     plans::change(core, plan);
     Ok(())

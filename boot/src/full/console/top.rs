@@ -1,9 +1,9 @@
 //! The command `top`, which shows how busy the cores and the guests are.
 
-use crate::answer::{Answer, written};
+use super::error::Failure;
+use crate::answer::Answer;
 use crate::work::Work;
 use crate::{meanwhile, registry, smp, typed};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_arch::timer;
@@ -60,8 +60,8 @@ impl Reading {
 }
 
 /// Shows what happened since the machine was switched on.
-pub fn show_all(json: bool, out: &mut Answer) -> Result<(), String> {
-    written(Reading::take().since(&Reading::default()).write(out, json))
+pub fn show_all(json: bool, out: &mut Answer) -> Result<(), Failure> {
+    Ok(Reading::take().since(&Reading::default()).write(out, json)?)
 }
 
 /// Shows what happened since the machine was switched on; with `seconds`, shows `times` times what
@@ -72,7 +72,7 @@ pub fn show(
     times: u64,
     json: bool,
     out: &mut Answer,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let Some(seconds) = seconds else {
         return show_all(json, out);
     };
@@ -80,7 +80,7 @@ pub fn show(
     for _ in 0..times {
         let given_up = !wait_until(work, earlier.counter + seconds * timer::frequency());
         let now = Reading::take();
-        written(now.since(&earlier).write(out, json))?;
+        now.since(&earlier).write(out, json)?;
         out.send(work.task);
         if given_up {
             break;
