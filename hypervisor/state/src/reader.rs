@@ -6,6 +6,7 @@
 
 mod load;
 pub(crate) mod pieces;
+mod sound;
 
 use alloc::{vec, vec::Vec};
 use core::fmt;
@@ -30,6 +31,7 @@ use crate::{
 
 pub use load::{Target, read_memory};
 use pieces::Pieces;
+use sound::Sound;
 
 type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 
@@ -335,18 +337,15 @@ impl Draft {
             return Err(Error::MemoryTwice { place });
         }
         if self.pieces.is_none() {
-            self.check(walk.header())?;
-            self.pieces = Some(Pieces::new(
-                self.state.records().memory(),
-                walk.at() - RecordHeader::LEN as u64,
-            ));
+            let sound = self.check(walk.header())?;
+            self.pieces = Some(Pieces::new(sound, walk.at() - RecordHeader::LEN as u64));
         }
         // The pieces were made just now if there were none.
         self.pieces.as_mut().ok_or(Error::NoDirectory)
     }
 
     /// Checks that all records of registers are there, and their invariants.
-    fn check(&self, header: Header) -> core::result::Result<(), Error> {
+    fn check(&self, header: Header) -> core::result::Result<Sound, Error> {
         if let Some(name) = self.missing() {
             return Err(Error::RecordMissing(name));
         }
@@ -356,7 +355,7 @@ impl Draft {
         {
             return Err(Error::RecordOfNoVcpu { place, nr_vcpus });
         }
-        invariants::check_file(&self.state.records(), header.version())
+        Sound::check(&self.state.records(), header.version())
     }
 
     /// Returns whether RAM_DIRECTORY was read.
@@ -374,7 +373,6 @@ impl Draft {
         if !self.ended {
             return Err(Error::NoEnd);
         }
-        self.check(header)?;
         let mut stats = crate::Stats {
             pages_stored: self.pages_stored,
             pages_zero: self.pages_zero,
@@ -385,16 +383,19 @@ impl Draft {
         let mut directory = Directory::default();
         if let Some(pieces) = self.pieces {
             let name = Name(RecordType::RamDirectory, 0);
-            let (memory, found) = pieces.finish().ok_or(Error::RecordMissing(name))?;
-            let all = memory.iter().map(|range| (range.end - range.start) / PAGE_SIZE as u64);
+            let (sound, found) = pieces.finish().ok_or(Error::RecordMissing(name))?;
+            let all =
+                sound.memory().iter().map(|range| (range.end - range.start) / PAGE_SIZE as u64);
             (stats.pages_stored, stats.pages_word) = found.counts();
             stats.pages_zero =
                 all.sum::<u64>().saturating_sub(stats.pages_stored + stats.pages_word);
             directory = found;
-        } else if directory_at != 0 {
-            return Err(Error::HeaderDirectory { found: directory_at });
         } else {
-            self.coverage.check(&self.state.records().memory())?;
+            let sound = self.check(header)?;
+            if directory_at != 0 {
+                return Err(Error::HeaderDirectory { found: directory_at });
+            }
+            self.coverage.check(sound.memory())?;
         }
         Ok((Checkpoint { header, state: self.state, stats, skipped: self.skipped }, directory))
     }

@@ -5,6 +5,7 @@ use core::ops::Range;
 
 use zerocopy::IntoBytes;
 
+use super::sound::Sound;
 use crate::{
     RecordHeader,
     block::{Block, Content},
@@ -22,7 +23,7 @@ type Result<T, S> = core::result::Result<T, LoadError<<S as Source>::Error>>;
 #[derive(Debug)]
 pub(crate) struct Pieces {
     /// The guest's memory.
-    memory: Vec<Range<u64>>,
+    sound: Sound,
     /// What the directory must say; not its entries, if the pieces were not read.
     found: Directory,
     /// Whether the pieces were not read, so that the directory is believed.
@@ -37,9 +38,9 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Returns the pieces of a file with this memory, none of which was read yet. The records of
     /// registers end at `start`.
-    pub(crate) fn new(memory: Vec<Range<u64>>, start: u64) -> Self {
+    pub(crate) fn new(sound: Sound, start: u64) -> Self {
         let found = Directory::default();
-        Self { memory, found, is_skipped: false, start, open: None, directory: None }
+        Self { sound, found, is_skipped: false, start, open: None, directory: None }
     }
 
     /// Says that the pieces are not read.
@@ -62,7 +63,7 @@ impl Pieces {
         if self.directory.is_some() {
             return Err(Error::BlockLate { place }.into());
         }
-        let block = read_block(walk, open, &self.memory)?;
+        let block = read_block(walk, open, self.sound.memory())?;
         if !at.is_multiple_of(PAGE_SIZE as u64) {
             return Err(Error::BlockAt { place, at }.into());
         }
@@ -129,7 +130,7 @@ impl Pieces {
         if walk.directory() != at {
             return Err(Error::HeaderDirectory { found: walk.directory() }.into());
         }
-        directory.check(place, &self.memory, &pieces)?;
+        directory.check(place, self.sound.memory(), &pieces)?;
         if !self.is_skipped && self.found.entries != directory.entries {
             return Err(Error::DirectoryDiffers { place }.into());
         }
@@ -145,8 +146,8 @@ impl Pieces {
 
     /// Returns the guest's memory and the directory, at the end of the file; `None` if the file had
     /// no directory.
-    pub(crate) fn finish(self) -> Option<(Vec<Range<u64>>, Directory)> {
-        self.directory.map(|directory| (self.memory, directory))
+    pub(crate) fn finish(self) -> Option<(Sound, Directory)> {
+        self.directory.map(|directory| (self.sound, directory))
     }
 }
 
