@@ -19,6 +19,7 @@ use crate::work::Work;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use base::{Base, Origin};
 use core::fmt::Write;
@@ -30,7 +31,7 @@ use stasis_memory::ram::Since;
 use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_state::guest::Lineage;
-use stasis_state::{Baseline, Capture, ReadRam, SaveError, Stats};
+use stasis_state::{Baseline, Capture, Index, ReadRam, SaveError, Stats};
 use stasis_store::{Error, Instant as Volume, Store};
 
 /// Why no guest was stored.
@@ -161,6 +162,7 @@ fn store_all(
     regions.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut lines = Vec::new();
     let mut identities = Vec::new();
+    let mut indexes = Vec::new();
     let mut last = 0;
     let with_disks = guests.iter_mut().zip(volumes);
     for ((name, (guest, volumes)), origin) in names.iter().zip(with_disks).zip(origins) {
@@ -172,20 +174,23 @@ fn store_all(
         guest.state.lineage = Some(lineage);
         let is_last = lines.len() + 1 == names.len();
         let member = Member { name, guest, volumes, base: origin.base, is_last };
-        let (number, line) =
+        let (number, index, line) =
             store_one(store, member, &shared, &instant, out).map_err(|error| match names {
                 [_] => error,
                 _ => CheckpointError::Member { guest: domain.name.clone(), error: Box::new(error) },
             })?;
         last = number;
         lines.push(line);
+        indexes.push(Arc::new(index));
     }
-    let stored = sets::numbers(last, lines.len()).zip(lines).zip(identities);
-    for ((((number, line), identity), guest), name) in stored.zip(guests).zip(names) {
+    let stored = sets::numbers(last, lines.len()).zip(lines).zip(identities).zip(indexes);
+    for (((((number, line), identity), index), guest), name) in stored.zip(guests).zip(names) {
         let _ = writeln!(out, "checkpoint {number} {line}");
         let still_us = guest.ran.then_some(instant.pause_micros);
         events::checkpoint(&guest.domain.name, number, name, still_us);
-        guest.ram.committed(Baseline { number, identity }, store.device_mut().task());
+        let (task, baseline) = (store.device_mut().task(), Baseline { number, identity });
+        base::remember(task, &guest.domain.name, Base { baseline, index });
+        guest.ram.committed(baseline, task);
     }
     Ok(())
 }
@@ -211,14 +216,14 @@ struct Member<'m, 'd> {
 
 /// Writes one guest and the regions that it shares. With the last one, this checkpoint and all that
 /// were staged before it are in the store then. Returns the number of the checkpoint, which is 0
-/// before the commit, and the line that describes it.
+/// before the commit, the index of its memory, and the line that describes it.
 fn store_one(
     store: &mut Store<Disk>,
     member: Member,
     shared: &[&dyn ReadRam],
     instant: &Instant,
     out: &mut Answer,
-) -> Result<(u64, String), CheckpointError> {
+) -> Result<(u64, Index, String), CheckpointError> {
     let start = timer::counter();
     let written = write(store, &member, shared, instant.wall_time, out);
     let Member { name, guest: Stored { domain, ran, ram, .. }, base, .. } = member;
@@ -227,7 +232,7 @@ fn store_one(
     if base.is_some() && matches!(&written, Err(error) if error.is_of_base()) {
         domain.forget_baseline();
     }
-    let (number, stats) = written?;
+    let (number, stats, index) = written?;
     let (pages, zero) = (stats.pages_with_content(), stats.pages_zero);
     let mut line = format!("\"{name}\": {pages} pages stored, {zero} zero, {} bytes", stats.bytes);
     if stats.bytes_shared > 0 {
@@ -237,18 +242,18 @@ fn store_one(
     if *ran {
         let _ = write!(line, "; guest stood still {} us", instant.pause_micros);
     }
-    Ok((number, line))
+    Ok((number, index, line))
 }
 
 /// Writes one guest to the store, and commits or stages it. Returns its number, which is 0 before
-/// the commit, and its size.
+/// the commit, its size, and the index of its memory.
 fn write(
     store: &mut Store<Disk>,
     member: &Member,
     shared: &[&dyn ReadRam],
     wall_time: u64,
     out: &mut Answer,
-) -> Result<(u64, Stats), CheckpointError> {
+) -> Result<(u64, Stats, Index), CheckpointError> {
     let Member { name, guest: Stored { state, ram, .. }, volumes, base, is_last } = member;
     ram.begin_reading(&mut || store.device_mut().task().yield_now());
     let mut capture = Capture::new(state.records(), ram, shared, routines())?;
@@ -263,14 +268,15 @@ fn write(
     writer.set_instants(volumes.clone())?;
     let mut sink = ToStore { writer, base: base.as_ref().map(|base| base.baseline.number) };
     let mut progress = Progress::new("stored", out);
-    let stats = capture.write(&mut sink, &mut |done, total| progress.report(done, total))?;
+    let report = &mut |done, total| progress.report(done, total);
+    let (stats, index) = capture.write_indexed(&mut sink, report)?;
     sink.writer.set_pages(stats.pages_with_content());
     if !ram.is_true() {
         return Err(CheckpointError::Overwritten);
     }
     if *is_last {
-        return Ok((sink.writer.commit()?.number, stats));
+        return Ok((sink.writer.commit()?.number, stats, index));
     }
     sink.writer.stage()?;
-    Ok((0, stats))
+    Ok((0, stats, index))
 }

@@ -106,16 +106,32 @@ impl<'a> Capture<'a> {
     ///
     /// # Errors
     ///
-    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller;
-    /// [`SaveError::Base`] if the checkpoint to share with is damaged, or the memory counts its
-    /// changes from another one.
-    // This is not inlined: `cargo xtask bench` finds it in the image by its name.
-    #[inline(never)]
+    /// The errors of [`write_indexed`](Self::write_indexed).
     pub fn write<S: Sink>(
         &self,
         sink: &mut S,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Stats, SaveError<S::Error>> {
+        Ok(self.write_indexed(sink, progress)?.0)
+    }
+
+    /// Writes the checkpoint to `sink`, and returns its size and its index, which another
+    /// checkpoint can be written [since](Self::since), and which lacks what the guest had touched.
+    /// Calls `progress` with the bytes of memory
+    /// that were done, and the bytes of all.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError::Sink`] if the sink fails, [`SaveError::Ram`] if the memory has become smaller;
+    /// [`SaveError::Base`] if the checkpoint to share with is damaged, or the memory counts its
+    /// changes from another one.
+    // This is not inlined: `cargo xtask bench` finds it in the image by its name.
+    #[inline(never)]
+    pub fn write_indexed<S: Sink>(
+        &self,
+        sink: &mut S,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Stats, Index), SaveError<S::Error>> {
         let crc32c = self.routines.crc32c;
         let mut out = Output::new(sink, crc32c);
         out.write(&[0; HeaderTail::END])?;
@@ -131,7 +147,10 @@ impl<'a> Capture<'a> {
         out.rewrite(&Header::encode(self.version(), bytes, tail, crc32c))?;
         let (pages_stored, pages_word) = directory.counts();
         let pages_zero = self.len() / PAGE_SIZE as u64 - pages_stored - pages_word;
-        Ok(Stats { pages_stored, pages_zero, pages_word, bytes, bytes_shared: out.shared() })
+        let bytes_shared = out.shared();
+        let stats = Stats { pages_stored, pages_zero, pages_word, bytes, bytes_shared };
+        let memory = self.memory.iter().map(|part| part.addresses.clone()).collect();
+        Ok((stats, Index::of_written(memory, directory.entries, bytes, crc32c)))
     }
 
     /// Writes the pieces of the memory, and returns the directory of them.

@@ -92,6 +92,18 @@ impl Index {
         Ok((checkpoint, Self { memory, directory, len, crc32c }))
     }
 
+    /// Returns the index of a file of `len` bytes that was just written, without what the guest had
+    /// touched: that is for whoever loads the guest.
+    pub(crate) fn of_written(
+        memory: Vec<Range<u64>>,
+        entries: Vec<Entry>,
+        len: u64,
+        crc32c: fn(u32, &[u8]) -> u32,
+    ) -> Self {
+        let directory = Directory { entries, touched: Vec::new() };
+        Self { memory, directory, len, crc32c }
+    }
+
     /// Returns whether these addresses are all of the guest's RAM, or of a region that it shares.
     pub(crate) fn is_of(&self, memory: &Range<u64>) -> bool {
         self.memory.contains(memory)

@@ -113,14 +113,30 @@ fn index(base: &[u8]) -> Index {
     Index::open(&mut &base[..], Routines::default()).unwrap().1
 }
 
-/// Writes the memory since the file `base`.
+/// Writes the memory since the file `base`, whose index is read.
 fn save_since(base: &[u8], ram: &Changed) -> Result<(Vec<u8>, Stats), SaveError<Infallible>> {
-    let index = index(base);
+    let (file, stats, _) = save_since_indexed(base, &index(base), ram)?;
+    Ok((file, stats))
+}
+
+/// Writes the memory since the file `base`, and returns the new file's index, too.
+fn save_since_indexed(
+    base: &[u8],
+    index: &Index,
+    ram: &Changed,
+) -> Result<(Vec<u8>, Stats, Index), SaveError<Infallible>> {
     let state = state(1, ram.len());
     let capture = Capture::new(state.records(), ram, &[], Routines::default()).unwrap();
     let mut sink = Since { file: Vec::new(), base };
-    let stats = capture.since(BASELINE, &index).write(&mut sink, &mut |_, _| ())?;
-    Ok((sink.file, stats))
+    let (stats, index) = capture.since(BASELINE, index).write_indexed(&mut sink, &mut |_, _| ())?;
+    Ok((sink.file, stats, index))
+}
+
+/// Returns the memory that an index is of, as far as it can be asked: the block at each of these
+/// addresses, where the blocks with content are, and how long the file is.
+fn told(index: &Index, addresses: &[u64]) -> impl PartialEq + std::fmt::Debug + use<> {
+    let blocks: Vec<_> = addresses.iter().map(|address| index.block_at(*address)).collect();
+    (blocks, index.entries().to_vec(), index.file_len())
 }
 
 /// Returns memory of whole blocks, which begin with these pages.
@@ -206,9 +222,15 @@ proptest! {
             old[bytes.clone()] != new[bytes] || touched.contains(&page)
         };
         let base = save(&state(1, old.len()), &old).0;
-        let (file, stats) = save_since(&base, &Changed::new(new.clone(), differs)).unwrap();
+        let changed = Changed::new(new.clone(), differs);
+        let (file, stats, written) = save_since_indexed(&base, &index(&base), &changed).unwrap();
         let (whole, expected) = save(&state(1, new.len()), &new);
         prop_assert!(file == whole);
         prop_assert_eq!(Stats { bytes_shared: 0, ..stats }, expected);
+        // The index that the writer has returned is the one that is read of its file.
+        let ram_base = *state(1, new.len()).guest.ram_base;
+        let addresses: Vec<u64> =
+            (0..5).map(|n| (ram_base - 1).wrapping_add(n * BLOCK_SIZE as u64)).collect();
+        prop_assert_eq!(told(&written, &addresses), told(&index(&file), &addresses));
     }
 }

@@ -148,7 +148,8 @@ pub struct Arguments {
     runs: Option<PathBuf>,
     /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is
     /// a world switch, "read-4k", "read-1m", "write-4k", "write-1m" and "frame-1500" are requests
-    /// of virtio devices
+    /// of virtio devices, "checkpoint" is one of a guest that has written next to nothing since the
+    /// last one, "page-store", "page-load" and "page-on-demand" are what a page with content takes
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
     /// Measure what a page costs in a checkpoint and a resume, and nothing else
@@ -374,6 +375,11 @@ fn profile(workspace: &Workspace, operation: &str) -> Result<()> {
         let elf = read(&built.elf)?;
         let devices = Devices::new(&built.image, &elf, &built.guests)?;
         let (profile, count) = devices.profile(operation)?;
+        profile.show(count, operation, &svg)?;
+    } else if pages::is_one(operation) {
+        let elf = read(&built.elf)?;
+        let pages = Pages::new(workspace, &built.image, &elf, &built.guests)?;
+        let (profile, count) = pages.profile(operation)?;
         profile.show(count, operation, &svg)?;
     } else {
         profile::main(&meter, &built.elf, &built.guests.join("bench"), operation, &svg)?;

@@ -3,9 +3,12 @@
 //! From one checkpoint to the next, the guest `pages` writes pages of one kind beside another page,
 //! or that one alone: the difference is their cost. Each checkpoint but the first shares with the
 //! one before it, so that it looks at what was written alone. Each is resumed as a whole on one
-//! machine, and on demand, until all is there, on another. QEMU logs every instruction of Stasis
+//! machine, and on demand, until all is there, on another: the same function fills the memory. A
+//! check without a load is made only where there is no room for both. QEMU logs every instruction of Stasis
 //! meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use stasis_host::config::{Configuration, GuestConfig};
 
 use super::meter::counting;
+use super::profile::Profile;
 use super::profile::functions::Functions;
-use super::profile::log::Event;
+use super::profile::log::{Event, Events};
 use super::profile::switched::Switched;
+use super::profile::trace::Calls;
 use super::timed;
 use crate::console::Console;
 use crate::monitor::Socket;
@@ -29,6 +34,8 @@ const CORE: usize = 0;
 /// Number of pages that the guest writes from one phase to the next. The guest has the same
 /// constant.
 const WRITTEN_PAGES: u64 = 128;
+/// Bytes in a MiB.
+const MIB: u64 = 1 << 20;
 /// Pages in a MiB.
 const MIB_PAGES: u64 = 256;
 /// Time that a command may take. With the log, QEMU needs seconds for one.
@@ -36,13 +43,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The steps of all commands: the name of each, and its function. The look is a step within the
 /// next one.
-const STEPS: [(&str, &str); 5] = [
+const STEPS: [(&str, &str); 4] = [
     ("look", "stasis_state::capture::pages::look"),
-    ("store", "stasis_state::capture::Capture::write"),
+    ("store", "stasis_state::capture::Capture::write_indexed"),
     ("check", "stasis_state::reader::read_if"),
-    ("load", "stasis_state::reader::load::read_memory"),
-    ("on demand", "stasis_host::loading::fill"),
+    ("load", "stasis_host::loading::fill"),
 ];
+/// What stands behind the [`STEPS`]: the last of them, of a resume on demand.
+const ON_DEMAND: &str = "on demand";
+/// The places of the last two of the [`STEPS`].
+const CHECK: usize = STEPS.len() - 2;
+const LOAD: usize = STEPS.len() - 1;
 /// The function with which a step begins or ends, outside of the step's own function.
 const MAINTENANCE: &str = "stasis_arch::cache::clean_and_invalidate_to_poc";
 /// The functions that give the disk a request, wait for it, or let others have the core. How often
@@ -53,24 +64,32 @@ const PAUSES: [&str; 3] = [
     "stasis_run::turns::Task::yield_now",
 ];
 
-/// The last of the [`STEPS`].
-const ON_DEMAND: usize = STEPS.len() - 1;
+/// The name by which all of a checkpoint can be profiled whose guest has written next to nothing
+/// since the one before.
+const CHECKPOINT: &str = "checkpoint";
+/// The names by which what a page with content takes can be profiled like an operation.
+const STORED: &str = "page-store";
+const LOADED: &str = "page-load";
+const FETCHED: &str = "page-on-demand";
+
+/// Returns whether this is the name of something that can be profiled here.
+pub fn is_one(name: &str) -> bool {
+    [CHECKPOINT, STORED, LOADED, FETCHED].contains(&name)
+}
+
+/// The guest's phases, in their order.
+const PHASES: [&str; 5] = ["first", "untouched", "zero", "alike", "random"];
+
+/// What was logged while something was done.
+type Log = Events<BufReader<File>>;
 
 /// How a checkpoint is resumed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum How {
-    /// As a whole: by a check and a load.
+    /// As a whole.
     Whole,
     /// On demand, until all is there.
     OnDemand,
-}
-
-impl How {
-    /// Returns whether what is measured in this way has this one of the [`STEPS`].
-    fn has(self, step: usize) -> bool {
-        let is_of_checkpoint = step < 2;
-        is_of_checkpoint || (step == ON_DEMAND) == (self == Self::OnDemand)
-    }
 }
 
 /// Number of instructions of each of the [`STEPS`].
@@ -101,7 +120,7 @@ impl Page {
 
 /// Returns the names of the steps.
 pub fn step_names() -> impl Iterator<Item = &'static str> {
-    STEPS.iter().map(|(name, _)| *name)
+    STEPS.iter().map(|(name, _)| *name).chain([ON_DEMAND])
 }
 
 /// The measurement on a machine with the guest.
@@ -133,16 +152,14 @@ impl<'a> Pages<'a> {
         let is_same = pages.iter().zip(&again).all(|(one, other)| one.is_nearly(other));
         ensure!(is_same, "pages are not the same twice: {pages:?}, then {again:?}");
         for (page, on_demand) in pages.iter_mut().zip(self.run(How::OnDemand)?) {
-            page.mib[ON_DEMAND] = on_demand.mib[ON_DEMAND];
+            page.mib.push(on_demand.mib[LOAD]);
         }
         Ok(pages)
     }
 
     fn run(&self, how: How) -> Result<Vec<Page>> {
-        const MIB: u64 = 1 << 20;
-        let phases = ["first", "untouched", "zero", "alike", "random"];
-        let small = self.phases(32 * MIB, &phases, how)?;
-        let large = self.phases(64 * MIB, &["first"], how)?;
+        let small = self.steps(32 * MIB, &PHASES, how)?;
+        let large = self.steps(64 * MIB, &PHASES[..1], how)?;
         let [first, untouched, zero, alike, random] = small[..] else { unreachable!("one each") };
         let written = |with| per_mib(&untouched, with, WRITTEN_PAGES);
         let kinds = [
@@ -158,8 +175,59 @@ impl<'a> Pages<'a> {
         Ok(kinds.map(page).into())
     }
 
+    /// Returns the profile of what this name stands for, and how often it was done.
+    pub fn profile(&self, name: &str) -> Result<(Profile, u64)> {
+        let how = if name == FETCHED { How::OnDemand } else { How::Whole };
+        let profile = &|log: Log| {
+            let mut calls = Calls::new(&self.functions);
+            for event in log {
+                if let Event::Instruction(core, pc) = event? {
+                    calls.step(core, pc);
+                }
+            }
+            Ok(calls.profile())
+        };
+        let mut found = self.phases(32 * MIB, &PHASES, how, profile)?;
+        let (stored, resumed) = found.pop().unwrap_or_default();
+        let (stored_before, resumed_before) = found.swap_remove(1);
+        Ok(match name {
+            CHECKPOINT => (stored_before, 1),
+            STORED => (stored.beyond(&stored_before), WRITTEN_PAGES),
+            _ => (resumed.beyond(&resumed_before), WRITTEN_PAGES),
+        })
+    }
+
     /// Returns the instructions of the steps of both commands in each phase of the guest.
-    fn phases(&self, memory: u64, phases: &[&str], how: How) -> Result<Vec<Steps>> {
+    fn steps(&self, memory: u64, phases: &[&str], how: How) -> Result<Vec<Steps>> {
+        let count = &|log: Log| {
+            let mut counter = StepCounter::new(&self.functions)?;
+            for event in log {
+                if let Event::Instruction(CORE, pc) = event? {
+                    counter.step(pc, self.functions.instruction(pc).is_some_and(is_call));
+                }
+            }
+            counter.finish()
+        };
+        let both = self.phases(memory, phases, how, count)?.into_iter();
+        let found: Vec<Steps> = both
+            .map(|(stored, resumed)| std::array::from_fn(|step| stored[step] + resumed[step]))
+            .collect();
+        for ((name, function), step) in STEPS.iter().zip(0..).filter(|(_, step)| *step != CHECK) {
+            let some = found.iter().any(|steps: &Steps| steps[step] > 0);
+            ensure!(some, "no instruction of the step \"{name}\", {function}, was seen");
+        }
+        Ok(found)
+    }
+
+    /// Returns what `count` finds in the log of a checkpoint, and in that of its resume, in each
+    /// phase of the guest.
+    fn phases<T>(
+        &self,
+        memory: u64,
+        phases: &[&str],
+        how: How,
+        count: &dyn Fn(Log) -> Result<T>,
+    ) -> Result<Vec<(T, T)>> {
         let config =
             GuestConfig { cores: vec![CORE as u32], ..GuestConfig::new("pages", "pages", memory) };
         let configuration = Configuration { guests: vec![config], ..Default::default() };
@@ -176,8 +244,7 @@ impl<'a> Pages<'a> {
         let mut machine = machine.cpus(1).time_limit(PATIENCE * 4).start()?;
         let console = &mut machine.console;
         console.wait_for("stasis> ", PATIENCE)?;
-        let mut logged =
-            Logged { log: Switched::connect(&socket, log)?, functions: &self.functions };
+        let mut log = Switched::connect(&socket, log)?;
         let mut found = Vec::new();
         for (n, phase) in phases.iter().enumerate() {
             console.command("attach pages")?;
@@ -186,21 +253,20 @@ impl<'a> Pages<'a> {
             }
             console.wait_for(&format!("pages {phase}"), PATIENCE)?;
             console.detach()?;
-            let stored = logged.command(console, &format!("checkpoint pages {phase}"))?;
-            let resumed = match how {
-                How::Whole => logged.command(console, &format!("resume {phase} --whole"))?,
-                How::OnDemand => logged.during(console, |console| {
-                    console.command_within(&format!("resume {phase}"), PATIENCE, |_| ())?;
-                    wait_until_loaded(console)
-                })?,
+            let mut command = |command: &str, until: fn(&mut Console) -> Result<()>| {
+                log.during(|| {
+                    console.command_within(command, PATIENCE, |_| ())?;
+                    until(console)
+                })
             };
-            found.push(std::array::from_fn(|step| stored[step] + resumed[step]));
+            let stored = count(command(&format!("checkpoint pages {phase}"), |_| Ok(()))?)?;
+            let resumed = match how {
+                How::Whole => command(&format!("resume {phase} --whole"), |_| Ok(()))?,
+                How::OnDemand => command(&format!("resume {phase}"), wait_until_loaded)?,
+            };
+            found.push((stored, count(resumed)?));
         }
         machine.kill()?;
-        for ((name, function), step) in STEPS.iter().zip(0..).filter(|(_, step)| how.has(*step)) {
-            let some = found.iter().any(|steps: &Steps| steps[step] > 0);
-            ensure!(some, "no instruction of the step \"{name}\", {function}, was seen");
-        }
         Ok(found)
     }
 }
@@ -214,38 +280,6 @@ fn wait_until_loaded(console: &mut Console) -> Result<()> {
         }
     }
     bail!("the guest's memory is not loaded after a thousand looks");
-}
-
-/// A machine whose log is switched on and off.
-struct Logged<'f, 'e> {
-    log: Switched,
-    functions: &'f Functions<'e>,
-}
-
-impl Logged<'_, '_> {
-    /// Gives Stasis a command, and returns the instructions of its steps.
-    fn command(&mut self, console: &mut Console, command: &str) -> Result<Steps> {
-        self.during(console, |console| {
-            console.command_within(command, PATIENCE, |_| ())?;
-            Ok(())
-        })
-    }
-
-    /// Does something at the console, and returns the instructions of the steps meanwhile.
-    fn during(
-        &mut self,
-        console: &mut Console,
-        work: impl FnOnce(&mut Console) -> Result<()>,
-    ) -> Result<Steps> {
-        let events = self.log.during(|| work(console))?;
-        let mut counter = StepCounter::new(self.functions)?;
-        for event in events {
-            if let Event::Instruction(CORE, pc) = event? {
-                counter.step(pc, self.functions.instruction(pc).is_some_and(is_call));
-            }
-        }
-        counter.finish()
-    }
 }
 
 /// Counts the instructions between the first one of a step's function and its return: those of a
@@ -353,7 +387,7 @@ mod tests {
     /// 0x9000.
     fn counted(pcs: &[u64]) -> Result<Steps> {
         // All that is entered is called, but for what 0x2f00 jumps to.
-        let entries = [0x1000, 0x2000, 0x3000, 0x4000, 0x5000];
+        let entries = [0x1000, 0x2000, 0x3000, 0x4000];
         let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000, 0xc000]);
         let calls =
             |pc: u64, next: u64| next != pc + 4 && next.is_multiple_of(0x1000) && pc != 0x2f00;
@@ -366,32 +400,32 @@ mod tests {
     #[test]
     fn a_step_ends_where_it_was_called_and_pauses_are_none() {
         let call_and_return = [0x100, 0x1000, 0x1004, 0x500, 0x1008, 0x104, 0x108];
-        assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0, 0]);
+        assert_eq!(counted(&call_and_return).unwrap(), [4, 0, 0, 0]);
         for pause in [0x9000, 0xa000, 0xc000] {
             let step = [0x100, 0x2000, pause, pause + 4, 0x2004, 0x104, pause, pause + 4];
-            assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0, 0]);
+            assert_eq!(counted(&step).unwrap(), [0, 2, 0, 0]);
         }
         assert_eq!(counted(&[0x9000, 0x100]).unwrap(), Steps::default());
         // 0x2000 calls 0xb000, which calls what ends with a jump to the pause.
         let jump = [0x100, 0x2000, 0xb000, 0x2f00, 0xa000, 0xa004, 0x2004, 0x104];
-        assert_eq!(counted(&jump).unwrap(), [0, 4, 0, 0, 0]);
+        assert_eq!(counted(&jump).unwrap(), [0, 4, 0, 0]);
         let maintenance = [0x8000, 0x8004, 0x104];
-        assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0, 0]);
+        assert_eq!(counted(&[&[0x100], &maintenance[..]].concat()).unwrap(), [2, 0, 0, 0]);
         let after_a_step = [0x100, 0x2000, 0x104, 0x8000, 0x8004, 0x108];
-        assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0, 0]);
+        assert_eq!(counted(&after_a_step).unwrap(), [0, 3, 0, 0]);
         // 0x2000 calls the step 0x1000, and goes on.
         let within = [0x100, 0x2000, 0x1000, 0x1004, 0x2004, 0x2008, 0x104];
-        assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0, 0]);
+        assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::capture::pages::look was not seen to return");
     }
 
     #[test]
     fn what_a_page_takes_is_what_more_of_them_take() {
-        let (less, more) = ([1000, 0, 50, 7, 0], [1000 + 512 * 362, 0, 50, 7, 0]);
+        let (less, more) = ([1000, 0, 50, 7], [1000 + 512 * 362, 0, 50, 7]);
         let mib = per_mib(&less, &more, 512);
-        assert_eq!(mib, [256 * 362, 0, 0, 0, 0]);
-        assert_eq!(per_mib(&more, &less, 512), [-256 * 362, 0, 0, 0, 0]);
+        assert_eq!(mib, [256 * 362, 0, 0, 0]);
+        assert_eq!(per_mib(&more, &less, 512), [-256 * 362, 0, 0, 0]);
         let page = Page { name: String::new(), mib: vec![256 * 362, 127, 128, 0] };
         assert_eq!(page.one().collect::<Vec<_>>(), [362, 0, 1, 0]);
     }

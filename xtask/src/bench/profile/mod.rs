@@ -41,6 +41,14 @@ impl Profile {
         self.stacks.iter().map(|(stack, count)| (&stack[..], *count))
     }
 
+    /// Returns what this profile has more than another one, of each stack.
+    pub fn beyond(mut self, other: &Self) -> Self {
+        for (stack, count) in &mut self.stacks {
+            *count = count.saturating_sub(other.stacks.get(stack).copied().unwrap_or_default());
+        }
+        self
+    }
+
     fn total(&self) -> u64 {
         self.stacks.values().sum()
     }
@@ -121,5 +129,14 @@ mod tests {
         let stacks = [(stack(&["a", "b"]), 3), (stack(&["a"]), 2), (stack(&["a", "b", "a"]), 1)];
         let profile = Profile { stacks: stacks.into() };
         assert_eq!(profile.by_function(), [("a", 3, 6), ("b", 3, 4)]);
+    }
+
+    #[test]
+    fn what_a_profile_has_more_than_another_is_told_by_stack() {
+        let stack = |name: &str| vec![name.to_owned()];
+        let more = [(stack("a"), 5), (stack("b"), 2), (stack("c"), 1)];
+        let less = [(stack("a"), 3), (stack("b"), 4)];
+        let beyond = Profile { stacks: more.into() }.beyond(&Profile { stacks: less.into() });
+        assert_eq!(beyond.by_function(), [("a", 2, 2), ("c", 1, 1), ("b", 0, 0)]);
     }
 }
