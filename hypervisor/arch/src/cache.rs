@@ -4,7 +4,8 @@
 use core::arch::asm;
 
 /// Returns the bytes of the smallest data cache line: CTR_EL0.DminLine.
-fn line() -> usize {
+#[inline]
+pub fn line() -> usize {
     4 << (mrs!("ctr_el0") >> 16 & 0xf)
 }
 

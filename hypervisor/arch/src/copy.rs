@@ -13,6 +13,7 @@ unsafe extern "C" {
     fn stasis_copy(to: *mut u8, from: *const u8, len: usize) -> *mut u8;
     fn stasis_set(to: *mut u8, byte: i32, len: usize) -> *mut u8;
     fn stasis_fill(to: *mut u8, word: u64, len: usize) -> *mut u8;
+    fn stasis_take_page(to: *mut u8, from: *const u8);
 }
 
 /// Copies `len` bytes. Others may write either memory meanwhile. The compiler knows what `memcpy`
@@ -27,6 +28,26 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     // overlap, by condition 1. 2. The caller may write them, by condition 2. 3. The assembly keeps
     // to the C ABI, and restores the vector registers.
     unsafe { stasis_copy(to, from, len) };
+}
+
+/// Bytes of the smallest cache line for which [`take_page`] drops all lines of a page.
+pub const LINE: usize = 64;
+
+/// Copies a page. Each line of the page at `from` is written back to the point of coherency, and
+/// dropped from the caches, as soon as it was copied: the maintenance comes behind the loads of its
+/// line, and is complete on return (DDI 0487, D7.5). Others may write either page meanwhile.
+///
+/// # Safety
+///
+/// 1. Both are whole pages that are mapped as normal memory, and not the same one.
+/// 2. The page at `to` is the caller's, or memory that has no Rust reference to it.
+/// 3. No data cache line has fewer than [`LINE`] bytes.
+pub unsafe fn take_page(from: *const u8, to: *mut u8) {
+    // SAFETY: 1. The assembly reads the one page and writes the other one, which are mapped and do
+    // not overlap, by condition 1. 2. The caller may write it, by condition 2. 3. Cache maintenance
+    // changes no data that a core with caches sees. 4. The assembly keeps to the C ABI, and
+    // restores the vector registers.
+    unsafe { stasis_take_page(to, from) };
 }
 
 /// Makes `len` bytes 0. Others may write them meanwhile.
@@ -59,6 +80,12 @@ pub unsafe fn fill(to: *mut u8, word: u64, len: usize) {
     // the vector registers.
     unsafe { stasis_fill(to, word, len) };
 }
+
+/// Bytes of a page.
+const PAGE: usize = 4096;
+
+/// Lines that [`take_page`] copies between two branches.
+const LINES: usize = 16;
 
 /// Bytes from which on the vector registers are faster, though they must be saved and restored.
 const LARGE: usize = 256;
@@ -136,6 +163,25 @@ stasis_copy:
 9:  ret
     .size   memcpy, . - memcpy
 
+    // x0: to, x1: from, which are pages. x2: the end.
+    .global stasis_take_page
+stasis_take_page:
+    stp     q0, q1, [sp, #-64]!
+    stp     q2, q3, [sp, #32]
+    add     x2, x1, #{page}
+3:  .rept   {lines}
+    ld1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x1]
+    dc      civac, x1
+    add     x1, x1, #{line}
+    st1     {{v0.16b, v1.16b, v2.16b, v3.16b}}, [x0], #{line}
+    .endr
+    cmp     x1, x2
+    b.ne    3b
+    dsb     sy
+    ldp     q2, q3, [sp, #32]
+    ldp     q0, q1, [sp], #64
+    ret
+
     // x0: to, w1: the byte, x2: bytes. Returns x0. What does not fill a step to its end is set as
     // the last bytes of all, again.
     .global memset
@@ -206,4 +252,9 @@ stasis_fill:
     #[cfg(not(target_feature = "neon"))]
     ".arch_extension nofp",
     large = const LARGE,
+    page = const PAGE,
+    line = const LINE,
+    lines = const LINES,
 );
+
+const _: () = assert!(LINE == 64 && PAGE.is_multiple_of(LINES * LINE));

@@ -49,7 +49,7 @@ pub unsafe fn crc32c_at(crc: u32, from: *const u8, len: usize) -> u32 {
 const WORD: usize = size_of::<u64>();
 
 /// Words between two branches.
-const BLOCK: usize = 64;
+const BLOCK: usize = 128;
 
 /// Returns the CRC register after `blocks` blocks of [`BLOCK`] words at `from`.
 ///

@@ -110,6 +110,7 @@ impl<N: Notes> Copies<N> {
     /// Makes sure that the content of a page is kept until it is released, whatever is written to
     /// the page then: calls `copy` with a frame to copy the page to, unless that was done before,
     /// or the page is released. The caller lets nobody write the page before this has returned.
+    /// Returns how many pages were released: all below the page of that number.
     ///
     /// # Errors
     ///
@@ -120,15 +121,16 @@ impl<N: Notes> Copies<N> {
         page: usize,
         refused: Refused,
         copy: impl FnOnce(usize),
-    ) -> Result<(), NoFrame> {
+    ) -> Result<usize, NoFrame> {
         let mut kept = self.kept.lock();
-        if page < kept.released || kept.frame_of(page).is_some() {
-            return Ok(());
+        let released = kept.released;
+        if page < released || kept.frame_of(page).is_some() {
+            return Ok(released);
         }
         match kept.take_frame(page) {
             Some(frame) => {
                 copy(frame);
-                Ok(())
+                Ok(released)
             }
             None => {
                 match refused {

@@ -48,6 +48,19 @@ pub unsafe trait Machine: Debug {
     /// The conditions of [`Machine`].
     unsafe fn copy(from: *const u8, to: *mut u8, len: usize);
 
+    /// Copies a page of shared memory to another one. The page at `from` has left the data caches
+    /// then, as after [`Self::clean_and_invalidate`].
+    ///
+    /// # Safety
+    ///
+    /// The conditions of [`Machine`]. Both are whole pages, and not the same one.
+    unsafe fn take_page(from: *const u8, to: *mut u8) {
+        // SAFETY: 1. Both pages are mapped, by the caller, and begin at a multiple of 8. 2. Nobody
+        // has a reference to them, by the caller. 3. They do not overlap, by the caller.
+        unsafe { Self::copy(from, to, PAGE_SIZE) };
+        Self::clean_and_invalidate(from.addr()..from.addr() + PAGE_SIZE);
+    }
+
     /// Makes `len` bytes of `shared` memory 0.
     ///
     /// # Safety
@@ -114,22 +127,14 @@ pub unsafe trait Machine: Debug {
     ///
     /// The conditions of [`Machine`].
     unsafe fn look(shared: *const u8, contents: &mut [Content]) {
-        // SAFETY: 1. All of these pages are mapped, by the caller. 2. Nobody has a reference to
-        // them, by the caller. 3. No other bytes are accessed.
-        let with_content = unsafe { Self::pages_with_content(shared, contents.len()) };
         for (page, content) in contents.iter_mut().enumerate() {
-            let page_at = shared.wrapping_add(page * PAGE_SIZE);
-            *content = match with_content >> page & 1 {
-                0 => Content::Zero,
-                // SAFETY: 1. The page is one of these, which are mapped, by the caller. 2. Nobody
-                // has a reference to it, by the caller. 3. No other bytes are accessed.
-                _ => unsafe { Self::content(page_at) },
-            };
+            // SAFETY: 1. The page is one of these, which are mapped, by the caller. 2. Nobody has a
+            // reference to it, by the caller. 3. No other bytes are accessed.
+            *content = unsafe { Self::content(shared.wrapping_add(page * PAGE_SIZE)) };
         }
     }
 
-    /// Returns what a page of `shared` memory is that is not all zeros. The page begins at a
-    /// multiple of 8.
+    /// Returns what a page of `shared` memory is. The page begins at a multiple of 8.
     ///
     /// # Safety
     ///
@@ -138,7 +143,9 @@ pub unsafe trait Machine: Debug {
         // SAFETY: 1. All of the page is mapped, by the caller. 2. Nobody has a reference to it, by
         // the caller. 3. No other bytes are accessed.
         unsafe {
-            if Self::is_repeated(shared) {
+            if Self::pages_with_content(shared, 1) == 0 {
+                Content::Zero
+            } else if Self::is_repeated(shared) {
                 Content::Word(Self::first_word(shared))
             } else {
                 Content::Raw(Self::crc32c(0, shared, PAGE_SIZE))

@@ -184,32 +184,25 @@ impl<M: Machine> Raw<M> {
         Ok(())
     }
 
-    /// Makes the `len` bytes from `at` on those that `from`, which is other memory, has from
-    /// `from_at` on. Both begin at a multiple of 8.
+    /// Makes the page at `at` the one that `from`, which is other memory, has at `from_at`. That has
+    /// left the data caches then.
     ///
     /// # Panics
     ///
-    /// If they begin elsewhere, `from` is this memory, or this one is not in one place.
-    pub fn copy(
-        &self,
-        at: usize,
-        from: &Self,
-        from_at: usize,
-        len: usize,
-    ) -> Result<(), OutOfRange> {
-        OutOfRange::check_len(at, len, self.len)?;
-        OutOfRange::check_len(from_at, len, from.len)?;
+    /// If they are no pages, `from` is this memory, or this one is not in one place.
+    pub fn take_page(&self, at: usize, from: &Self, from_at: usize) -> Result<(), OutOfRange> {
+        OutOfRange::check_len(at, PAGE_SIZE, self.len)?;
+        OutOfRange::check_len(from_at, PAGE_SIZE, from.len)?;
         let Backing::Together(start) = self.place else { panic!("it has a map") };
         let is_other = !matches!(from.place, Backing::Together(from) if from == start);
-        assert!((at | from_at).is_multiple_of(8) && (len == 0 || is_other));
-        from.each(from_at..from_at + len, |from, part| {
-            let to = start.as_ptr().wrapping_add(at + part.start - from_at);
-            // SAFETY: 1. The bytes lie within both memories, as was just checked, and the callers
-            // of `new`, or `Frames`, promised all of those mapped as normal memory. The pages begin
-            // at a multiple of 8, as was asserted: each start is a page's. 2. They promised that
-            // nobody has a reference to them. 3. Each memory has one owner, and these are two, as
-            // was asserted, of which one has no map; so they do not overlap.
-            unsafe { M::copy(from, to, part.len()) };
+        assert!((at | from_at).is_multiple_of(PAGE_SIZE) && is_other);
+        from.each(from_at..from_at + PAGE_SIZE, |from, _| {
+            // SAFETY: 1. Both pages lie within their memories, as was just checked, and the callers
+            // of `new`, or `Frames`, promised all of those mapped as normal memory. They are pages,
+            // as was asserted: each memory begins with one. 2. They promised that nobody has a
+            // reference to them. 3. Each memory has one owner, and these are two, as was asserted,
+            // of which one has no map; so they do not overlap.
+            unsafe { M::take_page(from, start.as_ptr().wrapping_add(at)) };
         });
         Ok(())
     }
@@ -289,8 +282,7 @@ impl<M: Machine> Raw<M> {
             // SAFETY: 1. Both are pages, which the callers of `new`, or `Frames`, promised mapped
             // as normal memory. 2. They promised that nobody has a reference to them. 3. The frame
             // was just taken, so it is no part of any memory: they do not overlap.
-            unsafe { M::copy(from, to, PAGE_SIZE) };
-            M::clean_and_invalidate(bytes(from));
+            unsafe { M::take_page(from, to) };
             M::clean_and_invalidate(bytes(to));
         })
     }

@@ -167,6 +167,11 @@ fn bytes_of(page: usize) -> Range<usize> {
     page * PAGE_SIZE..(page + 1) * PAGE_SIZE
 }
 
+/// Returns the number of the first page behind the block in which `offset` lies.
+fn end_of_block(offset: usize) -> usize {
+    (offset / BLOCK_SIZE + 1) * (BLOCK_SIZE / PAGE_SIZE)
+}
+
 /// Returns the pages in which `bytes` lie.
 fn pages_of(bytes: &Range<usize>) -> Range<usize> {
     bytes.start / PAGE_SIZE..bytes.end.div_ceil(PAGE_SIZE)
@@ -199,29 +204,31 @@ impl<M: Machine> Snapshot<M> {
     }
 
     /// Makes sure that the page at `offset` is found as it was, whatever is written to it once this
-    /// has returned. The caller lets nobody write the page before.
+    /// has returned. The caller lets nobody write the page before. Returns what
+    /// [`Self::is_done_with`] does then.
     ///
     /// # Errors
     ///
     /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that somebody waits.
-    pub fn keep(&self, offset: usize) -> Result<(), NoFrame> {
+    pub fn keep(&self, offset: usize) -> Result<bool, NoFrame> {
         self.keep_or(Refused::Waits, offset)
     }
 
-    fn keep_or(&self, refused: Refused, offset: usize) -> Result<(), NoFrame> {
+    #[inline]
+    fn keep_or(&self, refused: Refused, offset: usize) -> Result<bool, NoFrame> {
         if !self.taken.contains(offset) {
-            return Ok(());
+            return Ok(self.is_done_with(offset));
         }
         let page = offset / PAGE_SIZE;
         let at = page * PAGE_SIZE;
-        self.copies.keep(page, refused, |frame| {
+        let released = self.copies.keep(page, refused, |frame| {
             if !self.is_clean.load(Acquire) {
                 self.ram.clean_and_invalidate(bytes_of(page));
             }
-            let copied = self.frames.raw.copy(frame * PAGE_SIZE, &self.ram, at, PAGE_SIZE);
+            let copied = self.frames.raw.take_page(frame * PAGE_SIZE, &self.ram, at);
             debug_assert!(copied.is_ok());
-            self.ram.clean_and_invalidate(bytes_of(page));
-        })
+        })?;
+        Ok(released >= end_of_block(offset))
     }
 
     /// Keeps all pages of bytes that the hypervisor will write. If one can't be kept, the snapshot
@@ -229,8 +236,8 @@ impl<M: Machine> Snapshot<M> {
     pub(crate) fn keep_all(&self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.ram.len());
         // Once the snapshot is spoiled, the other pages need not be kept.
-        let _ =
-            pages_of(&bytes).try_for_each(|page| self.keep_or(Refused::Writes, page * PAGE_SIZE));
+        let mut pages = pages_of(&bytes).map(|page| page * PAGE_SIZE);
+        let _ = pages.try_for_each(|page| self.keep_or(Refused::Writes, page).map(drop));
     }
 
     /// Returns whether the hypervisor has written a page that could not be kept: what is read is
@@ -242,8 +249,7 @@ impl<M: Machine> Snapshot<M> {
     /// Returns whether nothing of the block of [`BLOCK_SIZE`] bytes at `offset` need be kept any
     /// more, as all of it was released, or nothing taken.
     pub fn is_done_with(&self, offset: usize) -> bool {
-        let end = (offset / BLOCK_SIZE + 1) * BLOCK_SIZE;
-        self.taken.is_block_without(offset) || self.copies.is_released(end / PAGE_SIZE)
+        self.taken.is_block_without(offset) || self.copies.is_released(end_of_block(offset))
     }
 
     /// Returns the bytes of what was taken that lie in `bytes`, in pieces.

@@ -1,9 +1,11 @@
 //! EL2's accesses to memory that guests write: [`El2`].
 
 use core::ops::Range;
+use stasis_arch::zero::Held;
 use stasis_arch::{cache, copy, crc, zero};
 use stasis_memory::Machine;
-use stasis_state::routines;
+use stasis_state::block::Content;
+use stasis_state::{PAGE_SIZE, routines};
 
 /// The machine's [`Machine`]: the assembly of `arch`, and the caches of the cores.
 #[derive(Debug)]
@@ -35,6 +37,21 @@ unsafe impl Machine for El2 {
         // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by the
         // caller. 2. Nobody has a reference to the shared bytes, by condition 2.
         unsafe { copy::copy(from, to, len) };
+    }
+
+    #[inline]
+    unsafe fn take_page(from: *const u8, to: *mut u8) {
+        if cache::line() < copy::LINE {
+            // SAFETY: 1. Both are mapped as normal memory, by condition 1, and do not overlap, by
+            // the caller. 2. Nobody has a reference to the shared bytes, by condition 2.
+            unsafe { copy::copy(from, to, PAGE_SIZE) };
+            Self::clean_and_invalidate(from.addr()..from.addr() + PAGE_SIZE);
+            return;
+        }
+        // SAFETY: 1. Both are whole pages that are mapped as normal memory, by condition 1, and do
+        // not overlap, by the caller. 2. Nobody has a reference to the shared bytes, by condition
+        // 2. 3. No cache line is smaller, as was asked.
+        unsafe { copy::take_page(from, to) };
     }
 
     #[inline]
@@ -79,6 +96,23 @@ unsafe impl Machine for El2 {
     unsafe fn is_repeated(shared: *const u8) -> bool {
         // SAFETY: all of the page is mapped as normal memory, by condition 1.
         unsafe { zero::is_repeated(shared) }
+    }
+
+    unsafe fn look(shared: *const u8, contents: &mut [Content]) {
+        let has_crc = crc::is_present();
+        for (page, content) in contents.iter_mut().enumerate() {
+            let page = shared.wrapping_add(page * PAGE_SIZE);
+            *content = match has_crc {
+                // SAFETY: all of these pages are mapped as normal memory, by condition 1.
+                true => match unsafe { zero::look(page) } {
+                    Held::Zero => Content::Zero,
+                    Held::Word(word) => Content::Word(word),
+                    Held::Content(crc) => Content::Raw(crc),
+                },
+                // SAFETY: the conditions of `Machine`, by the caller.
+                false => unsafe { Self::content(page) },
+            };
+        }
     }
 
     // Inlined: `cargo xtask bench` finds out by the return address where a function was called

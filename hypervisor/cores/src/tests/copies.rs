@@ -64,7 +64,7 @@ impl Memory {
 
     fn keep(&self, page: usize, refused: Refused) -> Result<(), NoFrame> {
         let copy = |frame: usize| self.frames[frame].store(OLD, Ordering::Relaxed);
-        self.copies.keep(PAGES[page], refused, copy)
+        self.copies.keep(PAGES[page], refused, copy).map(drop)
     }
 
     fn read(&self, page: usize) -> u32 {
@@ -172,7 +172,7 @@ fn each_page_has_the_frame_that_it_was_given_until_it_is_released() {
         let keep = |page| {
             let mut frame = None;
             let kept = copies.keep(page, Refused::Waits, |taken| frame = Some(taken));
-            kept.map(|()| frame)
+            kept.map(|_| frame)
         };
         let pages = [0, 3, 4, 511, 512, 1028, 1029];
         for (n, page) in pages.into_iter().enumerate() {

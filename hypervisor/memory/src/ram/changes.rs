@@ -168,11 +168,8 @@ impl<M: Machine> GuestRam<M> {
     /// [`Wait`]: the page must not be written yet.
     pub fn first_write(&mut self, offset: usize) -> Result<Reach, Wait> {
         let is_kept_by_page = match &self.snapshot {
-            Some(snapshot) if !snapshot.is_done_with(offset) => {
-                snapshot.keep(offset)?;
-                true
-            }
-            _ => false,
+            Some(snapshot) => !snapshot.keep(offset)?,
+            None => false,
         };
         let alone = self.make_own(offset)?;
         let is_by_page = is_kept_by_page || self.is_by_page() && self.written.contains(offset);

@@ -18,6 +18,7 @@ mod zero;
 
 use core::arch::asm;
 use stasis_guests::runtime;
+use zero::{Held, Look};
 
 stasis_guests::entry!(main, runtime::no_irq);
 
@@ -104,6 +105,21 @@ fn check_copies() {
     }
 }
 
+fn check_pages() {
+    for from in [0, PAGE, 3 * PAGE] {
+        fill(FROM, 4 * PAGE, |n| pattern(n + n / PAGE));
+        let (page, to) = (FROM.wrapping_add(from), TO.wrapping_add(PAGE));
+        fill(TO, 3 * PAGE, |_| UNTOUCHED);
+        // SAFETY: 1. Both are pages of memory that nothing else is in, apart from each other. 2.
+        // No line of a CPU that this runs on is smaller.
+        unsafe { copy::take_page(page, to) };
+        expect(TO, PAGE, "the page before", |_| UNTOUCHED);
+        expect(to, PAGE, "a page", |n| pattern(from + n + from / PAGE));
+        expect(to.wrapping_add(PAGE), PAGE, "the page behind", |_| UNTOUCHED);
+        expect(page, PAGE, "what was copied", |n| pattern(from + n + from / PAGE));
+    }
+}
+
 fn check_sets() {
     for len in lengths() {
         for (to, byte) in (0..8).zip([0, 0xff, 0, 1, 0x80, 0xa5, 0, 0x7f]) {
@@ -186,6 +202,38 @@ fn check_words() {
     assert!(is_repeated());
 }
 
+/// Compares the look at a page with what it holds by definition: zeros, a word over and over, each
+/// with any one byte changed, and anything else.
+fn check_looks() {
+    // SAFETY: It is memory that nothing else is in.
+    let look = || unsafe { zero::look(FROM) };
+    // SAFETY: It is memory that nothing else is in, and nothing writes it while the slice is there.
+    let plain = || plain_crc(0, unsafe { core::slice::from_raw_parts(FROM, PAGE) });
+    // Steps of an odd number of bytes come to each place within a line.
+    let some = || (0..PAGE).step_by(61).chain([PAGE - 1]);
+    fill(FROM, 2 * PAGE, |n| u8::from(n >= PAGE));
+    assert_eq!(look(), Held::Zero);
+    for n in some() {
+        let place = FROM.wrapping_add(n);
+        write(place, 1 << (n % 8));
+        assert_eq!(look(), Held::Content(plain()), "byte {n} of a page of zeros");
+        write(place, 0);
+    }
+    fill(FROM, PAGE, |n| pattern(n % 8));
+    let word = u64::from_le_bytes(core::array::from_fn(pattern));
+    assert_eq!(look(), Held::Word(word));
+    for n in some() {
+        let place = FROM.wrapping_add(n);
+        write(place, pattern(n % 8) ^ 1 << (n / 8 % 8));
+        assert_eq!(look(), Held::Content(plain()), "another byte {n} of a page of one word");
+        write(place, pattern(n % 8));
+    }
+    for shift in 0..4 {
+        fill(FROM, PAGE, |n| pattern(n + shift * PAGE / 7));
+        assert_eq!(look(), Held::Content(plain()));
+    }
+}
+
 /// Calls a function of three arguments, and returns V0 to V7 as it leaves them; before, they hold a
 /// pattern.
 fn vectors_after(function: usize, arguments: [usize; 3]) -> [[u8; 16]; 8] {
@@ -212,9 +260,14 @@ fn check_vectors() {
     unsafe extern "C" {
         fn stasis_with_content(pages: *const u8, count: usize) -> u64;
         fn stasis_is_repeated(page: *const u8) -> bool;
+        fn stasis_look(page: *const u8) -> Look;
         fn stasis_fill(to: *mut u8, word: u64, len: usize) -> *mut u8;
+        fn stasis_take_page(to: *mut u8, from: *const u8);
     }
-    fill(FROM, 2 * PAGE, |n| u8::from(n == PAGE));
+    fill(FROM, 4 * PAGE, |n| match n / PAGE {
+        2 => pattern(n % 8),
+        _ => u8::from(n == PAGE || n == 4 * PAGE - 1),
+    });
     let (from, to) = (FROM as usize, TO as usize);
     for (function, arguments) in [
         (memcpy as *const () as usize, [to, from, PAGE + 1]),
@@ -222,7 +275,12 @@ fn check_vectors() {
         (stasis_with_content as *const () as usize, [from, 2, 0]),
         (stasis_is_repeated as *const () as usize, [from, 0, 0]),
         (stasis_is_repeated as *const () as usize, [from + PAGE, 0, 0]),
+        (stasis_look as *const () as usize, [from, 0, 0]),
+        (stasis_look as *const () as usize, [from + PAGE, 0, 0]),
+        (stasis_look as *const () as usize, [from + 2 * PAGE, 0, 0]),
+        (stasis_look as *const () as usize, [from + 3 * PAGE, 0, 0]),
         (stasis_fill as *const () as usize, [to, 0xa5, PAGE]),
+        (stasis_take_page as *const () as usize, [to, from, 0]),
     ] {
         let vectors = vectors_after(function, arguments);
         let kept = vectors.as_flattened().iter().enumerate().all(|(n, byte)| *byte == pattern(n));
@@ -234,10 +292,12 @@ fn main() {
     println!("CRC instruction: {}", crc::is_present());
     for (name, check) in [
         ("copies", check_copies as fn()),
+        ("pages", check_pages),
         ("sets", check_sets),
         ("CRCs", check_crcs),
         ("zeros", check_zeros),
         ("words", check_words),
+        ("looks", check_looks),
         ("vectors", check_vectors),
     ] {
         check();
