@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use stasis_host::config::{Configuration, GuestConfig, Periodic};
 
 use super::meter::counting;
@@ -67,6 +67,7 @@ pub fn measure(workspace: &Workspace, image: &Path, guests: &Path) -> Result<Wri
     console.command_within("checkpoint writer second", PATIENCE, |_| ())?;
     let meanwhile = slow(console, "x", "writer again ")?;
     machine.kill()?;
+    ensure!(meanwhile.count > 0, "the checkpoint had each page before the guest came to it");
     let periodic =
         Periodic { every_us: 1_000_000, keep: 1, run_share: Periodic::DEFAULT_RUN_SHARE };
     let (mut machine, _room) = bench.boot(Some(periodic))?;
