@@ -211,16 +211,7 @@ impl Load {
         missing: &Lacking,
         unit: Range<usize>,
     ) -> Result<bool, NotLoaded<OriginError>> {
-        let address = self.base + unit.start as u64;
-        match missing.fill(unit) {
-            Some(filling) => {
-                let pages = self.origin.of(store);
-                let pages =
-                    &mut pages.map_err(|why| NotLoaded { address, why: Why::Source(why) })?;
-                fill(pages, filling, address)
-            }
-            None => Ok(false),
-        }
+        fill_unit(store, &mut self.origin, missing, unit, self.base)
     }
 
     /// Puts the load back, if it goes on, or will when the disk can be read again; otherwise stops
@@ -281,6 +272,26 @@ impl Load {
             _ => log::error!("guest \"{}\" {how}", self.domain.name),
         }
     }
+}
+
+/// Makes a unit of memory that begins at guest-physical `base` what the checkpoint says, and checks
+/// it. Returns whether it has any content.
+///
+/// # Errors
+///
+/// [`NotLoaded`]: the unit is not what it should be, and must not be mapped.
+pub fn fill_unit(
+    store: &mut dyn Lent,
+    origin: &mut Origin,
+    missing: &Lacking,
+    unit: Range<usize>,
+    base: u64,
+) -> Result<bool, NotLoaded<OriginError>> {
+    let address = base + unit.start as u64;
+    let Some(filling) = missing.fill(unit) else { return Ok(false) };
+    let pages = origin.of(store);
+    let pages = &mut pages.map_err(|why| NotLoaded { address, why: Why::Source(why) })?;
+    fill(pages, filling, address)
 }
 
 /// A checkpoint that can't be deleted, for a guest's memory is still loaded from it.

@@ -1,14 +1,16 @@
 //! Resuming guests from checkpoints, each in the place of the guest of its name or beside the
 //! others.
 //!
-//! First, every checkpoint is read and checked: all of it, or without the pages, which are
-//! [loaded](crate::loading) and checked while the guest runs. Then [`incoming`] takes what the
-//! guests need, loads the memory that must be there, and makes them run.
+//! First, every checkpoint is read and checked: without the pages, which are
+//! [loaded](crate::loading) and checked while the guest runs; or with them, which are loaded at the
+//! same time, into memory that nobody uses yet ([`whole`]), if there is such. Then [`incoming`]
+//! takes what the guests need, loads the memory that must be there and is not, and makes them run.
 
 pub mod error;
 mod incoming;
 mod regions;
 pub mod way;
+mod whole;
 
 use crate::answer::Answer;
 use crate::loading::origin::{Origin, OriginError};
@@ -27,6 +29,7 @@ use incoming::{Resumable, Resumed};
 use stasis_arch::timer;
 use stasis_host::sets;
 use stasis_run::clock;
+use stasis_run::domain::Ram;
 use stasis_state::guest::GuestPowerState;
 use stasis_state::{Baseline, Checkpoint, GuestState, LoadError};
 use stasis_store::Store;
@@ -38,6 +41,8 @@ struct Found {
     checkpoint: Checkpoint,
     /// Where its memory is, if the memory was not read.
     origin: Option<Origin>,
+    /// The memory, if it was loaded.
+    loaded: Option<Ram>,
 }
 
 /// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of
@@ -65,9 +70,13 @@ pub fn resume(
         for number in store.meant_whole(which)? {
             found.push(find(store, number, copy, way, out)?);
         }
+        if way.whole {
+            load_all(store, &mut found, way, out)?;
+        }
+        let loaded = found.iter_mut().map(|one| one.loaded.take()).collect();
         let stored: Vec<Resumable> = found.iter().map(|one| one.stored(store)).collect();
         let Resumed { stays, kept } =
-            incoming::resume(store, &stored, way, |store, n, target, can_give_up| {
+            incoming::resume(store, &stored, loaded, way, |store, n, target, can_give_up| {
                 let Found { number, checkpoint, .. } = &found[n];
                 let mut source = open(store, *number)?;
                 source.allow_giving_up(can_give_up);
@@ -89,7 +98,7 @@ pub fn resume(
                 _ => drop(writeln!(out, "{line}")),
             }
         }
-        for Found { number, checkpoint, origin } in found {
+        for Found { number, checkpoint, origin, .. } in found {
             let domain = registry::named(checkpoint.state.guest.name_text());
             if let (Some(domain), Some(origin)) = (domain, origin) {
                 loading::begin(store.device_mut().task(), domain, origin);
@@ -100,7 +109,58 @@ pub fn resume(
     })
 }
 
+/// Loads and checks all of the guests' memory, as far as there is room for it beside what is in use,
+/// and checks the rest. Guests that come beside others need that room in any case, so they come
+/// first.
+fn load_all(
+    store: &mut Store<Disk>,
+    found: &mut [Found],
+    way: Way,
+    out: &mut Answer,
+) -> Result<(), ResumeError> {
+    for in_place in [false, true] {
+        let is_next = |one: &&mut Found| one.is_in_place() == in_place;
+        found.iter_mut().filter(is_next).try_for_each(|one| one.load(store, way, out))?;
+    }
+    Ok(())
+}
+
 impl Found {
+    /// Returns whether the guest takes the place of another one.
+    fn is_in_place(&self) -> bool {
+        registry::named(self.checkpoint.state.guest.name_text()).is_some()
+    }
+
+    /// Loads and checks all of the guest's memory; checks it alone if there is no room beside what
+    /// is in use. Does nothing if that was checked.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the checkpoint, or why the machine can't have its guest, which is known
+    /// before the guest's memory is read.
+    fn load(
+        &mut self,
+        store: &mut Store<Disk>,
+        way: Way,
+        out: &mut Answer,
+    ) -> Result<(), ResumeError> {
+        let Some(mut origin) = self.origin.take() else { return Ok(()) };
+        let (number, state) = (self.number, &self.checkpoint.state);
+        incoming::look(state, way.any_speed)?;
+        match whole::take(state) {
+            Some(mut ram) => {
+                let baseline = baseline(store, number, state);
+                whole::load(store, &mut origin, &mut ram, state, baseline, out)?;
+                self.loaded = Some(ram);
+            }
+            None => {
+                let name = Some(state.guest.name_text());
+                read(store, number, name, way.any_speed, out)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns what is needed of it to resume the guest.
     fn stored(&self, store: &Store<Disk>) -> Resumable<'_> {
         let state = &self.checkpoint.state;
@@ -124,12 +184,11 @@ fn find(
     way: Way,
     out: &mut Answer,
 ) -> Result<Found, ResumeError> {
-    let on_demand = if way.whole { None } else { look_up(store, number)? };
-    let (mut checkpoint, origin) = match on_demand {
+    let (mut checkpoint, origin) = match look_up(store, number)? {
         Some((checkpoint, mut origin)) => {
-            // All else is checked as it is loaded: nobody but the guest waits for it.
+            // All else is checked as it is loaded.
             regions::check(store, &mut origin, &checkpoint.state)
-                .map_err(CheckpointReadError::Regions)?;
+                .map_err(CheckpointReadError::Memory)?;
             (checkpoint, Some(origin))
         }
         None => (read(store, number, copy, way.any_speed, out)?, None),
@@ -144,7 +203,7 @@ fn find(
     if let Some(name) = copy {
         checkpoint.state.guest.set_name(name);
     }
-    Ok(Found { number, checkpoint, origin })
+    Ok(Found { number, checkpoint, origin, loaded: None })
 }
 
 /// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the

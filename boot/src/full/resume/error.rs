@@ -60,9 +60,9 @@ pub enum CheckpointReadError {
     /// The checkpoint was not read, or breaks a rule of the format.
     #[error(transparent)]
     Load(LoadError<StreamError>),
-    /// The memory that the guest shares was not read, or is not what was stored.
+    /// Memory of the guest, or memory that it shares, was not read, or is not what was stored.
     #[error("{0}")]
-    Regions(regions::Failed),
+    Memory(regions::Failed),
 }
 
 impl From<LoadFailed<CheckpointReadError>> for ResumeError {

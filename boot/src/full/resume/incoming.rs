@@ -22,7 +22,8 @@ use stasis_host::admission::{Admitted, Occupant, Refusal, Stays, Terms};
 use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_host::volumes;
-use stasis_memory::range::Range;
+use stasis_memory::ReadRam;
+use stasis_memory::range::{NoRam, Range};
 use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
 use stasis_run::shared::{self, Connected, Overwritten};
@@ -37,6 +38,8 @@ use stasis_store::volume::{Before, Name};
 struct Incoming<'a> {
     admitted: Admitted,
     seat: Seat<'a>,
+    /// Whether its RAM is loaded already.
+    is_loaded: bool,
     shared: Vec<Connected>,
 }
 
@@ -64,8 +67,8 @@ pub struct Resumed {
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
-    /// The domain of the guest of the same name, which is parked; and other RAM for it, if it
-    /// shares its own with others.
+    /// The domain of the guest of the same name, which is parked; and other RAM for it, if that is
+    /// loaded already, or the guest shares its own with others.
     Existing(&'a Arc<Domain>, Parked<'a>, Option<Ram>),
     /// A new domain, with this RAM.
     New(Ram),
@@ -74,8 +77,9 @@ enum Seat<'a> {
 /// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new
 /// domain. Their volumes are brought back before, unless the `way` is to keep them.
 ///
-/// `load` fills the memory of the guest with the given index from the `store`, if it must be there
-/// before the guest runs. Its last argument says whether it may still give up, because no guest's
+/// `loaded` has for each guest the memory that was loaded for it, if that was done. `load` fills
+/// the memory of the guest with the given index from the `store`, if it must be there before the
+/// guest runs, and is not. Its last argument says whether it may still give up, because no guest's
 /// memory was overwritten so far. With `any_speed` in the `way`, the guests' clocks may go at
 /// another speed than before.
 ///
@@ -85,6 +89,7 @@ enum Seat<'a> {
 pub fn resume(
     store: &mut Store<Disk>,
     stored: &[Resumable],
+    loaded: Vec<Option<Ram>>,
     way: Way,
     load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), CheckpointReadError>,
 ) -> Result<Resumed, ResumeError> {
@@ -99,7 +104,8 @@ pub fn resume(
     }
     let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
     let existing = &existing;
-    let mut machine = Resuming { store, stored, existing, way, volumes, kept: Vec::new(), load };
+    let kept = Vec::new();
+    let mut machine = Resuming { store, stored, loaded, existing, way, volumes, kept, load };
     let stays = steps::resume(&mut machine, &states)?;
     Ok(Resumed { stays, kept: machine.kept })
 }
@@ -116,6 +122,8 @@ fn check_volumes(stored: &[Resumable]) -> Result<(), VolumeInUse> {
 struct Resuming<'a, 'disk, F> {
     store: &'a mut Store<Disk<'disk>>,
     stored: &'a [Resumable<'a>],
+    /// The memory that was loaded for each of them and is not given to it yet.
+    loaded: Vec<Option<Ram>>,
     /// The guests that are on the machine.
     existing: &'a [Arc<Domain>],
     way: Way,
@@ -137,9 +145,16 @@ where
     fn admit(&mut self, state: &GuestState) -> Result<Incoming<'a>, ResumeError> {
         let task = self.store.device_mut().task();
         task.yield_now();
-        let is_same = |one: &&Resumable| core::ptr::eq(one.state, state);
-        let on_demand = self.stored.iter().find(is_same).is_some_and(|one| one.index.is_some());
-        admit(task, state, on_demand, self.way.any_speed, self.existing)
+        let is_same = |one: &Resumable| core::ptr::eq(one.state, state);
+        let place = self.stored.iter().position(is_same);
+        let memory = match place.and_then(|place| self.loaded.get_mut(place)?.take()) {
+            Some(ram) => NewMemory::Loaded(Box::new(ram)),
+            None if place.is_some_and(|place| self.stored[place].index.is_some()) => {
+                NewMemory::OnDemand
+            }
+            None => NewMemory::ToLoad,
+        };
+        admit(task, state, memory, self.way.any_speed, self.existing)
     }
 
     fn is_in_place(&self, guest: &Incoming) -> bool {
@@ -171,11 +186,14 @@ where
         let regions = guest.shared.iter().zip(puts_back);
         let mut regions: Vec<Option<Overwritten>> =
             regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
-        if let Some(on_demand) = on_demand {
+        if on_demand.is_some() || guest.is_loaded {
             let loaded = regions::load(self.store, number, state, &mut regions);
             self.finish(regions);
-            loaded.map_err(CheckpointReadError::Regions)?;
-            self.begin_loading(guest, on_demand, baseline);
+            loaded.map_err(CheckpointReadError::Memory)?;
+            match on_demand {
+                Some(index) => self.begin_loading(guest, index, baseline),
+                None => guest.give_loaded(self.store.device_mut().task()),
+            }
             return Ok(());
         }
         let ram: &mut GuestRam = match &mut guest.seat {
@@ -239,45 +257,77 @@ fn give_fresh(parked: &mut Parked, fresh: &mut Option<Ram>, task: &mut Task) {
     }
 }
 
-/// Checks a guest that will be resumed, and takes the memory that it needs, which is not cleared if
-/// it is loaded `on_demand`.
+impl Incoming<'_> {
+    /// Gives the guest in whose place this one comes the RAM that was loaded.
+    fn give_loaded(&mut self, task: &mut Task) {
+        if let Seat::Existing(_, parked, fresh) = &mut self.seat {
+            give_fresh(parked, fresh, task);
+        }
+    }
+}
+
+/// Where the memory of a guest comes from that will be resumed.
+enum NewMemory {
+    /// It was loaded.
+    Loaded(Box<Ram>),
+    /// It is loaded while the guest runs, so it need not be cleared.
+    OnDemand,
+    /// It is loaded before the guest runs.
+    ToLoad,
+}
+
+/// Checks a guest that will be resumed, and takes the memory that it needs.
 fn admit<'a>(
     task: &mut Task,
     state: &GuestState,
-    on_demand: bool,
+    memory: NewMemory,
     any_speed: bool,
     existing: &'a [Arc<Domain>],
 ) -> Result<Incoming<'a>, ResumeError> {
     let identity = guests::host_identity();
-    let terms = terms(&identity, any_speed);
+    let mut terms = terms(&identity, any_speed);
     let name = state.guest.name_text();
-    let (admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
+    let is_loaded = matches!(memory, NewMemory::Loaded(_));
+    let on_demand = matches!(memory, NewMemory::OnDemand);
+    let (mut admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
         Some(domain) => {
             let ram = domain.look().ram;
             let is_shared = domain.shares_ram();
             let parked = domain.park();
             let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
-            // What it shares must stay as it is.
-            let fresh = is_shared.then(|| Ram::take_uncleared(0, ram.len())).transpose();
-            (admitted, Seat::Existing(domain, parked, fresh.map_err(GuestError::from)?))
+            let fresh = match memory {
+                NewMemory::Loaded(ram) => Some(*ram),
+                // What it shares must stay as it is.
+                _ if is_shared => Some(Ram::take_uncleared(0, ram.len()).map_err(no_room)?),
+                _ => None,
+            };
+            (admitted, Seat::Existing(domain, parked, fresh))
         }
         None => {
+            if let NewMemory::Loaded(ram) = &memory {
+                // It is not free any more.
+                terms.free_memory += ram.len() as u64;
+            }
             let admitted = terms.admit(state, None)?;
             // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the
             // guest has none of the machine's devices.
             let len = admitted.guest.ram_size();
-            let ram = match on_demand {
-                true => Ram::take_uncleared(0, len),
-                false => Ram::take(0, len, &mut || meanwhile::yield_now(task)),
+            let ram = match memory {
+                NewMemory::Loaded(ram) => Ok(*ram),
+                NewMemory::OnDemand => Ram::take_uncleared(0, len),
+                NewMemory::ToLoad => Ram::take(0, len, &mut || meanwhile::yield_now(task)),
             };
-            let ram = ram.map_err(GuestError::from)?;
-            (admitted, Seat::New(ram))
+            (admitted, Seat::New(ram.map_err(no_room)?))
         }
     };
-    let mut admitted = admitted;
     guests::renew(&mut admitted.guest, on_demand);
     let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
-    Ok(Incoming { admitted, seat, shared })
+    Ok(Incoming { admitted, seat, is_loaded, shared })
+}
+
+/// Returns the error of a machine without memory for a guest.
+fn no_room(why: NoRam) -> ResumeError {
+    GuestError::from(why).into()
 }
 
 /// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`]
