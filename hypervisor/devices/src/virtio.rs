@@ -67,6 +67,35 @@ impl QueueId {
     fn index(self) -> usize {
         usize::from(self.slot) * VIRTIO_QUEUES + usize::from(self.queue)
     }
+
+    /// Returns the queue with this index.
+    fn at(index: u32) -> Self {
+        const QUEUES: u32 = VIRTIO_QUEUES as u32;
+        Self { slot: (index / QUEUES) as u8, queue: (index % QUEUES) as u8 }
+    }
+
+    /// Returns the queue's bit in a [`Queues`].
+    fn bit(self) -> Queues {
+        1 << self.index()
+    }
+}
+
+/// Queues of all slots, a bit for each by its index in the record.
+type Queues = u32;
+const _: () = assert!(MAX_VIRTIO * VIRTIO_QUEUES <= Queues::BITS as usize);
+
+/// Returns all queues of slot `n`.
+const fn queues_of(n: usize) -> Queues {
+    ((1 << VIRTIO_QUEUES) - 1) << (n * VIRTIO_QUEUES)
+}
+
+/// Which devices have requests since a driver's write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Disks alone: [`Slots::disk_request`] takes the requests.
+    Disks,
+    /// Others, and perhaps disks: [`Slots::serve`] does the requests of the others.
+    Others,
 }
 
 /// What devices reach outside of their guest while they serve it. The guest is locked.
@@ -103,8 +132,10 @@ pub struct Slots {
     /// The names of what is behind the devices, which never change: [`Virtio::name_text`] checks
     /// one anew each time.
     names: [ArrayString<NAME_LEN>; MAX_VIRTIO],
-    /// A bit for each queue of each slot that may have requests.
-    notified: [u8; MAX_VIRTIO],
+    /// The queues that may have requests.
+    notified: Queues,
+    /// The queues of the disks.
+    disks: Queues,
     /// Number of resets of each device since the guest was made: what was begun before the last one
     /// is not completed.
     resets: [u32; MAX_VIRTIO],
@@ -125,10 +156,12 @@ impl Device for Slots {
     /// start of the machine.
     fn restored(record: Virtio, _: u64) -> Self {
         let name = |n| ArrayString::from(record.name_text(n)).unwrap_or_default();
+        let is_disk = |(_, id): &(usize, u32)| *id == device_id::BLOCK;
         let mut slots = Self {
             names: core::array::from_fn(name),
+            disks: record.slots().filter(is_disk).map(|(n, _)| queues_of(n)).sum(),
             record,
-            notified: [0; MAX_VIRTIO],
+            notified: 0,
             resets: [0; MAX_VIRTIO],
             traffic: Default::default(),
         };
@@ -152,13 +185,7 @@ impl Device for Slots {
     }
 
     fn write(&mut self, access: Access, value: u64, _: &mut impl Context) -> Effects {
-        let before = self.notified;
-        self.write_register(access, value);
-        // What was notified before is known.
-        match self.has_work() && self.notified != before {
-            true => Some(Outside::Work).into(),
-            false => Effects::NONE,
-        }
+        self.store(access, value).map(|_| Outside::Work).into()
     }
 
     fn line(&self, n: u8) -> bool {
@@ -179,20 +206,33 @@ impl Device for Slots {
 }
 
 impl Slots {
+    /// Writes a register. Returns which devices have requests that nobody was told of before; None
+    /// if there are none.
+    pub fn store(&mut self, access: Access, value: u64) -> Option<Work> {
+        let before = self.notified;
+        self.write_register(access, value);
+        // What was notified before is known.
+        match self.notified & !before {
+            0 => None,
+            new if new & !self.disks == 0 => Some(Work::Disks),
+            _ => Some(Work::Others),
+        }
+    }
+
     /// Returns whether a queue may have requests.
     pub fn has_work(&self) -> bool {
-        self.notified != [0; MAX_VIRTIO]
+        self.notified != 0
     }
 
     /// Returns whether a disk's queue may have requests: [`Slots::disk_request`] takes them.
     pub fn has_disk_work(&self) -> bool {
-        self.next_notified(|id| id == device_id::BLOCK).is_some()
+        self.notified & self.disks != 0
     }
 
     /// Does the next step of a device that needs nothing but its guest and `outward`. Returns the
     /// number of its slot, whose line may have changed; None if there is nothing to do.
     pub fn serve(&mut self, memory: &mut Memory<'_>, outward: &mut impl Outward) -> Option<u8> {
-        let id = self.next_notified(|id| id != device_id::BLOCK)?;
+        let id = self.next_notified(!self.disks)?;
         let served = match self.record.device_id[usize::from(id.slot)] {
             device_id::ENTROPY => entropy::serve(self, id, memory, outward),
             device_id::NETWORK => net::serve(self, id, memory, outward),
@@ -203,18 +243,17 @@ impl Slots {
         Some(id.slot)
     }
 
-    /// Returns a queue that may have requests, of a device whose ID `is_meant`.
-    fn next_notified(&self, is_meant: impl Fn(u32) -> bool) -> Option<QueueId> {
-        let meant = self.record.slots().filter(|(n, id)| self.notified[*n] != 0 && is_meant(*id));
-        let (n, _) = meant.into_iter().next()?;
-        Some(QueueId { slot: n as u8, queue: self.notified[n].trailing_zeros() as u8 })
+    /// Returns the first of these queues that may have requests.
+    fn next_notified(&self, among: Queues) -> Option<QueueId> {
+        let notified = self.notified & among;
+        (notified != 0).then(|| QueueId::at(notified.trailing_zeros()))
     }
 
     /// Notes what a step on a queue came to: `Ok(false)` if the queue has nothing more to do now.
     fn settle(&mut self, id: QueueId, served: Result<bool, Broken>) {
         match served {
             Ok(true) => {}
-            Ok(false) => self.notified[usize::from(id.slot)] &= !(1 << id.queue),
+            Ok(false) => self.notified &= !id.bit(),
             // The request is tried again.
             Err(Broken::NoFrame) => {}
             Err(_) => self.fail(id.slot.into()),
@@ -225,7 +264,7 @@ impl Slots {
     /// VIRTIO 1.2, 2.1.2.
     fn fail(&mut self, n: usize) {
         self.record.status[n] |= Status::NEEDS_RESET;
-        self.notified[n] = 0;
+        self.notified &= !queues_of(n);
         if self.record.status[n] & Status::DRIVER_OK != 0 {
             self.record.interrupt_status[n] |= Interrupt::CONFIG;
         }

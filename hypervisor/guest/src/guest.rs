@@ -17,7 +17,9 @@ mod traps;
 mod work;
 
 pub use self::outside::DueTimer;
-pub use self::traps::{Exited, OfUart, Whole, gicd_word, is_sgir, uart_access};
+pub use self::traps::{
+    Exited, OfUart, OfVirtio, Whole, gicd_word, is_sgir, uart_access, virtio_access,
+};
 pub use self::work::Taken;
 
 use alloc::boxed::Box;

@@ -8,7 +8,7 @@
 
 use arrayvec::ArrayString;
 use stasis_state::name::NAME_LEN;
-use stasis_state::virtio::{Virtio, device_id};
+use stasis_state::virtio::Virtio;
 
 use super::chain::{Bytes, Chain, Lengths};
 use super::config::Config;
@@ -228,7 +228,7 @@ impl Slots {
     /// Returns the first request of a disk that is not completed, and the number of the disk's
     /// slot, whose line may have changed; None if no disk has anything to do.
     pub fn disk_request(&mut self, memory: &Memory<'_>) -> Option<(u8, Option<Request>)> {
-        let id = self.next_notified(|id| id == device_id::BLOCK)?;
+        let id = self.next_notified(self.disks)?;
         let taken = self.take(id, memory);
         let served = taken.as_ref().map(|request| request.is_some()).map_err(|broken| *broken);
         self.settle(id, served);

@@ -8,7 +8,7 @@ use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, device_id};
 
 use super::queue::{OFFERED, queue_count};
 use super::status::Status;
-use super::{QueueId, Slots, VERSION_1, net};
+use super::{QueueId, Slots, VERSION_1, net, queues_of};
 use crate::access::{Width, read_words, write_words};
 use crate::context::Access;
 
@@ -65,7 +65,7 @@ fn set_half(of: &mut u64, is_high: bool, value: u32) {
 
 impl Slots {
     /// Reads a register. A narrow read is 0 below the configuration, as of QEMU's transport.
-    pub(super) fn read_register(&self, access: Access) -> u64 {
+    pub fn read_register(&self, access: Access) -> u64 {
         let Access { n, offset, width } = access;
         if offset >= offset::CONFIG {
             return self.read_config(n.into(), offset - offset::CONFIG, width);
@@ -193,9 +193,9 @@ impl Slots {
         let is_there = device != device_id::NONE && (queue as usize) < VIRTIO_QUEUES;
         // Buffers for frames are used when something comes.
         let waits = device == device_id::NETWORK && queue == net::RECEIVE.into();
-        if is_there && !waits && self.queue(QueueId { slot: n as u8, queue: queue as u8 }).is_some()
-        {
-            self.notified[n] |= 1 << queue;
+        let id = QueueId { slot: n as u8, queue: queue as u8 };
+        if is_there && !waits && self.queue(id).is_some() {
+            self.notified |= id.bit();
         }
     }
 
@@ -239,7 +239,7 @@ impl Slots {
             record.queue_next_avail[at] = 0;
             record.queue_used[at] = 0;
         }
-        self.notified[n] = 0;
+        self.notified &= !queues_of(n);
         self.resets[n] += 1;
     }
 }

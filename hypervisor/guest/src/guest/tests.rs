@@ -3,6 +3,7 @@
 mod accesses;
 mod devices;
 mod values;
+mod virtio;
 
 use stasis_state::guest::GuestPowerState;
 use stasis_state::vcpu::{Identity, sysreg};

@@ -3,7 +3,7 @@
 
 mod accesses;
 
-pub use accesses::{OfUart, gicd_word, is_sgir, uart_access};
+pub use accesses::{OfUart, OfVirtio, gicd_word, is_sgir, uart_access, virtio_access};
 
 use stasis_state::device::SharedMemory;
 use stasis_state::guest::{GuestPower, GuestPowerState};

@@ -1,18 +1,20 @@
-//! Accesses to the distributor and to the UART that are answered before all registers of the vCPU
-//! are saved.
+//! Accesses to the distributor, to the UART and to virtio devices that are answered before all
+//! registers of the vCPU are saved.
 //!
 //! All others, and those of a vCPU in AArch32 or of a big-endian one, need the whole vCPU. So do
 //! those that find the lock of what the vCPUs share taken: whoever waits for that has the whole
 //! vCPU. What is most frequent calls no function, so that no register must be saved for one.
 
+use super::devices::announce_disk_work;
 use super::first_look::{AtExit, fill};
 use crate::above;
 use stasis_arch::cpu;
 use stasis_arch::world::{Glimpse, Looked};
+use stasis_devices::virtio::Work;
 use stasis_guest::exit::{PlainAccess, Syndrome, behind_aarch64, may_be_forbidden};
 use stasis_guest::register::{general, is_plain, set_general};
 use stasis_guest::stats::Reason;
-use stasis_guest::{OfUart, gicd_word, is_sgir, uart_access};
+use stasis_guest::{OfUart, OfVirtio, gicd_word, is_sgir, uart_access, virtio_access};
 use stasis_vgic::{VcpuMask, sgi_of};
 
 impl AtExit<'_, '_> {
@@ -116,7 +118,7 @@ impl AtExit<'_, '_> {
     /// Answers an access to the UART.
     #[inline(never)]
     fn access_uart(&mut self, vcpu: Glimpse<'_>) -> Looked {
-        let Some(access) = uart_access(syndrome()) else { return Looked::Leave };
+        let Some(access) = uart_access(syndrome()) else { return self.access_virtio(vcpu) };
         if let Err(looked) = check(&vcpu, access) {
             return looked;
         }
@@ -132,6 +134,36 @@ impl AtExit<'_, '_> {
         }
         // The UART may have room for more of what was typed.
         self.answered(vcpu, self.domain.news.is_there())
+    }
+
+    /// Answers an access to a virtio device. If the driver has put requests into queues, the console
+    /// task is woken for those of disks, and the vCPU serves the other ones.
+    #[inline(never)]
+    fn access_virtio(&mut self, vcpu: Glimpse<'_>) -> Looked {
+        let Some(access) = virtio_access(syndrome()) else { return Looked::Leave };
+        if let Err(looked) = check(&vcpu, access) {
+            return looked;
+        }
+        let index = self.place.index;
+        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let is_served = resident.is_served();
+        let guest = &mut resident.guest;
+        let OfVirtio { kick, work } = guest.virtio_at_once(vcpu.core, access);
+        let also = fill(guest, index, &mut self.gic);
+        drop(resident);
+        self.domain.kick(VcpuMask(kick.0 | also.0).without(index));
+        // A guest that is not served is told when it can be.
+        match work.filter(|_| is_served) {
+            None => self.answered(vcpu, false),
+            Some(Work::Disks) => {
+                announce_disk_work();
+                self.answered(vcpu, false)
+            }
+            Some(Work::Others) => {
+                self.domain.news.announce();
+                self.answered(vcpu, true)
+            }
+        }
     }
 
     /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there

@@ -13,6 +13,7 @@ use stasis_devices::device::{self, Device, Effects, Outside, Window};
 use stasis_devices::list::{Kind, Line, Target};
 use stasis_devices::machine::{GICD_BASE, GICD_REGISTERS};
 use stasis_devices::pl011;
+use stasis_devices::virtio::{Slots, Work};
 use stasis_memory::GuestMemory;
 use stasis_state::device::Pl011;
 use stasis_state::vcpu::Core;
@@ -44,6 +45,18 @@ pub fn uart_access(syndrome: Syndrome) -> Option<PlainAccess> {
     })
 }
 
+/// Returns the access to a register of a virtio-mmio slot that an exception stands for; None if it
+/// is anything else. Only such a one is [`Guest::virtio_at_once`] for. No lock is needed.
+#[inline]
+pub fn virtio_access(syndrome: Syndrome) -> Option<PlainAccess> {
+    const SLOTS: Window = Slots::WINDOW;
+    PlainAccess::of(syndrome).filter(|access| {
+        access.ipa.wrapping_sub(SLOTS.base) < const { SLOTS.end() - SLOTS.base }
+            && access.width == Width::Word
+            && access.width.is_aligned(access.ipa)
+    })
+}
+
 /// What an access to the UART leaves to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OfUart {
@@ -52,6 +65,16 @@ pub struct OfUart {
     pub kick: VcpuMask,
     /// The byte that the guest sends, if it sends one.
     pub sent: Option<u8>,
+}
+
+/// What an access to a virtio-mmio slot leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfVirtio {
+    /// The vCPUs whose offered interrupts may have changed: the vCPU itself passes through
+    /// `Vgic::enter` before its next entry, and the others must be kicked.
+    pub kick: VcpuMask,
+    /// Which devices have requests now that nobody was told of before, if any have.
+    pub work: Option<Work>,
 }
 
 /// Returns whether an access to a word of the distributor is to GICD_SGIR: what it sends, and to
@@ -125,6 +148,26 @@ impl Guest {
         }
         let line = Line::of(uart, 0).filter(|line| line.level != level);
         OfUart { kick: self.update_line(line), sent }
+    }
+
+    /// Answers an access to a virtio-mmio slot by a vCPU that is little-endian. Returns what is left
+    /// to do. Its PC is as before.
+    #[inline]
+    pub fn virtio_at_once(&mut self, core: &mut Core, access: PlainAccess) -> OfVirtio {
+        const SLOTS: Window = Slots::WINDOW;
+        let PlainAccess { write, width, ipa, register } = access;
+        let from_base = ipa - SLOTS.base;
+        let n = (from_base / SLOTS.size) as u8;
+        let access = device::Access { n, offset: from_base % SLOTS.size, width };
+        let slots = &mut self.devices.virtio;
+        if !write {
+            set_general(core, register, slots.read_register(access));
+            return OfVirtio { kick: VcpuMask::NONE, work: None };
+        }
+        let level = slots.line(n);
+        let work = slots.store(access, width.truncate(general(core, register)));
+        let line = Line::of(slots, n).filter(|line| line.level != level);
+        OfVirtio { kick: self.update_line(line), work }
     }
 
     /// Answers a load or store that reaches the GIC. An error has the vCPUs that must be held
