@@ -9,8 +9,9 @@
 use arrayvec::ArrayString;
 use stasis_state::name::NAME_LEN;
 use stasis_state::virtio::Virtio;
+use zerocopy::IntoBytes;
 
-use super::chain::{Bytes, Chain, Lengths};
+use super::chain::{Bytes, Chain, Lengths, Measured};
 use super::config::Config;
 use super::view::Broken;
 use super::volume::Volume;
@@ -237,41 +238,39 @@ impl Slots {
 
     fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Request>, Broken> {
         let Some(chain) = self.first(id, memory)? else { return Ok(None) };
-        let (lengths, start) = chain.measure(memory)?;
-        let mut bytes = start.to_read();
-        let mut header = [0; HEADER as usize];
-        if lengths.written == 0 || bytes.read(memory, &mut header)? < header.len() {
+        let Measured { lengths, mut read, written } = chain.measure(memory)?;
+        let mut header = [0_u64; 2];
+        let is_whole = lengths.written != 0 && lengths.read >= HEADER;
+        if !is_whole || read.read(memory, header.as_mut_bytes())? < HEADER as usize {
             return Err(Broken::Short);
         }
         let n = usize::from(id.slot);
-        let what = self.what(n, header, bytes, lengths, memory)?;
-        let data = if let What::Write { .. } = what { bytes } else { start.to_write() };
+        let what = self.what(n, header.map(u64::from_le), read, lengths, memory)?;
+        let data = if let What::Write { .. } = what { read } else { written };
         let (status, resets) = (lengths.last, self.resets[n]);
         let writes_through = self.record.driver_features[n] & FLUSH == 0;
         let volume = self.names[n];
         Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through }))
     }
 
-    /// Returns what the request with this `header` is about, behind which it has these `bytes`.
+    /// Returns what the request is about whose header has these words, behind which it has these
+    /// `bytes`. The upper half of the first word is reserved.
     /// VIRTIO 1.2, 5.2.6.
     fn what(
         &self,
         n: usize,
-        header: [u8; HEADER as usize],
+        [kind, sector]: [u64; 2],
         mut bytes: Bytes,
         lengths: Lengths,
         memory: &Memory<'_>,
     ) -> Result<What, Broken> {
-        let [t0, t1, t2, t3, _, _, _, _, s0, s1, s2, s3, s4, s5, s6, s7] = header;
-        let sector = u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]);
         let capacity = self.record.capacity[n] * SECTOR;
-        // The driver may have changed the chain since the header was read.
-        let from_guest = lengths.read.checked_sub(HEADER).ok_or(Broken::Short)?;
+        let from_guest = lengths.read - HEADER;
         let to_guest = lengths.written - 1;
         // With more data than RAM, buffers are in one place: one request would take as long as the
         // disk is large.
         let most = memory.ram.len() as u64;
-        Ok(match u32::from_le_bytes([t0, t1, t2, t3]) {
+        Ok(match kind as u32 {
             0 | 1 if to_guest.max(from_guest) > most => What::Refuse(Outcome::Error),
             0 => within(capacity, sector, to_guest, |offset, len| What::Read { offset, len }),
             1 => within(capacity, sector, from_guest, |offset, len| What::Write { offset, len }),

@@ -1,10 +1,12 @@
 //! The buffers of one request: [`Chain`]. VIRTIO 1.2, 2.7.5.
 //!
 //! A chain is walked as its bytes are copied, and [`Bytes`] has no more than the place that a copy
-//! has come to: so a request takes no memory, however many descriptors it has. A driver that
+//! has come to: so a request takes no memory, however many descriptors it has. A walk reads some
+//! descriptors at once, into a [`Window`] that it has no longer than it lasts. A driver that
 //! changes descriptors meanwhile gets what it says before or after that, within its own RAM.
 
 use stasis_state::virtio::MAX_QUEUE;
+use zerocopy::IntoBytes;
 
 use super::view::{Broken, View};
 use crate::context::Memory;
@@ -46,6 +48,17 @@ pub struct Piece {
     pub is_written: bool,
 }
 
+/// What a request has, as [`Chain::measure`] finds it.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// The numbers of its bytes.
+    pub lengths: Lengths,
+    /// The bytes that the device reads, from their first one on.
+    pub read: Bytes,
+    /// The bytes that the device writes, from their first one on.
+    pub written: Bytes,
+}
+
 /// The bytes of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lengths {
@@ -60,65 +73,98 @@ pub struct Lengths {
 
 /// A walk over the descriptors of a chain.
 #[derive(Clone, Copy, Debug)]
-pub struct Walk {
+struct Walk {
     /// Address of the table that is walked, and the number of its descriptors.
     table: u64,
     len: u32,
-    /// Number of the next descriptor.
-    next: Option<u32>,
-    is_indirect: bool,
+    /// Number of the next descriptor; [`END`] behind the last one.
+    next: u32,
     /// Descriptors that may still come.
     left: u16,
+    is_indirect: bool,
     /// A buffer that the device writes has come.
     has_written: bool,
-    /// Descriptors of the table that were read together: the number of the first, how many there
-    /// are, and what they are.
+}
+
+/// The number that no descriptor has: [`Walk::next`] behind the last one.
+const END: u32 = u32::MAX;
+
+/// Descriptors that were read together.
+struct Window {
+    /// Address of their table.
+    table: u64,
+    /// Number of the first one, and how many there are.
     first: u32,
     count: u32,
-    window: [Descriptor; WINDOW],
+    descriptors: [Descriptor; WINDOW],
 }
 
-/// A descriptor, as it stands in memory.
-#[derive(Clone, Copy, Debug, Default)]
-struct Descriptor {
-    address: u64,
-    /// The length, then the flags, then the number of the next one.
-    rest: u64,
+impl Window {
+    /// A window without a descriptor.
+    const EMPTY: Self = Self { table: 0, first: 0, count: 0, descriptors: [[0; 2]; WINDOW] };
+
+    /// Returns a descriptor of a walk's table.
+    #[inline]
+    fn descriptor(
+        &mut self,
+        walk: &Walk,
+        number: u32,
+        memory: &impl View,
+    ) -> Result<Descriptor, Broken> {
+        let within = number.wrapping_sub(self.first);
+        if within >= self.count || self.table != walk.table {
+            self.look(walk, number, memory)?;
+            return Ok(self.descriptors[0]);
+        }
+        Ok(self.descriptors[within as usize % WINDOW])
+    }
+
+    /// Reads a descriptor of a walk's table, and those behind it with it.
+    fn look(&mut self, walk: &Walk, number: u32, memory: &impl View) -> Result<(), Broken> {
+        if number >= walk.len {
+            return Err(Broken::NoDescriptor(number));
+        }
+        let at = walk.table.wrapping_add(u64::from(number) * DESCRIPTOR);
+        let mut count = (walk.len - number).min(WINDOW as u32);
+        let descriptors = &mut self.descriptors;
+        if memory.read(at, descriptors[..count as usize].as_mut_bytes()).is_err() {
+            // The rest of the table may be in no RAM: a driver that does not use it does nothing
+            // wrong.
+            memory.read(at, descriptors[..1].as_mut_bytes())?;
+            count = 1;
+        }
+        (self.table, self.first, self.count) = (walk.table, number, count);
+        Ok(())
+    }
 }
 
-impl Descriptor {
-    fn of(bytes: &[u8; DESCRIPTOR as usize]) -> Self {
-        let [a0, a1, a2, a3, a4, a5, a6, a7, r0, r1, r2, r3, r4, r5, r6, r7] = *bytes;
-        let address = u64::from_le_bytes([a0, a1, a2, a3, a4, a5, a6, a7]);
-        Self { address, rest: u64::from_le_bytes([r0, r1, r2, r3, r4, r5, r6, r7]) }
-    }
+/// A descriptor, as it stands in memory: the address; then the length, the flags, and the number of
+/// the next one.
+type Descriptor = [u64; 2];
 
-    fn len(self) -> u32 {
-        self.rest as u32
-    }
-
-    fn flags(self) -> u16 {
-        (self.rest >> 32) as u16
-    }
-
-    fn next(self) -> u16 {
-        (self.rest >> 48) as u16
-    }
+/// Returns the address, the length, the flags and the number of the next one of a descriptor.
+#[inline]
+fn fields([address, rest]: Descriptor) -> (u64, u32, u16, u16) {
+    let rest = u64::from_le(rest);
+    (u64::from_le(address), rest as u32, (rest >> 32) as u16, (rest >> 48) as u16)
 }
 
 impl Walk {
     /// Returns the next buffer; None behind the last one.
-    fn advance(&mut self, memory: &impl View) -> Result<Option<Piece>, Broken> {
-        while let Some(number) = self.next {
-            let descriptor = self.descriptor(number, memory)?;
-            let (address, len, flags) = (descriptor.address, descriptor.len(), descriptor.flags());
+    fn advance(
+        &mut self,
+        window: &mut Window,
+        memory: &impl View,
+    ) -> Result<Option<Piece>, Broken> {
+        while self.next != END {
+            let (address, len, flags, next) = fields(window.descriptor(self, self.next, memory)?);
             let has_next = flags & flag::NEXT != 0;
             if flags & flag::INDIRECT != 0 {
                 self.enter(address, len, has_next)?;
                 continue;
             }
             self.left = self.left.checked_sub(1).ok_or(Broken::Endless)?;
-            self.next = has_next.then_some(descriptor.next().into());
+            self.next = if has_next { next.into() } else { END };
             let is_written = flags & flag::WRITE != 0;
             if self.has_written && !is_written {
                 return Err(Broken::Order);
@@ -129,36 +175,6 @@ impl Walk {
         Ok(None)
     }
 
-    /// Returns a descriptor of the table.
-    #[inline]
-    fn descriptor(&mut self, number: u32, memory: &impl View) -> Result<Descriptor, Broken> {
-        let within = number.wrapping_sub(self.first);
-        if within >= self.count {
-            self.look(number, memory)?;
-            return Ok(self.window[0]);
-        }
-        Ok(self.window[within as usize])
-    }
-
-    /// Reads a descriptor of the table, and those behind it with it.
-    fn look(&mut self, number: u32, memory: &impl View) -> Result<(), Broken> {
-        if number >= self.len {
-            return Err(Broken::NoDescriptor(number));
-        }
-        let mut bytes = [[0; DESCRIPTOR as usize]; WINDOW];
-        let at = self.table.wrapping_add(u64::from(number) * DESCRIPTOR);
-        let mut count = (self.len - number).min(WINDOW as u32);
-        if memory.read(at, bytes[..count as usize].as_flattened_mut()).is_err() {
-            // The rest of the table may be in no RAM: a driver that does not use it does nothing
-            // wrong.
-            memory.read(at, &mut bytes[0])?;
-            count = 1;
-        }
-        self.window = bytes.each_ref().map(Descriptor::of);
-        (self.first, self.count) = (number, count);
-        Ok(())
-    }
-
     /// Goes on in a table of indirect descriptors, which must be the chain's first and only
     /// descriptor outside of it, or its last.
     fn enter(&mut self, table: u64, bytes: u32, has_next: bool) -> Result<(), Broken> {
@@ -167,18 +183,13 @@ impl Walk {
             return Err(Broken::Indirect(bytes));
         }
         (self.is_indirect, self.table, self.len) = (true, table, bytes / DESCRIPTOR as u32);
-        (self.next, self.count) = (Some(0), 0);
+        self.next = 0;
         Ok(())
     }
 
-    /// Returns the bytes that the device reads, from here on.
-    pub fn to_read(self) -> Bytes {
-        Bytes { walk: self, is_written: false, address: 0, left: 0 }
-    }
-
-    /// Returns the bytes that the device writes, from here on.
-    pub fn to_write(self) -> Bytes {
-        Bytes { walk: self, is_written: true, address: 0, left: 0 }
+    /// Returns the bytes that the device writes, or those that it reads, from here on.
+    fn bytes(self, is_written: bool) -> Bytes {
+        Bytes { walk: self, is_written, address: 0, left: 0 }
     }
 }
 
@@ -196,9 +207,15 @@ pub struct Bytes {
 impl Bytes {
     /// Returns the address of the next part, of `most` bytes at most, and its bytes; None if there
     /// are no more.
-    fn advance(&mut self, memory: &impl View, most: u64) -> Result<Option<(u64, u64)>, Broken> {
+    #[inline]
+    fn advance(
+        &mut self,
+        window: &mut Window,
+        memory: &impl View,
+        most: u64,
+    ) -> Result<Option<(u64, u64)>, Broken> {
         while self.left == 0 {
-            let Some(piece) = self.walk.advance(memory)? else { return Ok(None) };
+            let Some(piece) = self.walk.advance(window, memory)? else { return Ok(None) };
             if piece.is_written == self.is_written {
                 (self.address, self.left) = (piece.address, piece.len.into());
             }
@@ -215,8 +232,9 @@ impl Bytes {
     ///
     /// [`Broken`], if the chain is.
     pub fn skip(&mut self, memory: &Memory<'_>, mut count: u64) -> Result<(), Broken> {
+        let mut window = Window::EMPTY;
         while count > 0
-            && let Some((_, skipped)) = self.advance(memory, count)?
+            && let Some((_, skipped)) = self.advance(&mut window, memory, count)?
         {
             count -= skipped;
         }
@@ -230,9 +248,10 @@ impl Bytes {
     ///
     /// [`Broken`], if the chain is, or a buffer is not in RAM.
     pub fn read(&mut self, memory: &Memory<'_>, into: &mut [u8]) -> Result<usize, Broken> {
-        let mut done = 0;
+        let (mut window, mut done) = (Window::EMPTY, 0);
         while done < into.len()
-            && let Some((address, count)) = self.advance(memory, (into.len() - done) as u64)?
+            && let Some((address, count)) =
+                self.advance(&mut window, memory, (into.len() - done) as u64)?
         {
             memory.read(address, &mut into[done..][..count as usize])?;
             done += count as usize;
@@ -247,9 +266,10 @@ impl Bytes {
     ///
     /// [`Broken`], if the chain is, or a buffer is not in RAM. Some of it may have been written.
     pub fn write(&mut self, memory: &mut Memory<'_>, from: &[u8]) -> Result<usize, Broken> {
-        let mut done = 0;
+        let (mut window, mut done) = (Window::EMPTY, 0);
         while done < from.len()
-            && let Some((address, count)) = self.advance(memory, (from.len() - done) as u64)?
+            && let Some((address, count)) =
+                self.advance(&mut window, memory, (from.len() - done) as u64)?
         {
             memory.write(address, &from[done..][..count as usize])?;
             done += count as usize;
@@ -260,41 +280,53 @@ impl Bytes {
 
 impl Chain {
     /// Returns a walk over the chain, from its first descriptor on.
-    pub fn walk(&self) -> Walk {
+    fn walk(&self) -> Walk {
         Walk {
             table: self.table,
             len: self.num.into(),
-            next: Some(self.head.into()),
-            is_indirect: false,
+            next: self.head.into(),
             left: MAX_QUEUE,
+            is_indirect: false,
             has_written: false,
-            first: 0,
-            count: 0,
-            window: [Descriptor::default(); WINDOW],
         }
     }
 
-    /// Returns the bytes of the request, and a walk over it that need not read the first
-    /// descriptors again. Whether the bytes are in RAM, the copy tells.
+    /// Returns the bytes that the device reads.
+    pub fn to_read(&self) -> Bytes {
+        self.walk().bytes(false)
+    }
+
+    /// Returns the bytes that the device writes.
+    pub fn to_write(&self) -> Bytes {
+        self.walk().bytes(true)
+    }
+
+    /// Returns the bytes of the request, and where those of each kind begin, which need not be
+    /// walked to again. Whether they are in RAM, the copy tells.
     ///
     /// # Errors
     ///
     /// [`Broken`], if the chain can't be walked to its end.
-    pub fn measure(&self, memory: &impl View) -> Result<(Lengths, Walk), Broken> {
+    pub fn measure(&self, memory: &impl View) -> Result<Measured, Broken> {
+        let (mut window, mut walk) = (Window::EMPTY, self.walk());
         let mut lengths = Lengths::default();
-        let mut start = self.walk();
-        start.descriptor(self.head.into(), memory)?;
-        let mut walk = start;
-        while let Some(piece) = walk.advance(memory)? {
-            let len = u64::from(piece.len);
-            if !piece.is_written {
-                lengths.read += len;
-            } else if len > 0 {
-                lengths.written += len;
-                lengths.last = piece.address.wrapping_add(len - 1);
+        let (mut read, mut written) = (self.to_read(), self.to_write());
+        while let Some(piece) = walk.advance(&mut window, memory)? {
+            let Piece { address, len, is_written } = piece;
+            let len = u64::from(len);
+            let (bytes, sum) = match is_written {
+                true => (&mut written, &mut lengths.written),
+                false => (&mut read, &mut lengths.read),
+            };
+            if *sum == 0 {
+                *bytes = Bytes { walk, is_written, address, left: len };
+            }
+            *sum += len;
+            if is_written && len > 0 {
+                lengths.last = address.wrapping_add(len - 1);
             }
         }
-        Ok((lengths, start))
+        Ok(Measured { lengths, read, written })
     }
 
     /// Calls `look` with each buffer of the request, in their order. They may be anywhere.
@@ -303,8 +335,8 @@ impl Chain {
     ///
     /// [`Broken`], if the chain can't be walked to its end.
     pub fn pieces(&self, memory: &impl View, mut look: impl FnMut(Piece)) -> Result<(), Broken> {
-        let mut walk = self.walk();
-        while let Some(piece) = walk.advance(memory)? {
+        let (mut window, mut walk) = (Window::EMPTY, self.walk());
+        while let Some(piece) = walk.advance(&mut window, memory)? {
             look(piece);
         }
         Ok(())

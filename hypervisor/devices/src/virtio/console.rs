@@ -6,6 +6,7 @@
 
 use stasis_state::virtio::{Virtio, device_id};
 
+use super::chain::Measured;
 use super::view::Broken;
 use super::{Outward, QueueId, Slots};
 use crate::context::Memory;
@@ -43,9 +44,8 @@ fn transmit(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let (lengths, start) = chain.measure(memory)?;
+    let Measured { lengths, read: mut text, .. } = chain.measure(memory)?;
     let kept = lengths.read.min(MOST_TEXT as u64);
-    let mut text = start.to_read();
     text.skip(memory, lengths.read - kept)?;
     text.read(memory, outward.text(kept as usize))?;
     slots.complete(id, memory, &chain, 0)?;
@@ -66,7 +66,7 @@ fn receive(
     if count == 0 {
         return Ok(false);
     }
-    let written = chain.walk().to_write().write(memory, &typed[..count])?;
+    let written = chain.to_write().write(memory, &typed[..count])?;
     if written == 0 {
         return Err(Broken::Short);
     }

@@ -1,5 +1,6 @@
 //! The entropy device: it fills what its driver gives it with random bytes. VIRTIO 1.2, 5.4.
 
+use super::chain::Measured;
 use super::view::Broken;
 use super::{Outward, QueueId, Slots};
 use crate::context::Memory;
@@ -17,13 +18,13 @@ pub(super) fn serve(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let (lengths, start) = chain.measure(memory)?;
+    let Measured { lengths, written: mut room, .. } = chain.measure(memory)?;
     let wanted = lengths.written.min(MOST as u64) as usize;
     let mut bytes = [0; MOST];
     if !outward.random(&mut bytes[..wanted]) {
         return Ok(false);
     }
-    let written = start.to_write().write(memory, &bytes[..wanted])?;
+    let written = room.write(memory, &bytes[..wanted])?;
     slots.complete(id, memory, &chain, written as u32)?;
     Ok(true)
 }

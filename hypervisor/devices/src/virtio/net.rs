@@ -7,6 +7,7 @@
 use stasis_state::virtio::{Virtio, device_id};
 
 use super::address::{ADDRESS, Address};
+use super::chain::Measured;
 use super::config::Config;
 use super::status::{Interrupt, Status};
 use super::view::Broken;
@@ -118,14 +119,13 @@ fn transmit(
     outward: &mut impl Outward,
 ) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
-    let (lengths, start) = chain.measure(memory)?;
+    let Measured { lengths, read: mut bytes, .. } = chain.measure(memory)?;
     let len = lengths.read.saturating_sub(HEADER);
     let n = usize::from(id.slot);
     // What is no frame is lost, as on a wire; so is what is sent without one.
     let frame = usize::try_from(len).ok().filter(|len| (MIN_FRAME..=MAX_FRAME).contains(len));
     let frame = frame.filter(|_| is_up(&slots.record, n));
     if let Some(len) = frame {
-        let mut bytes = start.to_read();
         bytes.skip(memory, HEADER)?;
         bytes.read(memory, outward.frame(len))?;
     }
@@ -143,12 +143,12 @@ fn transmit(
 fn control(slots: &mut Slots, id: QueueId, memory: &mut Memory<'_>) -> Result<bool, Broken> {
     let Some(chain) = slots.first(id, memory)? else { return Ok(false) };
     let mut command = [0; 2];
-    chain.walk().to_read().read(memory, &mut command)?;
+    chain.to_read().read(memory, &mut command)?;
     let is_known = command == [CLASS_ANNOUNCE, 0];
     if is_known {
         slots.record.net_status[usize::from(id.slot)] &= !ANNOUNCE;
     }
-    let written = chain.walk().to_write().write(memory, &[u8::from(!is_known)])?;
+    let written = chain.to_write().write(memory, &[u8::from(!is_known)])?;
     slots.complete(id, memory, &chain, written as u32)?;
     Ok(true)
 }
@@ -199,7 +199,7 @@ impl Slots {
         // num_buffers is 1.
         let mut header = [0; HEADER as usize];
         header[10] = 1;
-        let mut bytes = chain.walk().to_write();
+        let mut bytes = chain.to_write();
         let written = bytes.write(memory, &header)? + bytes.write(memory, frame)?;
         if written < header.len() + frame.len() {
             return Err(Broken::Short);

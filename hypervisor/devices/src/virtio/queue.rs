@@ -5,6 +5,7 @@
 //! reset and leaves the queue alone. [`crate::virtio::chain`] has the buffers of a request.
 
 use stasis_state::virtio::device_id;
+use zerocopy::IntoBytes;
 
 use super::chain::Chain;
 use super::view::{Broken, View};
@@ -96,11 +97,9 @@ impl Queue {
     ) -> Result<bool, Broken> {
         let entry = u64::from(self.used & (self.num - 1));
         let at = self.device.wrapping_add(RING + entry * USED_ELEMENT);
-        let mut element = [0; USED_ELEMENT as usize];
-        element[..4].copy_from_slice(&u32::from(chain.head).to_le_bytes());
-        element[4..].copy_from_slice(&written.to_le_bytes());
+        let element = [u32::from(chain.head), written].map(u32::to_le);
         // The index behind it is stored with release: who sees that sees the element.
-        memory.write(at, &element)?;
+        memory.write(at, element.as_bytes())?;
         memory.set_u16(self.device.wrapping_add(IDX), self.used.wrapping_add(1))?;
         self.used = self.used.wrapping_add(1);
         self.next_avail = self.next_avail.wrapping_add(1);

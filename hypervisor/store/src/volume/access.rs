@@ -238,9 +238,11 @@ impl<D: BlockDevice> Store<D> {
         self.check_not_lost(name)?;
         let is_it = |open: &Open| open.volume.name.as_str() == name;
         if let Some(at) = self.open.iter().position(is_it) {
-            // `Vec::swap_remove` would copy it twice.
+            // `Vec::swap_remove` would copy it twice, and mostly it is the last one.
             let last = self.open.len() - 1;
-            self.open.swap(at, last);
+            if at != last {
+                self.open.swap(at, last);
+            }
             if let Some(open) = self.open.pop() {
                 return Ok(open);
             }
