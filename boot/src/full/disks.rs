@@ -10,6 +10,7 @@
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Display;
+use core::ops::Range;
 use stasis_devices::virtio::block::Request;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_host::config::GuestConfig;
@@ -18,7 +19,7 @@ use stasis_host::task::TaskLock;
 use stasis_host::volumes::{self, NotProvided};
 use stasis_run::clock;
 use stasis_run::domain::Domain;
-use stasis_run::domain::devices::{DiskTransfer, announce_disk_work, take_disk_work};
+use stasis_run::domain::devices::{DiskStep, DiskTransfer, announce_disk_work, take_disk_work};
 use stasis_store::{Error, Store};
 
 use crate::archive::BootArchive;
@@ -197,10 +198,27 @@ impl Wanted<'_> {
         }
     }
 
-    /// Does the request on its volume in the store, and completes it.
+    /// Does the request on its volume in the store, and completes it. Then reads on, if the guest
+    /// seems to want that next.
     fn carry_out_on(&self, lent: &mut dyn Lent) {
         let (guest, name) = (&self.domain.name, self.request.volume());
         self.carry_out(&mut OnStore { lent, guest, name });
+        if !self.request.ahead().is_empty() {
+            self.read_ahead(lent);
+        }
+    }
+
+    /// Reads what stands behind the request, for the guest's next ones. Nobody has asked for it, so
+    /// an error is not said.
+    fn read_ahead(&self, lent: &mut dyn Lent) {
+        let &Self { domain, request } = self;
+        let Some(mut buffer) = domain.begin_ahead(request) else { return };
+        let Range { start, end } = request.ahead();
+        let take = &mut |piece: &[u8]| buffer.add(piece);
+        let access = VolumeAccess::Read(start, end - start, take);
+        if lent.access_volume(request.volume(), access).is_ok() {
+            domain.end_ahead(request, buffer);
+        }
     }
 }
 
@@ -227,10 +245,12 @@ fn serve_all(guests: &[Arc<Domain>], carry_out: &mut dyn FnMut(&Wanted)) -> bool
             is_more = true;
             continue;
         }
-        if let Some(request) = domain.take_disk_request() {
-            carry_out(&Wanted { domain, request: &request });
-            is_more = true;
+        match domain.take_disk_request() {
+            DiskStep::Nothing => continue,
+            DiskStep::Done => {}
+            DiskStep::Take(request) => carry_out(&Wanted { domain, request: &request }),
         }
+        is_more = true;
     }
     is_more
 }

@@ -14,9 +14,12 @@
 //!   devices a new guest has; [`fresh`]: their record.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
 //! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk;
-//!   [`switch`]: what is between network cards, which have an [`address`].
+//!   [`ahead`]: what was read of it before it is asked for; [`switch`]: what is between network
+//!   cards, which have an [`address`].
 
 pub mod address;
+pub mod ahead;
+mod at_exit;
 pub mod block;
 pub mod chain;
 mod config;
@@ -43,6 +46,7 @@ use stasis_state::virtio::{MAX_VIRTIO, VIRTIO_QUEUES, Virtio, device_id};
 use crate::device::{Access, Context, Device, Effects, Memory, Outside, Window};
 use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
+use ahead::Ahead;
 use chain::Chain;
 use queue::Queue;
 use status::{Interrupt, Status};
@@ -136,6 +140,10 @@ pub struct Slots {
     notified: Queues,
     /// The queues of the disks.
     disks: Queues,
+    /// The queues of the disks whose first request was taken and is not completed.
+    under_way: Queues,
+    /// What was read ahead of each disk.
+    ahead: [Ahead; MAX_VIRTIO],
     /// Number of resets of each device since the guest was made: what was begun before the last one
     /// is not completed.
     resets: [u32; MAX_VIRTIO],
@@ -162,6 +170,8 @@ impl Device for Slots {
             disks: record.slots().filter(is_disk).map(|(n, _)| queues_of(n)).sum(),
             record,
             notified: 0,
+            under_way: 0,
+            ahead: Default::default(),
             resets: [0; MAX_VIRTIO],
             traffic: Default::default(),
         };

@@ -137,7 +137,17 @@ fn serve(slots: &mut Slots, guest: &mut Guest, comes: bool) {
         let mut data = request.data();
         let _ = slots.disk_to_guest(&mut memory, &request, &mut data, &bytes);
         slots.disk_done(&mut memory, &request, Outcome::Done);
+        if !request.ahead().is_empty()
+            && let Some(mut buffer) = slots.begin_ahead(&request)
+        {
+            buffer.add(&bytes);
+            slots.end_ahead(&request, buffer);
+        }
         left -= 1;
         assert!(left > 0, "a disk serves for ever");
+        while slots.serve_ahead(&mut memory).is_some() {
+            left -= 1;
+            assert!(left > 0, "a disk serves for ever with what was read ahead");
+        }
     }
 }

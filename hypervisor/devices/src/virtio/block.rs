@@ -6,6 +6,8 @@
 //! checkpoint has it as one that is not done yet: it is done whole after the resume. Twice is no
 //! harm, as its volume is as of that instant, too.
 
+use core::ops::Range;
+
 use arrayvec::ArrayString;
 use stasis_state::name::NAME_LEN;
 use stasis_state::virtio::Virtio;
@@ -111,7 +113,7 @@ pub enum What {
 pub const SERIAL: u64 = 20;
 
 /// A request that was taken, and is not completed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Request {
     /// The queue.
     id: QueueId,
@@ -128,6 +130,8 @@ pub struct Request {
     pub what: What,
     /// Whether what it writes must survive when it is completed.
     writes_through: bool,
+    /// What is read ahead when it is completed: offsets in the volume.
+    pub(super) ahead: Range<u64>,
 }
 
 /// The guest's side of a request's data, which are copied from their beginning on, piece by piece.
@@ -169,6 +173,12 @@ impl Request {
     /// [`Slots::disk_to_guest`].
     pub fn data(&self) -> Bytes {
         self.data
+    }
+
+    /// Returns what is read ahead when the request is completed, by its offsets in the volume; an
+    /// empty range if nothing is: for [`Slots::begin_ahead`].
+    pub fn ahead(&self) -> Range<u64> {
+        self.ahead.clone()
     }
 
     /// Does the request on `volume`. Returns what the driver is told; None if there was no frame
@@ -230,13 +240,33 @@ impl Slots {
     /// slot, whose line may have changed; None if no disk has anything to do.
     pub fn disk_request(&mut self, memory: &Memory<'_>) -> Option<(u8, Option<Request>)> {
         let id = self.next_notified(self.disks)?;
-        let taken = self.take(id, memory);
+        let n = usize::from(id.slot);
+        let mut taken = self.take(id, memory);
         let served = taken.as_ref().map(|request| request.is_some()).map_err(|broken| *broken);
         self.settle(id, served);
+        if let Ok(Some(request)) = &mut taken {
+            self.under_way |= id.bit();
+            request.ahead = self.note(n, &request.what);
+        }
         Some((id.slot, taken.unwrap_or(None)))
     }
 
-    fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Request>, Broken> {
+    /// Notes what a request of slot `n` is about. Returns what is read ahead when it is completed.
+    fn note(&mut self, n: usize, what: &What) -> Range<u64> {
+        let ahead = &mut self.ahead[n];
+        match *what {
+            What::Read { offset, len } => {
+                return ahead.note_read(offset, len, self.record.capacity[n] * SECTOR);
+            }
+            What::Write { .. } | What::Discard { .. } | What::WriteZeroes { .. } => ahead.forget(),
+            What::Flush | What::Identify { .. } | What::Refuse(_) => {}
+        }
+        0..0
+    }
+
+    /// Returns the first request of a queue; None if there is none.
+    #[inline]
+    pub(super) fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Request>, Broken> {
         let Some(chain) = self.first(id, memory)? else { return Ok(None) };
         let Measured { lengths, mut read, written } = chain.measure(memory)?;
         let mut header = [0_u64; 2];
@@ -250,7 +280,8 @@ impl Slots {
         let (status, resets) = (lengths.last, self.resets[n]);
         let writes_through = self.record.driver_features[n] & FLUSH == 0;
         let volume = self.names[n];
-        Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through }))
+        let ahead = 0..0;
+        Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through, ahead }))
     }
 
     /// Returns what the request is about whose header has these words, behind which it has these
@@ -288,7 +319,7 @@ impl Slots {
 
     /// Returns whether a request is still the first of its queue: its device was not reset
     /// meanwhile.
-    fn is_current(&self, request: &Request) -> bool {
+    pub(super) fn is_current(&self, request: &Request) -> bool {
         self.resets[usize::from(request.id.slot)] == request.resets
     }
 
@@ -333,6 +364,10 @@ impl Slots {
     pub fn disk_done(&mut self, memory: &mut Memory<'_>, request: &Request, outcome: Outcome) {
         if !self.is_current(request) {
             return;
+        }
+        self.under_way &= !request.id.bit();
+        if outcome != Outcome::Done {
+            self.ahead[usize::from(request.slot())].forget();
         }
         // The status is the last byte, and a driver that has moved it meanwhile looks where it was.
         let told = memory.write(request.status, &[outcome as u8]);

@@ -1,5 +1,6 @@
 //! A driver of the first slot, and what it meets.
 
+mod ahead;
 mod cards;
 mod console;
 mod hostile;

@@ -240,6 +240,8 @@ impl Slots {
             record.queue_used[at] = 0;
         }
         self.notified &= !queues_of(n);
+        self.under_way &= !queues_of(n);
+        self.ahead[n].forget();
         self.resets[n] += 1;
     }
 }

@@ -4,6 +4,7 @@ use super::{Guest, Line};
 use stasis_devices::device::Memory;
 use stasis_devices::generation;
 use stasis_devices::virtio::Outward;
+use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::Card;
@@ -89,6 +90,26 @@ impl Guest {
         let (slot, request) = self.devices.virtio.disk_request(memory)?;
         let kick = self.update_line(Line::of(&self.devices.virtio, slot));
         Some(Taken { request, kick })
+    }
+
+    /// Does the next request of a disk, if what was [read ahead](Self::begin_ahead) is enough for
+    /// it. Returns the vCPUs that must be kicked; None if nothing was done.
+    pub fn serve_ahead(&mut self, ram: &mut impl GuestMemory) -> Option<VcpuMask> {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        let slot = self.devices.virtio.serve_ahead(memory)?;
+        Some(self.update_line(Line::of(&self.devices.virtio, slot)))
+    }
+
+    /// Returns a buffer for what is read ahead of a disk's request that is completed; None if there
+    /// is none.
+    pub fn begin_ahead(&mut self, request: &Request) -> Option<Buffer> {
+        self.devices.virtio.begin_ahead(request)
+    }
+
+    /// Keeps what was read ahead of a disk's request. The caller has taken no request of the disk
+    /// since.
+    pub fn end_ahead(&mut self, request: &Request, buffer: Buffer) {
+        self.devices.virtio.end_ahead(request, buffer);
     }
 
     /// Returns the names of the volumes behind the disks.

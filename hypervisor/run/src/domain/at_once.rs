@@ -136,8 +136,9 @@ impl AtExit<'_, '_> {
         self.answered(vcpu, self.domain.news.is_there())
     }
 
-    /// Answers an access to a virtio device. If the driver has put requests into queues, the console
-    /// task is woken for those of disks, and the vCPU serves the other ones.
+    /// Answers an access to a virtio device. If the driver has put requests into queues, those of
+    /// disks are done for which what was read ahead is enough, and the console's task is woken for
+    /// the rest. Those of other devices are served by the vCPU before it enters its guest again.
     #[inline(never)]
     fn access_virtio(&mut self, vcpu: Glimpse<'_>) -> Looked {
         let Some(access) = virtio_access(syndrome()) else { return Looked::Leave };
@@ -146,24 +147,25 @@ impl AtExit<'_, '_> {
         }
         let index = self.place.index;
         let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
-        let is_served = resident.is_served();
-        let guest = &mut resident.guest;
-        let OfVirtio { kick, work } = guest.virtio_at_once(vcpu.core, access);
-        let also = fill(guest, index, &mut self.gic);
-        drop(resident);
-        self.domain.kick(VcpuMask(kick.0 | also.0).without(index));
+        let OfVirtio { mut kick, work } = resident.guest.virtio_at_once(vcpu.core, access);
         // A guest that is not served is told when it can be.
-        match work.filter(|_| is_served) {
-            None => self.answered(vcpu, false),
-            Some(Work::Disks) => {
-                announce_disk_work();
-                self.answered(vcpu, false)
-            }
-            Some(Work::Others) => {
-                self.domain.news.announce();
-                self.answered(vcpu, true)
-            }
+        let work = work.filter(|_| resident.is_served());
+        let mut is_for_console = false;
+        if work == Some(Work::Disks) {
+            kick.0 |= resident.serve_ahead().0;
+            is_for_console = resident.guest.has_disk_work();
         }
+        kick.0 |= fill(&mut resident.guest, index, &mut self.gic).0;
+        drop(resident);
+        self.domain.kick(kick.without(index));
+        if is_for_console {
+            announce_disk_work();
+        }
+        let is_for_vcpu = work == Some(Work::Others);
+        if is_for_vcpu {
+            self.domain.news.announce();
+        }
+        self.answered(vcpu, is_for_vcpu)
     }
 
     /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there

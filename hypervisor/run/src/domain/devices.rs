@@ -19,6 +19,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::Outward;
+use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::MAX_FRAME;
@@ -29,6 +30,9 @@ use stasis_vgic::VcpuMask;
 
 /// Most steps of a batch.
 const BATCH: usize = 16;
+/// Most requests of disks that are done at an exit, each of them of
+/// [`SMALL`](stasis_devices::virtio::ahead::SMALL) bytes at most.
+const AT_ONCE: usize = 4;
 
 /// Whether a guest's disk may have requests. Written by any core, taken by the console's; released
 /// and acquired with what the guest's lock protects anyway.
@@ -99,6 +103,17 @@ impl Outward for Machine<'_> {
     }
 }
 
+/// The next step for the disks of a guest.
+#[derive(Debug)]
+pub enum DiskStep {
+    /// No disk has a request, or the guest does not run.
+    Nothing,
+    /// A request was done.
+    Done,
+    /// The caller does this request, and [completes](Domain::complete_disk_request) it.
+    Take(Request),
+}
+
 /// What became of a step.
 enum Step {
     /// The step was done; there may be another one.
@@ -114,6 +129,21 @@ impl Resident {
     /// not lack a frame for what they write.
     pub(super) fn is_served(&self) -> bool {
         self.state == RunState::Running && self.ram.missing().is_none() && !self.ram.lacks_frame()
+    }
+
+    /// Does some requests of disks for which what was read ahead is enough, for a vCPU that has
+    /// made one: the guest [is served](Self::is_served). Returns the vCPUs that must be kicked.
+    /// Where pages may move as they are written, it does nothing: a vCPU that goes on after a look
+    /// would not see where they are.
+    pub(super) fn serve_ahead(&mut self) -> VcpuMask {
+        let mut kick = VcpuMask::NONE;
+        let (guest, ram) = self.parts();
+        for _ in 0..AT_ONCE {
+            let more = if ram.is_mapped() { None } else { guest.serve_ahead(ram) };
+            let Some(more) = more else { break };
+            kick.0 |= more.0;
+        }
+        kick
     }
 }
 
@@ -172,22 +202,38 @@ impl Domain {
         Step::Done
     }
 
-    /// Takes the first request of the guest's disks that is not completed; `None` if there is none,
-    /// or the guest does not run. Panics if the caller has the guest parked.
-    pub fn take_disk_request(&self) -> Option<Request> {
+    /// Takes the first request of the guest's disks that is not completed, or does it, if what was
+    /// read ahead is enough for it. Panics if the caller has the guest parked.
+    pub fn take_disk_request(&self) -> DiskStep {
         loop {
             let mut resident = self.resident.lock();
             if !resident.is_served() {
-                return None;
+                return DiskStep::Nothing;
             }
             let (guest, ram) = resident.parts();
-            let taken = guest.disk_request(ram)?;
+            if let Some(kick) = guest.serve_ahead(ram) {
+                self.release(resident, kick);
+                return DiskStep::Done;
+            }
+            let Some(taken) = guest.disk_request(ram) else { return DiskStep::Nothing };
             drop(resident);
             self.kick(taken.kick);
-            if taken.request.is_some() {
-                return taken.request;
+            if let Some(request) = taken.request {
+                return DiskStep::Take(request);
             }
         }
+    }
+
+    /// Returns a buffer for what is read [ahead](Request::ahead) of a request that is completed;
+    /// `None` if there is none. Panics if the caller has the guest parked.
+    pub fn begin_ahead(&self, request: &Request) -> Option<Buffer> {
+        self.resident.lock().guest.begin_ahead(request)
+    }
+
+    /// Keeps what was read [ahead](Request::ahead) of a request: the guest's next requests are done
+    /// with it. Panics if the caller has the guest parked.
+    pub fn end_ahead(&self, request: &Request, buffer: Buffer) {
+        self.resident.lock().guest.end_ahead(request, buffer);
     }
 
     /// Completes a request. Panics if the caller has the guest parked.

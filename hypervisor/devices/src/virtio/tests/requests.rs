@@ -8,7 +8,7 @@ use crate::virtio::volume::{Volume, VolumeError};
 /// A volume in a vector, which notes what it is asked for.
 #[derive(Default)]
 pub struct Fake {
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     log: Vec<&'static str>,
     /// Pieces that the device has taken.
     taken: usize,
@@ -121,7 +121,7 @@ pub fn take(driver: &mut Driver) -> Option<Request> {
 }
 
 pub fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome {
-    let mut transfer = Direct(driver, *request, request.data());
+    let mut transfer = Direct(driver, request.clone(), request.data());
     let outcome = request.perform(volume, &mut transfer).expect("memory is free");
     let (slots, mut memory) = driver.memory();
     slots.disk_done(&mut memory, request, outcome);
