@@ -138,7 +138,7 @@ impl AtExit<'_, '_> {
 
     /// Answers an access to a virtio device. If the driver has put requests into queues, those of
     /// disks are done for which what was read ahead is enough, and the console's task is woken for
-    /// the rest. Those of other devices are served by the vCPU before it enters its guest again.
+    /// the rest. The vCPU itself does a few of those of other devices, and leaves if there are more.
     #[inline(never)]
     fn access_virtio(&mut self, vcpu: Glimpse<'_>) -> Looked {
         let Some(access) = virtio_access(syndrome()) else { return Looked::Leave };
@@ -161,11 +161,12 @@ impl AtExit<'_, '_> {
         if is_for_console {
             announce_disk_work();
         }
-        let is_for_vcpu = work == Some(Work::Others);
-        if is_for_vcpu {
+        let is_more = work == Some(Work::Others)
+            && self.domain.serve_at_exit(self.unlocked, self.place, &mut self.gic);
+        if is_more {
             self.domain.news.announce();
         }
-        self.answered(vcpu, is_for_vcpu)
+        self.answered(vcpu, is_more)
     }
 
     /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there

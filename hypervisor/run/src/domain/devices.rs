@@ -8,10 +8,12 @@
 //!
 //! A guest whose memory is still loaded is served when all of it is there.
 
+use super::first_look::fill;
 use super::host::RunningOn;
 use super::lock::Unlocked;
 use super::terminal::Terminal;
-use super::{Domain, Resident};
+use super::{Domain, Resident, VcpuPlace};
+use crate::gic::ThisCore;
 use crate::{above, network, random, roster};
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -23,7 +25,7 @@ use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::MAX_FRAME;
-use stasis_guest::Whole;
+use stasis_guest::{Guest, Whole};
 use stasis_host::run_state::RunState;
 use stasis_memory::GuestMemory;
 use stasis_vgic::VcpuMask;
@@ -52,7 +54,7 @@ pub fn announce_disk_work() {
 
 /// What devices reach outside of their guest.
 struct Machine<'a> {
-    /// A frame that the card in a slot sends, by its length.
+    /// A frame that the card in a slot sends, by its length. A step sends one at the most.
     sent: Option<(u8, usize)>,
     /// Place of a frame; None as long as there was none: it would have to be cleared for each
     /// request of a disk.
@@ -62,6 +64,13 @@ struct Machine<'a> {
     printed: usize,
     /// Place of the text; None as long as there was none.
     text: Option<Box<[u8]>>,
+}
+
+impl<'a> Machine<'a> {
+    /// Returns what devices of the guest with this terminal reach.
+    fn none(terminal: &'a Terminal) -> Self {
+        Self { sent: None, frame: None, terminal, printed: 0, text: None }
+    }
 }
 
 impl Drop for Machine<'_> {
@@ -118,7 +127,7 @@ pub enum DiskStep {
 enum Step {
     /// The step was done; there may be another one.
     Done,
-    /// There is nothing to do, or nothing now.
+    /// There is nothing to do, or nothing now, if there was.
     Idle,
     /// Only disks have requests.
     Disk,
@@ -153,18 +162,14 @@ impl Domain {
     #[cold]
     pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
         host.errands.outbox.has_work = false;
-        let machine = &mut Machine {
-            sent: None,
-            frame: None,
-            terminal: &self.terminal,
-            printed: 0,
-            text: None,
-        };
+        let machine = &mut Machine::none(&self.terminal);
         for _ in 0..BATCH {
             if host.turn_is_over() {
                 break;
             }
-            match self.serve_device(host.index, machine) {
+            // The list registers are filled before the entry.
+            let resident = self.resident.lock();
+            match self.serve_device(resident, host.index, machine, |_| VcpuMask::NONE) {
                 Step::Done => {}
                 Step::Idle => return,
                 Step::Disk => return announce_disk_work(),
@@ -174,10 +179,44 @@ impl Domain {
         host.come_back();
     }
 
+    /// Does a few requests of the guest's devices at an exit of the vCPU in `place`, on the core of
+    /// `gic`, before all registers are saved. Returns whether there may be more.
+    #[inline(never)]
+    pub(super) fn serve_at_exit(
+        &self,
+        _: &Unlocked,
+        place: &VcpuPlace,
+        gic: &mut ThisCore,
+    ) -> bool {
+        let machine = &mut Machine::none(&self.terminal);
+        for _ in 0..AT_ONCE {
+            let fill = |guest: &mut Guest| fill(guest, place.index, gic);
+            // Whoever waits for the lock has all registers saved.
+            let Some(resident) = self.resident.try_lock() else { break };
+            match self.serve_device(resident, place.index, machine, fill) {
+                Step::Done if place.roster.must_decide() => break,
+                Step::Done => {}
+                Step::Idle => return false,
+                Step::Disk => {
+                    announce_disk_work();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
     /// Does the next step of the guest's devices, and kicks the vCPUs whose interrupts it has
-    /// changed, but for `index`.
-    fn serve_device(&self, index: usize, machine: &mut Machine<'_>) -> Step {
-        let mut resident = self.resident.lock();
+    /// changed, and those that `fill` returns, which passes on to vCPU `index` what has changed for
+    /// it; but not `index`.
+    #[inline]
+    fn serve_device(
+        &self,
+        mut resident: LockGuard<'_, Resident>,
+        index: usize,
+        machine: &mut Machine<'_>,
+        fill: impl FnOnce(&mut Guest) -> VcpuMask,
+    ) -> Step {
         if !resident.is_served() {
             // The guest is told when all of its memory is there.
             return Step::Idle;
@@ -186,6 +225,8 @@ impl Domain {
         let Some(kick) = guest.serve(ram, machine) else {
             return if guest.has_disk_work() { Step::Disk } else { Step::Idle };
         };
+        let kick = VcpuMask(kick.0 | fill(guest).0);
+        let step = if guest.has_work() { Step::Done } else { Step::Idle };
         drop(resident);
         self.kick(kick.without(index));
         if let Some((slot, len)) = machine.sent.take()
@@ -199,7 +240,7 @@ impl Domain {
             above::get().print(self, &place[..machine.printed]);
             machine.printed = 0;
         }
-        Step::Done
+        step
     }
 
     /// Takes the first request of the guest's disks that is not completed, or does it, if what was
