@@ -147,9 +147,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE", group = "earlier", conflicts_with = "save")]
     runs: Option<PathBuf>,
     /// Print and draw where one operation spends its instructions, and measure nothing; "switch" is
-    /// a world switch, "read-4k", "read-1m", "write-4k", "write-1m" and "frame-1500" are requests
-    /// of virtio devices, "checkpoint" is one of a guest that has written next to nothing since the
-    /// last one, "page-store", "page-load" and "page-on-demand" are what a page with content takes
+    /// a world switch, "read-4k", "read-4k-apart", "read-1m", "write-4k", "write-1m" and
+    /// "frame-1500" are requests of virtio devices, "checkpoint" is one of a guest that has written
+    /// next to nothing since the last one, "page-store", "page-load" and "page-on-demand" are what
+    /// a page with content takes
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
     /// Measure what a page costs in a checkpoint and a resume, and nothing else

@@ -2,7 +2,8 @@
 //! that is typed is one phase.
 //!
 //! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `w` and `r`: [`COUNT`] requests of
-//! 4 KiB; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the one that
+//! 4 KiB, one behind the other; `a`: [`COUNT`] reads of 4 KiB of which none is behind the one
+//! before; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the one that
 //! it has heard of. The guest sleeps while it waits, takes each interrupt, and prints `requests
 //! <phase> done`.
 
@@ -20,6 +21,8 @@ stasis_guests::entry!(main, runtime::no_irq);
 const COUNT: u64 = 64;
 /// Requests of 1 MiB of a phase; the bench has the same constant.
 const LARGE_COUNT: u64 = 4;
+/// How far a read of 4 KiB is from the one before, if it is not behind that, in 4 KiB.
+const APART: u64 = 37;
 
 /// The virtio-mmio slots (VIRTIO 1.2, 4.2.2), and the INTID of the first.
 const SLOTS: usize = 0x0a00_0000;
@@ -168,10 +171,11 @@ impl Disk {
         Some(Self(queue))
     }
 
-    /// Reads or writes `count` times `len` bytes, one behind the other.
-    fn phase(&mut self, writes: bool, count: u64, len: usize) {
+    /// Reads or writes `count` times `len` bytes, each of them `stride` times as much behind the one
+    /// before.
+    fn phase(&mut self, writes: bool, count: u64, len: usize, stride: u64) {
         let (header, status) = (SMALL, SMALL + 0x100);
-        for n in 0..count {
+        for n in (0..count).map(|n| n * stride % count) {
             store(header, u32::from(writes));
             store(header + 8, n * len as u64 / 512);
             self.0.describe(0, header, 16, NEXT);
@@ -268,8 +272,9 @@ fn main() {
         let phase = byte();
         match (phase, &mut disk, &mut card) {
             (b'n', ..) => {}
-            (b'W' | b'R', Some(disk), _) => disk.phase(phase == b'W', LARGE_COUNT, 1 << 20),
-            (b'w' | b'r', Some(disk), _) => disk.phase(phase == b'w', COUNT, 4096),
+            (b'W' | b'R', Some(disk), _) => disk.phase(phase == b'W', LARGE_COUNT, 1 << 20, 1),
+            (b'w' | b'r', Some(disk), _) => disk.phase(phase == b'w', COUNT, 4096, 1),
+            (b'a', Some(disk), _) => disk.phase(false, COUNT, 4096, APART),
             (b'l', _, Some(card)) => card.listen(),
             (b's', _, Some(card)) => card.phase(),
             _ => continue,
