@@ -226,12 +226,25 @@ impl Bytes {
         Ok(Some((address, count)))
     }
 
+    /// Returns the address of the next `count` bytes, if there are to be some, and they are in the
+    /// buffer that was come to.
+    #[inline]
+    fn within(&mut self, count: usize) -> Option<u64> {
+        let left = self.left.checked_sub(count as u64).filter(|_| count != 0)?;
+        let address = self.address;
+        (self.address, self.left) = (address.wrapping_add(count as u64), left);
+        Some(address)
+    }
+
     /// Leaves out `count` bytes, or all that are left.
     ///
     /// # Errors
     ///
     /// [`Broken`], if the chain is.
     pub fn skip(&mut self, memory: &Memory<'_>, mut count: u64) -> Result<(), Broken> {
+        if self.within(count as usize).is_some() {
+            return Ok(());
+        }
         let mut window = Window::EMPTY;
         while count > 0
             && let Some((_, skipped)) = self.advance(&mut window, memory, count)?
@@ -248,6 +261,10 @@ impl Bytes {
     ///
     /// [`Broken`], if the chain is, or a buffer is not in RAM.
     pub fn read(&mut self, memory: &Memory<'_>, into: &mut [u8]) -> Result<usize, Broken> {
+        if let Some(address) = self.within(into.len()) {
+            memory.read(address, into)?;
+            return Ok(into.len());
+        }
         let (mut window, mut done) = (Window::EMPTY, 0);
         while done < into.len()
             && let Some((address, count)) =
@@ -266,6 +283,10 @@ impl Bytes {
     ///
     /// [`Broken`], if the chain is, or a buffer is not in RAM. Some of it may have been written.
     pub fn write(&mut self, memory: &mut Memory<'_>, from: &[u8]) -> Result<usize, Broken> {
+        if let Some(address) = self.within(from.len()) {
+            memory.write(address, from)?;
+            return Ok(from.len());
+        }
         let (mut window, mut done) = (Window::EMPTY, 0);
         while done < from.len()
             && let Some((address, count)) =

@@ -127,7 +127,8 @@ impl<M: Machine> GuestRam<M> {
     /// Marks bytes as written and changed.
     pub(super) fn mark_changed(&mut self, bytes: Range<usize>) {
         let bytes = bytes.start..bytes.end.min(self.raw.len());
-        if bytes.is_empty() || self.is_page_marked(&bytes) {
+        let is_in_page = bytes.start / PAGE_SIZE == bytes.end.saturating_sub(1) / PAGE_SIZE;
+        if bytes.is_empty() || is_in_page && self.is_page_marked(bytes.start) {
             return;
         }
         self.clear_blocks(bytes.clone());
@@ -145,12 +146,11 @@ impl<M: Machine> GuestRam<M> {
         self.written.mark(bytes);
     }
 
-    /// Returns whether bytes lie in a page that is marked as written and changed already. A block
-    /// that was written has nothing stale.
+    /// Returns whether the page with the byte at `offset` is marked as written and changed already.
+    /// A block that was written has nothing stale.
     #[inline]
-    fn is_page_marked(&self, bytes: &Range<usize>) -> bool {
-        let is_one = bytes.start / PAGE_SIZE == (bytes.end - 1) / PAGE_SIZE;
-        is_one && self.written.contains(bytes.start) && self.changed.contains(bytes.start)
+    pub(super) fn is_page_marked(&self, offset: usize) -> bool {
+        self.written.contains(offset) && self.changed.contains(offset)
     }
 
     /// Marks bytes as content that the [baseline](Self::baseline) has, too: they were loaded from

@@ -86,7 +86,17 @@ impl<M: Machine> GuestRam<M> {
 
     /// Checks that none of these bytes is missing, and clears those that are stale: they are about
     /// to be accessed. Whether the memory has them is checked elsewhere.
+    #[inline(always)]
     pub(super) fn check_there(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
+        match self.missing.is_none() && !self.has_stale() {
+            true => Ok(()),
+            false => self.make_there(bytes),
+        }
+    }
+
+    /// Does as [`Self::check_there`] says where some of the memory may be missing or stale.
+    #[inline(never)]
+    fn make_there(&self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         self.clear_before(bytes.clone());
         let Range { start, end } = bytes;
         match &self.missing {
