@@ -20,7 +20,7 @@ pub enum Unknown {
     PhysicalTimer { vcpu: usize },
 }
 
-/// The level-triggered interrupts that are pending.
+/// Returns the level-triggered interrupts that are pending.
 pub(crate) fn lines(vgic: &Vgic) -> impl Iterator<Item = Unknown> {
     let pending = vgic
         .interrupts()
@@ -28,7 +28,7 @@ pub(crate) fn lines(vgic: &Vgic) -> impl Iterator<Item = Unknown> {
     pending.map(|interrupt| Unknown::Line { interrupt })
 }
 
-/// The SGIs that are active.
+/// Returns the SGIs that are active.
 pub(crate) fn sources(vgic: &Vgic) -> impl Iterator<Item = Unknown> {
     (0..vgic.cpus.len()).flat_map(move |vcpu| {
         let active = *vgic.cpus[vcpu].priv_active;

@@ -272,23 +272,23 @@ pub(crate) fn implemented(bits: u8) -> u8 {
     !((1u16 << (8 - bits.clamp(1, 8))) - 1) as u8
 }
 
-/// Active priorities in the 128-level form, as they are with `bits` bits of priority.
+/// Returns active priorities in the 128-level form as they are with `bits` bits of priority.
 pub(crate) fn coarser(apr: [u32; 4], bits: u8) -> [u32; 4] {
     let step = levels_per_group(bits);
     from_levels(levels(apr).map(|level| level / step * step))
 }
 
-/// The 32-level form, which GICH_APR has, to the 128-level form.
+/// Returns the 128-level form of the 32-level form, which GICH_APR has.
 pub(crate) fn apr_to_128(apr: u32) -> [u32; 4] {
     from_levels((0..32).filter(|bit| apr >> bit & 1 != 0).map(|bit| bit * levels_per_group(5)))
 }
 
-/// The 128-level form to the 32-level form.
+/// Returns the 32-level form of the 128-level form.
 pub(crate) fn apr_to_32(apr: [u32; 4]) -> u32 {
     levels(apr).fold(0, |word, level| word | 1 << (level / levels_per_group(5)))
 }
 
-/// The bits that are set in a 128-level GICC_APR; bit `level` stands for priority `level << 1`.
+/// Returns the bits that are set in a 128-level GICC_APR; bit `level` stands for priority `level << 1`.
 pub(crate) fn levels(apr: [u32; 4]) -> impl Iterator<Item = usize> {
     (0..128).filter(move |level| apr[level / 32] >> (level % 32) & 1 != 0)
 }

@@ -268,7 +268,7 @@ pub(crate) struct IntactSlot<'a> {
     bytes: &'a [u8],
 }
 
-/// The generation that a slot claims to have, whole or not.
+/// Returns the generation that a slot claims to have, whole or not.
 pub(crate) fn claimed_generation(bytes: &[u8]) -> Option<u64> {
     let (header, _) = CatalogHeader::read_from_prefix(bytes).ok()?;
     (header.magic == CatalogHeader::MAGIC).then_some(header.generation.get())
@@ -389,7 +389,7 @@ fn check_overlaps<E: Display + Debug>(checkpoints: &[Checkpoint]) -> Result<(), 
     Ok(())
 }
 
-/// A name as [`Error::NameInvalid`] shows it: cut short, for it may be anything.
+/// Returns a name as [`Error::NameInvalid`] shows it: cut short, for it may be anything.
 pub(crate) fn shown(name: &str) -> String {
     let cut: String = name.chars().take(40).collect();
     if cut.len() < name.len() { cut + "..." } else { name.to_string() }

@@ -129,7 +129,7 @@ static CRC32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 /// First and last sector of a partition.
 type Sectors = (u64, u64);
 
-/// First and last sector of the first Stasis partition, from the first of the two copies that is
+/// Finds the first and last sector of the first Stasis partition, from the first of the two copies that is
 /// intact, or what is wrong with each of them.
 pub(crate) fn find<D: BlockDevice>(
     device: &mut D,

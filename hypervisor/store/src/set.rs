@@ -56,7 +56,7 @@ impl Checkpoint {
     }
 }
 
-/// The set that a member of this name would be in.
+/// Returns the set that a member of this name would be in.
 pub(crate) fn set_name(name: &str) -> Option<&str> {
     let (set, guest) = name.split_once(SET_MARK)?;
     (!set.is_empty() && !guest.is_empty()).then_some(set)

@@ -292,7 +292,7 @@ fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
         store.volumes_mut().flush(name).unwrap();
     }
     write(&mut store, "a", 0, 2, 1);
-    // Its map is written, and nothing more.
+    // The map of the volume is written, and nothing more.
     write(&mut store, "b", 0, 2, 1);
     store.take_instants(&["b"]).unwrap();
     let lost = store.unflushed_volumes();
@@ -358,7 +358,7 @@ fn damage_of_a_volume_is_told_apart_from_that_of_a_checkpoint() {
     let mut store = open(disk);
     store.usage();
     assert_eq!((store.damaged(), store.with_damaged_volumes()), (&[][..], &[number][..]));
-    // Its contents can be shared by the next one.
+    // The checkpoint's contents can be shared by the next one.
     store.check_map(number).unwrap();
     assert!(read(&mut store, number) == contents(1, 5 * BLOCK));
     let mut disk = store.into_device();

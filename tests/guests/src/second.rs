@@ -93,7 +93,7 @@ impl Second {
     /// MPIDR_EL1 of the second CPU.
     pub const MPIDR: u64 = 1;
 
-    /// CPU_ON: what the firmware answers. The second CPU remembers the context.
+    /// Calls CPU_ON, and returns what the firmware answers. The second CPU remembers the context.
     pub fn on(context: u64) -> i32 {
         let start = Start {
             mair: mrs!("MAIR_EL1"),

@@ -43,7 +43,7 @@ pub const INT_TX: u32 = 1 << 5;
 /// UARTIMSC, RIS, MIS, ICR: receive timeout.
 pub const INT_RT: u32 = 1 << 6;
 
-/// 8 bits, FIFOs on; transmit and receive.
+/// Sets the UART up: 8 bits, FIFOs on; transmit and receive.
 pub fn init() {
     write32(IMSC, 0);
     write32(LCR_H, 0x70);

@@ -25,7 +25,7 @@ const fn mix(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The working set before the first tick.
+/// Fills the working set with what it is before the first tick.
 pub fn fill(words: &mut [u64]) {
     for (i, word) in words.iter_mut().enumerate() {
         *word = mix(i as u64);
@@ -97,7 +97,7 @@ impl Default for Model {
     }
 }
 
-/// Tick and hash of a line `tick <n> hash <16 hex digits>`.
+/// Returns tick and hash of a line `tick <n> hash <16 hex digits>`.
 pub fn parse(line: &str) -> Option<(u64, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let (Some("tick"), Some(tick), Some("hash"), Some(hash), None) =

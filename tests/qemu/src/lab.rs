@@ -131,7 +131,7 @@ fn tail(transcript: &[u8]) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
-/// A copy of a disk image, as sparse as it is.
+/// Copies a disk image. The copy is as sparse as it is.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let status = std::process::Command::new("cp")
         .args(["--sparse=always", "--"])

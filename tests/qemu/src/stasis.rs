@@ -227,7 +227,7 @@ impl<'l> Setup<'l> {
         self
     }
 
-    /// Stasis's boot arguments.
+    /// Sets Stasis's boot arguments.
     pub fn cmdline(mut self, cmdline: &str) -> Self {
         self.cmdline = cmdline.to_owned();
         self
@@ -392,7 +392,8 @@ impl Stasis {
         }
     }
 
-    /// A checkpoint that must fail, and what happens when it is under way: why it was refused.
+    /// Begins a checkpoint that must fail, makes happen what happens then, and returns why it was
+    /// refused.
     pub fn checkpoint_fails(
         &mut self,
         guest: &str,

@@ -88,7 +88,7 @@ pub mod tests {
     use super::super::{Boot, Operation};
     use super::*;
 
-    /// One operation that takes as much under Stasis.
+    /// Returns one operation that takes as much under Stasis.
     pub fn numbers(stasis: u64) -> Numbers {
         let none = Cost { min: 0, median: 0 };
         Numbers {

@@ -48,7 +48,7 @@ pub struct Pauses {
     pub first: Stored,
     /// The second one, after five seconds.
     pub later: Stored,
-    /// Its clone; `None` of a build that makes none.
+    /// The clone; `None` of a build that makes none.
     pub clone: Option<Cloned>,
 }
 

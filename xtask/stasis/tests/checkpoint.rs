@@ -364,7 +364,7 @@ fn gdb_opens_a_core_file_with_the_registers_of_each_vcpu_and_the_memory() {
         assert!(text.contains(answer), "no {answer} in:\n{text}");
     }
 
-    // Its MMU is on: all of its RAM is where its tables have it.
+    // The guest's MMU is on: all of its RAM is where its tables have it.
     let text = printed(&["checkpoint", "core", running().to_str().unwrap(), core.text()]);
     assert!(text.is_empty(), "{text}");
     let text = gdb(core.text(), &["p/x $sp", "x/i $pc", "x/gx $sp"]);

@@ -29,7 +29,7 @@ fn checkpoint(path: &Path, ram: u64, seed: u64) {
     let golden = std::fs::read(golden).unwrap();
     let (header, mut rest) = Header::read_from_prefix(&golden).unwrap();
     let mut out = BufWriter::new(File::create(path).unwrap());
-    // Its place. What it says is known in the end.
+    // The place of the header. What it says is known in the end.
     out.write_all(header.as_bytes()).unwrap();
     while !rest.is_empty() {
         let (record, body) = RecordHeader::read_from_prefix(rest).unwrap();

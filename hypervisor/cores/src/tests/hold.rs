@@ -140,7 +140,7 @@ fn a_vcpu_whose_turn_ends_while_it_stands_still_leaves_folded() {
                 let Vcpu { hold, registers, .. } = &guest.vcpus[1];
                 hold.begin_running();
                 if hold.is_wanted() {
-                    // Its core decides for another one, and unloads it.
+                    // The vCPU's core decides for another one, and unloads it.
                     hold.stand_still(|| true);
                 } else {
                     registers.with_mut(|_| ());

@@ -26,7 +26,7 @@ impl Bus {
     /// Returns the bus that the children of `node`, which is on this one, are on.
     pub fn below(&self, node: FdtNode) -> Self {
         let windows = match node.property("ranges") {
-            // Its children's addresses are none of the CPU's: those of chips on an I2C bus, say.
+            // The node's children have no addresses of the CPU's: chips on an I2C bus, say.
             None => ArrayVec::new(),
             Some(_) => self.through(node),
         };

@@ -144,7 +144,7 @@ pub(crate) fn tree(chosen: &[(&str, Vec<u8>)]) -> DeviceTree {
             node("linux,cma", &unplaced, []),
         ],
     ));
-    // Its child's addresses are none of the CPU's.
+    // The child's addresses are none of the CPU's.
     let i2c = uart("serial@9000000", "arm,pl011", 0x900_0000, 1);
     let one_cell = [("#address-cells", cells(&[1])), ("#size-cells", cells(&[1]))];
     root.add_child(node("i2c", &one_cell, [i2c]));

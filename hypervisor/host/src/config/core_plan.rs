@@ -32,7 +32,7 @@ pub struct CoreConfig {
 }
 
 impl CoreConfig {
-    /// Whether its windows, which [`check`] found in order, leave no time for others.
+    /// Returns whether its windows, which [`check`] found in order, leave no time for others.
     pub(super) fn is_full(&self) -> bool {
         self.left_us() == 0
     }

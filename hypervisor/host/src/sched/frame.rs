@@ -71,7 +71,7 @@ pub(super) struct Stretch {
 }
 
 impl Frame {
-    /// A frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and
+    /// Returns a frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and
     /// again whenever it has ended. Each window has its group, its place in the frame and its
     /// length, in microseconds; they are in the order of time. What of them does not fit into the
     /// frame is left out.

@@ -98,7 +98,7 @@ thread_local! {
     static LOOKS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The state of an interrupt is read from the records.
+/// Counts that the state of an interrupt is read from the records.
 pub fn look() {
     LOOKS.set(LOOKS.get() + 1);
 }

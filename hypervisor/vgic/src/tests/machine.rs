@@ -92,7 +92,7 @@ impl Machine {
         self.vgic.cpus()[vcpu].is_loaded()
     }
 
-    /// All exits of a core that are due, until its guest would run.
+    /// Takes all exits of a core that are due, until its guest would run.
     pub fn settle(&mut self, vcpu: usize) {
         if !self.is_loaded(vcpu) {
             return;

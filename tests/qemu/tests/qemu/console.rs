@@ -127,8 +127,8 @@ pub fn a_paused_guest_stands_still(lab: &Lab) -> Result<()> {
     stasis.detach()?;
     stasis.command("unpause counter")?;
     stasis.attach("counter")?;
-    // Its time stood still: it would complain had it jumped by more than five seconds, and catch up
-    // had it by less.
+    // The guest's time stood still: it would complain had it jumped by more than five seconds, and
+    // catch up had it by less.
     ticks(&mut stasis.qemu.console, &mut model, 5)?;
     stasis.detach()?;
     stasis.quit()

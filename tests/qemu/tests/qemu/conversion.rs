@@ -161,7 +161,7 @@ fn through_qemu(lab: &Lab, stream: &[u8]) -> Result<Vec<u8>> {
 /// Returns the GIC of a guest of Stasis with 4 vCPUs, made of these bytes.
 fn sample(bytes: &[u8]) -> Vgic {
     let mut vgic = state(Shape { nr_irqs: 288, nr_cpus: 4, prio_bits: 5 }, bytes);
-    // Its line goes up and down without a trace.
+    // The interrupt's line goes up and down without a trace.
     let free = Interrupt::Shared { intid: FREE_SPI };
     vgic.set_bit(Bits::Level, free, false);
     vgic.set_bit(Bits::Edge, free, false);

@@ -108,7 +108,7 @@ pub fn lldb_sees_both_vcpus_of_a_linux(lab: &Lab) -> Result<()> {
             "thread select 2",
             "register read ttbr1_el1 tcr_el1",
             "disassemble -s `$pc` -c 2",
-            // Its interrupts at EL1.
+            // The guest's interrupts at EL1.
             "breakpoint set -H -a `$vbar_el1 + 0x280`",
             "continue",
             "thread step-inst",

@@ -48,7 +48,7 @@ pub fn a_devices_interrupts_reach_its_guest_while_others_have_its_core(lab: &Lab
     stasis.attach("counter")?;
     ticks(&mut stasis.qemu.console, &mut Model::new(), 3)?;
     stasis.detach()?;
-    // Its state is not ours to store; that of its neighbour is.
+    // The device's state is not ours to store; that of its guest's neighbour is.
     let why = ["\"alarm\"", CLOCK, "can't be stored"];
     stasis.refused_for("checkpoint alarm", &why)?;
     stasis.refused_for("checkpoint all", &why)?;
@@ -63,7 +63,7 @@ pub fn a_devices_interrupts_reach_its_guest_while_others_have_its_core(lab: &Lab
     for command in ["stop alarm", "start alarm", "restart alarm"] {
         stasis.command(command)?;
     }
-    // Its alarm goes off while it is paused: the interrupt waits for it, and ends with it.
+    // The guest's alarm goes off while it is paused: the interrupt waits for it, and ends with it.
     stasis.command("pause alarm")?;
     std::thread::sleep(A_WHILE);
     for command in ["stop alarm", "start alarm"] {

@@ -117,7 +117,7 @@ pub fn memory_that_does_not_fit_is_named(lab: &Lab) -> Result<()> {
 }
 
 pub fn an_image_that_does_not_fit_its_memory_is_named(lab: &Lab) -> Result<()> {
-    // Its .bss alone has 8 MiB.
+    // The .bss of the guest alone has 8 MiB.
     let counter = lab.guest("counter")?;
     let mut small = guest("bad", 4);
     small.image = "large".to_owned();

@@ -193,7 +193,7 @@ pub fn linux_that_resets_its_machine_starts_again(lab: &Lab) -> Result<()> {
     stasis.qemu.console.send_line("reboot -f")?;
     stasis.qemu.console.wait_for("guest \"linux\" has reset its machine", SHELL_TIME)?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
-    // Its memory is not that of before.
+    // The guest's memory is not that of before.
     let left = shell(&mut stasis, "ls /before 2>/dev/null")?;
     ensure!(!left.iter().any(|line| line == "/before"), "/before is still there");
     stasis.detach()?;

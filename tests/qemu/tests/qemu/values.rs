@@ -278,7 +278,7 @@ pub fn every_cpu_goes_on_with_what_it_has_and_refuses_the_rest(lab: &Lab) -> Res
             stasis.is_alive().context(cpu)?;
         }
         if stasis.command(&format!("resume {number}")).is_err() {
-            // Its first Stasis has promised caches that this CPU may not have.
+            // The guest's first Stasis has promised caches that this CPU may not have.
             stasis.refused_for(&format!("resume {number}"), &["and this machine's is"])?;
         }
         stasis.is_alive().context(cpu)?;

@@ -214,7 +214,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Memory of these pages.
+    /// Returns memory of these pages.
     pub fn memory<'m>(
         ram: Range<u64>,
         pages: impl IntoIterator<Item = (u64, Box<Page>)>,

@@ -248,8 +248,8 @@ pub mod tests {
 
     use super::*;
 
-    /// A checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four pages,
-    /// in a new file.
+    /// Writes a checkpoint of the golden guest with one vCPU, after `edit`, with this RAM of four
+    /// pages, in a new file.
     pub fn loaded(path: &Path, ram: &Vec<u8>, edit: impl FnOnce(&mut GuestState)) -> Loaded {
         let golden =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");

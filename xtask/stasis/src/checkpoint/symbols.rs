@@ -184,7 +184,7 @@ pub mod tests {
         page
     }
 
-    /// Two symbols: a function whose name is of two tokens, and data.
+    /// Returns two symbols: a function whose name is of two tokens, and data.
     pub fn tables(count: u32) -> Box<Page> {
         let index: Vec<u8> = (0..=255u16)
             .flat_map(|n| {
