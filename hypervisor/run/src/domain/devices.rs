@@ -180,7 +180,8 @@ impl Domain {
     }
 
     /// Does a few requests of the guest's devices at an exit of the vCPU in `place`, on the core of
-    /// `gic`, before all registers are saved. Returns whether there may be more.
+    /// `gic`, before all registers are saved. Returns whether there may be more, as there are in
+    /// memory that is shared page by page: nothing is done there.
     #[inline(never)]
     pub(super) fn serve_at_exit(
         &self,
@@ -193,6 +194,11 @@ impl Domain {
             let fill = |guest: &mut Guest| fill(guest, place.index, gic);
             // Whoever waits for the lock has all registers saved.
             let Some(resident) = self.resident.try_lock() else { break };
+            // Such pages may move as a device writes them, and only the entry of a whole vCPU shows
+            // where they are.
+            if resident.ram.is_mapped() {
+                break;
+            }
             match self.serve_device(resident, place.index, machine, fill) {
                 Step::Done if place.roster.must_decide() => break,
                 Step::Done => {}
