@@ -17,7 +17,7 @@ pub const AHEAD: usize = 64 << 10;
 /// The most bytes of a read that is done at an exit, and behind which is read on.
 pub const SMALL: u64 = 16 << 10;
 /// The most buffers of [`AHEAD`] bytes that there are at a time.
-const MOST_BUFFERS: usize = 8;
+pub(super) const MOST_BUFFERS: usize = 8;
 
 /// The number of buffers. Relaxed: it is no more than a count.
 static BUFFERS: AtomicUsize = AtomicUsize::new(0);
@@ -71,11 +71,9 @@ impl Clone for Ahead {
 }
 
 impl Ahead {
-    /// Drops what was read. The buffer stays, for the next time.
+    /// Drops what was read, and its buffer: another disk may have more use for one.
     pub fn forget(&mut self) {
-        if let Some(buffer) = &mut self.buffer {
-            buffer.0.clear();
-        }
+        self.buffer = None;
     }
 
     /// Notes a read, of a disk of `capacity` bytes. Returns what is read ahead when it is completed:
@@ -96,8 +94,9 @@ impl Ahead {
 
     /// Returns the buffer, empty, for what is read ahead; None if there is none.
     pub fn take_buffer(&mut self) -> Option<Buffer> {
-        self.forget();
-        self.buffer.take().or_else(Buffer::new)
+        let Some(mut buffer) = self.buffer.take() else { return Buffer::new() };
+        buffer.0.clear();
+        Some(buffer)
     }
 
     /// Keeps what was read from this offset on.

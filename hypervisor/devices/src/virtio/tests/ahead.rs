@@ -2,9 +2,15 @@
 
 use super::requests::{Fake, ask, disk, finish, status, take, volume};
 use super::*;
-use crate::virtio::ahead::{AHEAD, SMALL};
+use crate::virtio::ahead::{AHEAD, MOST_BUFFERS, SMALL};
 use crate::virtio::block::{Outcome, SECTOR};
 use crate::virtio::volume::Volume;
+
+/// Returns a guard: the tests of one process have all buffers in common.
+fn alone() -> std::sync::MutexGuard<'static, ()> {
+    static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 /// Sectors of a read.
 const COUNT: u64 = 8;
@@ -48,6 +54,7 @@ fn read_ahead() -> (Driver, Fake) {
 
 #[test]
 fn reads_that_follow_each_other_are_done_with_what_was_read_ahead() {
+    let _alone = alone();
     let (mut driver, volume) = read_ahead();
     for (n, sector) in (24..24 + AHEAD as u64 / SECTOR).step_by(COUNT as usize).enumerate() {
         ask_to_read(&mut driver, sector);
@@ -64,6 +71,7 @@ fn reads_that_follow_each_other_are_done_with_what_was_read_ahead() {
 
 #[test]
 fn a_large_read_and_one_that_is_partly_there_wait_for_whoever_serves_the_disk() {
+    let _alone = alone();
     let (mut driver, mut volume) = read_ahead();
     let large = SMALL as u32 + SECTOR as u32;
     for (sector, len) in [(24, large), (24 + AHEAD as u64 / SECTOR - 1, 1024), (23, 1024)] {
@@ -76,6 +84,7 @@ fn a_large_read_and_one_that_is_partly_there_wait_for_whoever_serves_the_disk() 
 
 #[test]
 fn whatever_may_change_the_volume_drops_what_was_read_ahead() {
+    let _alone = alone();
     const DISCARD: u32 = 11;
     const ZEROES: u32 = 13;
     for kind in [WRITES, DISCARD, ZEROES] {
@@ -95,6 +104,7 @@ fn whatever_may_change_the_volume_drops_what_was_read_ahead() {
 
 #[test]
 fn a_reset_drops_what_was_read_ahead_and_what_is_being_read() {
+    let _alone = alone();
     let (mut driver, _) = read_ahead();
     driver.set_up();
     ask_to_read(&mut driver, 24);
@@ -111,6 +121,7 @@ fn a_reset_drops_what_was_read_ahead_and_what_is_being_read() {
 
 #[test]
 fn a_request_behind_one_that_was_taken_waits() {
+    let _alone = alone();
     let (mut driver, mut volume) = read_ahead();
     ask(&mut driver, 4, 0, &[], 0);
     let flush = take(&mut driver).unwrap();
@@ -122,6 +133,7 @@ fn a_request_behind_one_that_was_taken_waits() {
 
 #[test]
 fn a_request_that_fails_drops_what_was_read_ahead() {
+    let _alone = alone();
     let (mut driver, _) = read_ahead();
     ask(&mut driver, 4, 0, &[], 0);
     let flush = take(&mut driver).unwrap();
@@ -133,6 +145,7 @@ fn a_request_that_fails_drops_what_was_read_ahead() {
 
 #[test]
 fn a_copy_of_the_devices_has_nothing_of_what_was_read_ahead() {
+    let _alone = alone();
     let (mut driver, _) = read_ahead();
     driver.slots = driver.slots.clone();
     ask_to_read(&mut driver, 24);
@@ -141,9 +154,26 @@ fn a_copy_of_the_devices_has_nothing_of_what_was_read_ahead() {
 
 #[test]
 fn a_read_into_no_ram_is_left_to_whoever_serves_the_disk() {
+    let _alone = alone();
     let (mut driver, mut volume) = read_ahead();
     ask(&mut driver, READ, 24, &[(0, 4096)], WRITE);
     assert!(!is_served(&mut driver) && driver.used().0 == 2);
     let request = take(&mut driver).unwrap();
     assert_eq!(finish(&mut driver, &request, &mut volume), Outcome::Error);
+}
+
+#[test]
+fn a_disk_that_is_written_leaves_its_buffer_to_others() {
+    let _alone = alone();
+    let mut others: Vec<(Driver, Fake)> = (0..MOST_BUFFERS).map(|_| read_ahead()).collect();
+    let (mut driver, mut volume) = (disk(), volume());
+    read(&mut driver, &mut volume, 8);
+    ask_to_read(&mut driver, 16);
+    let request = take(&mut driver).unwrap();
+    assert_eq!(finish(&mut driver, &request, &mut volume), Outcome::Done);
+    assert!(driver.slots.begin_ahead(&request).is_none(), "all are in use");
+    let (other, _) = &mut others[0];
+    ask(other, WRITES, 200, &[(BUFFERS, 512)], 0);
+    take(other).unwrap();
+    assert!(driver.slots.begin_ahead(&request).is_some());
 }
