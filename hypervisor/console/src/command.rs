@@ -1,6 +1,8 @@
 //! The console's commands: what a line means. [`spec`] has the table of the commands' words,
 //! arguments and help, [`complete`] completes the beginning of a line for the Tab key.
 
+mod arguments;
+mod choices;
 mod complete;
 mod spec;
 
@@ -8,8 +10,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use self::arguments::Arguments;
 pub use self::complete::{Completion, List, Names, complete, list_for, words_for};
-use self::spec::{Arguments, Spec, TABLE};
+use self::spec::{Spec, TABLE};
 use crate::suggest::suggest;
 use crate::table::GuestRow;
 use crate::text::{parse_time, quoted};
