@@ -40,10 +40,19 @@ pub enum Quick {
 
 impl Quick {
     /// Returns what the environment asks for.
-    fn from_environment() -> Self {
+    pub fn from_environment() -> Self {
         match std::env::var(QUICK) {
             Ok(value) if !value.is_empty() && value != "0" => Self::Yes,
             _ => Self::No,
+        }
+    }
+
+    /// Returns how many instructions may be executed of what takes `limit` at the most in the image
+    /// that is released. A quick image takes up to three times as many.
+    pub fn limit(self, limit: u64) -> u64 {
+        match self {
+            Self::No => limit,
+            Self::Yes => 3 * limit,
         }
     }
 

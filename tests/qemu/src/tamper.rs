@@ -3,7 +3,7 @@
 //! The file is taken apart and put together again with right checksums by code of its own: a reader
 //! that agrees with it agrees with the format, not with itself.
 
-use std::io::{BufReader, Read};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -107,6 +107,25 @@ pub fn page_at(bytes: &[u8], address: u64) -> Result<usize> {
         PageContent::Raw { offset, .. } => Ok(usize::try_from(offset)?),
         other => Err(anyhow!("the page at {address:#x} is {other:?}")),
     }
+}
+
+/// Returns where the bytes of a checkpoint have the metadata of the first block with any content.
+pub fn first_block(bytes: &[u8]) -> Result<usize> {
+    let opened = Index::open(&mut &bytes[..], Routines::default());
+    let (_, index) = opened.map_err(|error| anyhow!("{error:?}"))?;
+    let first = index.entries().first().context("all of the memory is zeros")?;
+    Ok(usize::try_from(first.bytes().start)?)
+}
+
+/// Changes a byte of a disk's image, also while a machine has it: as a medium that goes bad.
+pub fn spoil(disk: &Path, sector: usize) -> Result<()> {
+    let mut image = std::fs::File::options().read(true).write(true).open(disk)?;
+    let mut byte = [0];
+    let at = (sector * SECTOR + SECTOR / 2) as u64;
+    image.seek(SeekFrom::Start(at))?;
+    image.read_exact(&mut byte)?;
+    image.seek(SeekFrom::Start(at))?;
+    Ok(image.write_all(&[!byte[0]])?)
 }
 
 /// Returns a sector of a disk's image from which on the image has this page.

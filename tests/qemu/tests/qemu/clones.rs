@@ -95,6 +95,8 @@ pub fn a_clone_is_stored_and_resumed_and_outlives_its_original(lab: &Lab) -> Res
     stasis.command("restart waves")?;
     stasis.command("stop waves")?;
     stasis.command("remove waves")?;
+    // No image is known by the name of a clone.
+    stasis.refused_for("restart third", &["the boot archive does not have it"])?;
     this_goes_on(&mut stasis, "third")?;
     stasis.resume("twin")?;
     for name in ["twin", "third"] {

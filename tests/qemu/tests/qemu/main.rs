@@ -56,6 +56,7 @@ mod shared;
 mod since;
 mod smp;
 mod soak;
+mod soak_long;
 mod storable;
 mod sweep;
 mod terminal;
@@ -189,6 +190,7 @@ fn main() -> ExitCode {
             a_checkpoint_that_shares_is_bit_for_bit_a_whole_one,
             the_first_one_is_deleted_and_the_second_one_is_resumed,
             a_store_of_version_2_is_upgraded_with_what_is_in_it,
+            a_damaged_parent_costs_one_checkpoint_and_no_guest,
             a_disk_that_is_full_between_two_checkpoints_loses_no_page,
             a_second_checkpoint_of_an_idle_linux_is_a_fiftieth_of_the_first;
         on_demand:
@@ -407,6 +409,7 @@ fn main() -> ExitCode {
         soak:
             every_tick_is_in_its_window,
             two_cores_at_once_lose_nothing;
+        soak_long: a_thousand_checkpoints_and_resumes_and_their_clones_lose_nothing;
         travel_qemu:
             a_counter_goes_on_in_qemu_and_comes_back,
             a_counter_that_began_in_qemu_goes_on_in_stasis,

@@ -43,11 +43,16 @@ fn goes_on(stasis: &mut Stasis) -> Result<()> {
 
 /// Makes sure of the same of a guest with the program [`GUEST`], and another name.
 pub fn this_goes_on(stasis: &mut Stasis, name: &str) -> Result<()> {
+    these_go_on(stasis, name, 2)
+}
+
+/// Makes sure of the same of a guest that has so many CPUs, one or two.
+pub fn these_go_on(stasis: &mut Stasis, name: &str, cpus: usize) -> Result<()> {
     stasis.attach(name)?;
     let begin = waves(stasis)?;
     loop {
         let now = waves(stasis)?;
-        if (0..2).all(|cpu| now[cpu] >= begin[cpu] + WAVES) {
+        if (0..cpus).all(|cpu| now[cpu] >= begin[cpu] + WAVES) {
             return stasis.detach().map(drop);
         }
     }

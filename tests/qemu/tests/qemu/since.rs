@@ -1,15 +1,17 @@
 //! A checkpoint shares with the one before what did not change since, and is whole all the same.
 
 use anyhow::{Context, Result, ensure};
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::numbers;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Stasis, guest};
 use stasis_qemu_tests::tamper;
-use stasis_state::RecordType;
+use stasis_state::{PAGE_SIZE, RecordType};
 use stasis_store::Compression;
 use xtask::{disk, initramfs};
 
 use crate::linux;
+use crate::on_demand::this_goes_on;
 use crate::resume::{file, same};
 
 const GUEST: &str = "waves";
@@ -55,6 +57,34 @@ pub fn a_store_of_version_2_is_upgraded_with_what_is_in_it(lab: &Lab) -> Result<
     let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
     stasis.command(&format!("resume {first} --whole"))?;
     checkpoint(&mut stasis)?;
+    stasis.quit()
+}
+
+/// What the next checkpoint would have shared is bad on the disk by then. One line says so, and the
+/// checkpoint after it has all of the memory.
+pub fn a_damaged_parent_costs_one_checkpoint_and_no_guest(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let config = GuestConfig { vcpus: 2, ..guest(GUEST, 32) };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?)).disk(&disk);
+    let mut stasis = machine.boot()?;
+    let (parent, ..) = checkpoint(&mut stasis)?;
+    stasis.quit()?;
+    let bytes = tamper::get(&disk, parent)?;
+    let block = tamper::first_block(&bytes)?;
+    let sector = tamper::sector_of(&disk, &bytes[block..block + PAGE_SIZE])?;
+    let mut stasis = lab.machine().no_archive().disk(&disk).boot()?;
+    stasis.resume(format!("{parent} --whole"))?;
+    this_goes_on(&mut stasis, GUEST)?;
+    tamper::spoil(&disk, sector)?;
+    let why = "the checkpoint that it shares with is damaged";
+    stasis.refused_for(&format!("checkpoint {GUEST} {GUEST}"), &[why])?;
+    this_goes_on(&mut stasis, GUEST)?;
+    let (next, _, shared) = checkpoint(&mut stasis)?;
+    ensure!(shared == 0, "checkpoint {next} shares {shared} bytes with a damaged one");
+    stasis.refused(&format!("resume {parent} --whole"))?;
+    this_goes_on(&mut stasis, GUEST)?;
+    stasis.resume(format!("{next} --whole"))?;
+    this_goes_on(&mut stasis, GUEST)?;
     stasis.quit()
 }
 

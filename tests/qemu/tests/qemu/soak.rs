@@ -67,15 +67,15 @@ pub enum Time {
 }
 
 pub fn every_tick_is_in_its_window(lab: &Lab) -> Result<()> {
-    soak(lab, Time::Instructions)
+    run(lab, Time::Instructions, cycles(CYCLES))
 }
 
 pub fn two_cores_at_once_lose_nothing(lab: &Lab) -> Result<()> {
-    soak(lab, Time::Wall)
+    run(lab, Time::Wall, cycles(CYCLES))
 }
 
-fn soak(lab: &Lab, time: Time) -> Result<()> {
-    let count = cycles(CYCLES);
+/// Stores and resumes the guests in so many cycles.
+pub fn run(lab: &Lab, time: Time, count: u32) -> Result<()> {
     let limit = CYCLE_TIME * (count + 4);
     let (mut stasis, mut guests) = boot(lab, time, limit)?;
     let start = Instant::now();
