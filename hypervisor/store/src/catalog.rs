@@ -90,11 +90,12 @@ pub enum Which<'a> {
 }
 
 impl<'a> From<&'a str> for Which<'a> {
-    /// A number if it reads as one (no name does).
+    /// Returns the number that the text is, or else the name: a text of digits alone is no name,
+    /// and `+5`, which Rust reads as 5, is one.
     fn from(text: &'a str) -> Self {
         match text.parse() {
-            Ok(number) => Self::Number(number),
-            Err(_) => Self::Name(text),
+            Ok(number) if is_of_digits(text) => Self::Number(number),
+            _ => Self::Name(text),
         }
     }
 }
@@ -114,11 +115,16 @@ impl Display for Which<'_> {
     }
 }
 
+/// Returns whether all of a text is digits.
+fn is_of_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Returns `text` as a name, if it may be one. A name can be typed at a console and printed to it,
 /// and is no number.
 pub fn valid_name(text: &str) -> Option<ArrayString<NAME_LEN>> {
     let forbidden = |c: char| c.is_control() || c.is_whitespace();
-    if text.is_empty() || text.contains(forbidden) || text.bytes().all(|b| b.is_ascii_digit()) {
+    if text.is_empty() || text.contains(forbidden) || is_of_digits(text) {
         return None;
     }
     ArrayString::from(text).ok()

@@ -44,6 +44,18 @@ fn a_checkpoint_is_found_again_by_number_and_by_name() {
 }
 
 #[test]
+fn a_name_that_begins_with_a_sign_means_no_number() {
+    let mut store = open(formatted(100));
+    for name in ["linux", "+1", "+", "+7"] {
+        add(&mut store, name, &contents(1, 10_000)).unwrap();
+    }
+    for (typed, number) in [("1", 1), ("01", 1), ("+1", 2), ("+", 3), ("+7", 4)] {
+        assert_eq!(store.find(typed).unwrap().number, number, "{typed}");
+    }
+    assert!(store.find("+2").is_err());
+}
+
+#[test]
 fn the_list_says_what_was_begun() {
     let mut store = open(formatted(100));
     let mut writer = store.begin("größe", 10_000, 1_700_000_000).unwrap();

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use stasis_client::{Client, Error, Message, Status};
 use stasis_state::Source;
+use stasis_store::catalog::Which;
 
 use super::bar::Bar;
 use super::{Address, coded};
@@ -47,9 +48,9 @@ pub(super) fn get(mut client: Client, which: &str, to: &Path) -> Result<()> {
 fn size_of(client: &mut Client, which: &str) -> Result<Option<u64>> {
     let list = client.answer("store --json").map_err(coded)?;
     let mut rows = list.lines().rev().filter_map(|row| serde_json::from_str::<Value>(row).ok());
-    let is_it = |row: &Value| {
-        row["name"].as_str() == Some(which)
-            || which.parse().is_ok_and(|number: u64| row["number"].as_u64() == Some(number))
+    let is_it = |row: &Value| match Which::from(which) {
+        Which::Number(number) => row["number"].as_u64() == Some(number),
+        Which::Name(name) => row["name"].as_str() == Some(name),
     };
     Ok(rows.find(is_it).and_then(|row| row["size"].as_u64()))
 }
