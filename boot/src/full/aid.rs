@@ -53,13 +53,12 @@ impl Means for Helper<'_, '_> {
         Ok(catalog::of_guest(self.work, &self.domain.name)?)
     }
 
-    fn resume(&mut self, number: u64) -> Result<bool, HelpError> {
+    fn resume(&mut self, number: u64) -> Result<(), HelpError> {
         let nobody = &mut Answer::to_nobody();
         // Whole, for nobody waits for it: a checkpoint that is damaged is passed over before
         // anything is lost.
         let way = Way { any_speed: false, whole: true, disks: Disks::Recovered };
-        resume::resume(self.work, &number.to_string(), None, way, nobody)?;
-        Ok(self.domain.look().state.is_alive())
+        Ok(resume::resume(self.work, &number.to_string(), None, way, nobody)?)
     }
 
     fn warn(&mut self, setback: Setback<'_, HelpError>) {

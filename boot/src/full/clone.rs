@@ -204,6 +204,7 @@ fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<()
         identity: &identity,
         counter_hz: timer::frequency(),
         any_speed: false,
+        must_be_on: false,
         // The clone has its memory already.
         free_memory: *state.guest.ram_size,
         guests: archive::guests(),

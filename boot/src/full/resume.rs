@@ -146,7 +146,7 @@ impl Found {
     ) -> Result<(), ResumeError> {
         let Some(mut origin) = self.origin.take() else { return Ok(()) };
         let (number, state) = (self.number, &self.checkpoint.state);
-        incoming::look(state, way.any_speed)?;
+        incoming::look(state, way)?;
         match whole::take(state) {
             Some(mut ram) => {
                 let baseline = baseline(store, number, state);
@@ -155,7 +155,7 @@ impl Found {
             }
             None => {
                 let name = Some(state.guest.name_text());
-                read(store, number, name, way.any_speed, out)?;
+                read(store, number, name, way, out)?;
             }
         }
         Ok(())
@@ -191,7 +191,7 @@ fn find(
                 .map_err(CheckpointReadError::Memory)?;
             (checkpoint, Some(origin))
         }
-        None => (read(store, number, copy, way.any_speed, out)?, None),
+        None => (read(store, number, copy, way, out)?, None),
     };
     if !checkpoint.skipped.is_empty() {
         let _ = writeln!(
@@ -228,7 +228,7 @@ fn read(
     store: &mut Store<Disk>,
     number: u64,
     copy: Option<&str>,
-    any_speed: bool,
+    way: Way,
     out: &mut Answer,
 ) -> Result<Checkpoint, ResumeError> {
     let mut source = open(store, number)?;
@@ -238,7 +238,7 @@ fn read(
         if let Some(name) = copy {
             state.guest.set_name(name);
         }
-        Ok(incoming::look(&state, any_speed)?)
+        Ok(incoming::look(&state, way)?)
     };
     let report = &mut |done, total| progress.report(done, total);
     let read = stasis_state::read_if(&mut source, routines(), admits, report);

@@ -27,8 +27,8 @@ impl Means for Helper<'_, '_> {
         Ok(Vec::new())
     }
 
-    fn resume(&mut self, _: u64) -> Result<bool, GuestError> {
-        Ok(false)
+    fn resume(&mut self, _: u64) -> Result<(), GuestError> {
+        unreachable!("there are no checkpoints")
     }
 
     fn warn(&mut self, setback: Setback<'_, GuestError>) {

@@ -43,6 +43,8 @@ pub struct Terms<'a> {
     pub counter_hz: u64,
     /// Whether a person lets guests' clocks go at another speed than they were made with.
     pub any_speed: bool,
+    /// Whether a guest that was off is refused: nobody has asked for it, and it would be off again.
+    pub must_be_on: bool,
     /// Bytes of RAM that no guest has.
     pub free_memory: u64,
     /// What the boot archive says of guests.
@@ -80,6 +82,9 @@ pub enum Refusal {
     /// A guest can be resumed from one checkpoint at a time.
     #[error("two of the checkpoints are of one guest")]
     Twice,
+    /// A guest that is resumed by nobody's command goes on.
+    #[error("the guest is off there")]
+    OffThere,
     /// The machine's counter is not slower than the guest's, or a person does not mind.
     #[error(transparent)]
     Pace(#[from] PaceError),
@@ -151,6 +156,7 @@ impl Terms<'_> {
     /// Checks what the registers tell of a guest whose memory is not read yet. They may break rules
     /// of the format; the guest's name is that by which it will be called.
     pub fn look(&self, state: &GuestState, occupant: Option<Occupant>) -> Result<(), Refusal> {
+        self.check_power(state)?;
         self.pace(state)?;
         // A guest without the record may share memory all the same, if the record comes behind its
         // memory. The second look sees that.
@@ -166,6 +172,7 @@ impl Terms<'_> {
         state: &GuestState,
         occupant: Option<Occupant>,
     ) -> Result<Admitted, Refusal> {
+        self.check_power(state)?;
         let pace = self.pace(state)?;
         let then = RunState::resumed(state);
         let (guest, vcpus) = Guest::restored(state.clone(), pace)?;
@@ -178,6 +185,14 @@ impl Terms<'_> {
         }
         self.check_place(state, occupant)?;
         Ok(Admitted { guest, vcpus, then })
+    }
+
+    /// Checks that the guest was on, if it must be.
+    fn check_power(&self, state: &GuestState) -> Result<(), Refusal> {
+        match self.must_be_on && !RunState::resumed(state).is_alive() {
+            true => Err(Refusal::OffThere),
+            false => Ok(()),
+        }
     }
 
     /// Checks that the guest shares here what it shared there.

@@ -154,7 +154,7 @@ where
             }
             None => NewMemory::ToLoad,
         };
-        admit(task, state, memory, self.way.any_speed, self.existing)
+        admit(task, state, memory, self.way, self.existing)
     }
 
     fn is_in_place(&self, guest: &Incoming) -> bool {
@@ -281,11 +281,11 @@ fn admit<'a>(
     task: &mut Task,
     state: &GuestState,
     memory: NewMemory,
-    any_speed: bool,
+    way: Way,
     existing: &'a [Arc<Domain>],
 ) -> Result<Incoming<'a>, ResumeError> {
     let identity = guests::host_identity();
-    let mut terms = terms(&identity, any_speed);
+    let mut terms = terms(&identity, way);
     let name = state.guest.name_text();
     let is_loaded = matches!(memory, NewMemory::Loaded(_));
     let on_demand = matches!(memory, NewMemory::OnDemand);
@@ -332,9 +332,9 @@ fn no_room(why: NoRam) -> ResumeError {
 
 /// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`]
 /// says.
-pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
+pub fn look(state: &GuestState, way: Way) -> Result<(), Refusal> {
     let identity = guests::host_identity();
-    let terms = terms(&identity, any_speed);
+    let terms = terms(&identity, way);
     let existing = registry::all();
     match existing.iter().find(|domain| domain.name == state.guest.name_text()) {
         None => terms.look(state, None),
@@ -343,11 +343,12 @@ pub fn look(state: &GuestState, any_speed: bool) -> Result<(), Refusal> {
 }
 
 /// Returns the terms on which guests can be resumed now.
-fn terms(identity: &Identity, any_speed: bool) -> Terms<'_> {
+fn terms(identity: &Identity, way: Way) -> Terms<'_> {
     Terms {
         identity,
         counter_hz: timer::frequency(),
-        any_speed,
+        any_speed: way.any_speed,
+        must_be_on: way.disks == Disks::Recovered,
         free_memory: pool::free_bytes(),
         guests: archive::guests(),
         regions: archive::shared(),

@@ -46,6 +46,7 @@ struct Machine {
     identity: Identity,
     counter_hz: u64,
     any_speed: bool,
+    must_be_on: bool,
     free_memory: u64,
     guests: Vec<GuestConfig>,
     regions: Vec<SharedRegion>,
@@ -57,6 +58,7 @@ impl Default for Machine {
             identity: cpu(),
             counter_hz: COUNTER_HZ,
             any_speed: false,
+            must_be_on: false,
             free_memory: 64 * MIB,
             guests: vec![],
             regions: vec![],
@@ -70,6 +72,7 @@ impl Machine {
             identity: &self.identity,
             counter_hz: self.counter_hz,
             any_speed: self.any_speed,
+            must_be_on: self.must_be_on,
             free_memory: self.free_memory,
             guests: &self.guests,
             regions: &self.regions,
@@ -108,6 +111,17 @@ fn a_guest_that_was_off_is_off_again() {
     state.power = GuestPower::of(GuestPowerState::Off);
     let admitted = Machine::default().terms().admit(&state, None).unwrap();
     assert_eq!(admitted.then, RunState::Off);
+}
+
+#[test]
+fn a_guest_that_must_be_on_is_refused_at_once_if_it_was_off() {
+    let machine = Machine { must_be_on: true, ..Machine::default() };
+    let mut state = stored("linux");
+    assert_eq!(machine.refusals(&state, Some(LINUX)), [None, None]);
+    for power in [GuestPowerState::Off, GuestPowerState::Reset] {
+        state.power = GuestPower::of(power);
+        machine.refuses(&state, Some(LINUX), "the guest is off there");
+    }
 }
 
 #[test]

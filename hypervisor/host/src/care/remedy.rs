@@ -22,9 +22,13 @@ pub trait Means {
     /// Returns the numbers of the guest's checkpoints, the newest first.
     fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error>;
 
-    /// Resumes the guest from the checkpoint with this number. Returns whether it is alive then: it
-    /// may have been stored when it was off.
-    fn resume(&mut self, number: u64) -> Result<bool, Self::Error>;
+    /// Resumes the guest from the checkpoint with this number.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not resumed. Where it is off in the checkpoint, nothing has changed, its disks
+    /// least of all: it will be started from its image, on the disks that it has.
+    fn resume(&mut self, number: u64) -> Result<(), Self::Error>;
 
     /// Says in the log what came in the way.
     fn warn(&mut self, setback: Setback<'_, Self::Error>);
@@ -40,9 +44,7 @@ pub enum NotResumed<E> {
     /// The store has only checkpoints of the guest that come after the one it was resumed from
     /// last, or that one itself.
     NoneBefore(u64),
-    /// The guest was off when it was stored.
-    OffThere(u64),
-    /// The checkpoint is damaged, or the machine can't have it.
+    /// The checkpoint is damaged, or the guest is off there, or the machine can't have it.
     Bad(u64, E),
 }
 
@@ -54,7 +56,6 @@ impl<E: Display> Display for NotResumed<E> {
             Self::NoneBefore(number) => {
                 write!(out, "it has no checkpoint before {number}, which did not help")
             }
-            Self::OffThere(number) => write!(out, "checkpoint {number}: the guest is off there"),
             Self::Bad(number, why) => write!(out, "checkpoint {number}: {why}"),
         }
     }
@@ -152,8 +153,7 @@ fn resume<M: Means>(before: Option<u64>, means: &mut M) -> Result<u64, NotResume
     let mut why = before.map_or(NotResumed::NoCheckpoint, NotResumed::NoneBefore);
     for number in numbers {
         why = match means.resume(number) {
-            Ok(true) => return Ok(number),
-            Ok(false) => NotResumed::OffThere(number),
+            Ok(()) => return Ok(number),
             Err(error) => NotResumed::Bad(number, error),
         };
         means.warn(Setback::PassedOver(&why));
@@ -172,7 +172,7 @@ mod tests {
     /// A guest's checkpoints, and what happens when it is resumed from each.
     #[derive(Default)]
     struct Fake {
-        checkpoints: Vec<(u64, Result<bool, &'static str>)>,
+        checkpoints: Vec<(u64, Result<(), &'static str>)>,
         store: Option<&'static str>,
         image: Option<&'static str>,
         resumed_from: Vec<u64>,
@@ -193,7 +193,7 @@ mod tests {
             self.store.map_or(Ok(numbers), Err)
         }
 
-        fn resume(&mut self, number: u64) -> Result<bool, &'static str> {
+        fn resume(&mut self, number: u64) -> Result<(), &'static str> {
             self.resumed_from.push(number);
             self.checkpoints.iter().find(|(other, _)| *other == number).unwrap().1
         }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_guest_goes_on_from_its_newest_checkpoint() {
-        let mut fake = Fake { checkpoints: vec![(7, Ok(true)), (4, Ok(true))], ..Fake::default() };
+        let mut fake = Fake { checkpoints: vec![(7, Ok(())), (4, Ok(()))], ..Fake::default() };
         let report = help(RESUME, Stopped::Reset, &mut fake);
         assert_eq!(report.to_string(), "has reset its machine; it goes on from checkpoint 7");
         assert!(report.runs());
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn checkpoints_that_are_damaged_or_of_a_guest_that_is_off_are_passed_over() {
         let mut fake = Fake {
-            checkpoints: vec![(7, Err("bad CRC")), (5, Ok(false)), (4, Ok(true))],
+            checkpoints: vec![(7, Err("bad CRC")), (5, Err("the guest is off there")), (4, Ok(()))],
             ..Fake::default()
         };
         let said = helped(RESUME, &mut fake);
@@ -256,10 +256,8 @@ mod tests {
 
     #[test]
     fn checkpoints_that_did_not_help_and_later_ones_are_not_tried_again() {
-        let mut fake = Fake {
-            checkpoints: vec![(7, Ok(true)), (5, Ok(true)), (4, Ok(true))],
-            ..Fake::default()
-        };
+        let mut fake =
+            Fake { checkpoints: vec![(7, Ok(())), (5, Ok(())), (4, Ok(()))], ..Fake::default() };
         let report = help(Remedy::Resume { before: Some(5) }, Stopped::Reset, &mut fake);
         assert_eq!(report.ending, Ending::Resumed(4));
         assert_eq!(fake.resumed_from, [4]);

@@ -4,8 +4,8 @@
 //! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `w` and `r`: [`COUNT`] requests of
 //! 4 KiB, one behind the other; `a`: [`COUNT`] reads of 4 KiB of which none is behind the one
 //! before; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the one that
-//! it has heard of. The guest sleeps while it waits, takes each interrupt, and prints `requests
-//! <phase> done`.
+//! it has heard of; `z`: it resets its machine; `o`: it switches it off. The guest sleeps while it
+//! waits, takes each interrupt, and prints `requests <phase> done`.
 
 #![no_std]
 #![no_main]
@@ -13,7 +13,7 @@
 use core::arch::asm;
 use stasis_guests::mmio::{read32, write32};
 use stasis_guests::sysreg::wfi;
-use stasis_guests::{gic, println, runtime, uart};
+use stasis_guests::{gic, println, psci, runtime, uart};
 
 stasis_guests::entry!(main, runtime::no_irq);
 
@@ -276,6 +276,10 @@ fn main() {
             (b'w' | b'r', Some(disk), _) => disk.phase(phase == b'w', COUNT, 4096, 1),
             (b'a', Some(disk), _) => disk.phase(false, COUNT, 4096, APART),
             (b'l', _, Some(card)) => card.listen(),
+            (b'o', ..) => psci::system_off(),
+            (b'z', ..) => {
+                psci::hvc(psci::SYSTEM_RESET.into(), [0; 3]);
+            }
             (b's', _, Some(card)) => card.phase(),
             _ => continue,
         }

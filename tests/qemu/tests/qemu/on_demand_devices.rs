@@ -11,7 +11,7 @@ use xtask::monitor::{Monitor, Socket};
 use crate::on_demand::to_load;
 
 /// Drives a disk, and answers each byte that is typed.
-const GUEST: &str = "requests";
+pub const GUEST: &str = "requests";
 /// Bytes of the guest's disk, all of which it reads at once. The last MiB stays in its memory, and
 /// it never looks at that again.
 const DISK: usize = 4 << 20;
@@ -30,7 +30,7 @@ fn limit(monitor: &mut Monitor, requests: u32, bytes: u32) -> Result<()> {
 }
 
 /// Returns a machine whose guest has a disk on which each page differs from the others.
-fn machine(lab: &Lab) -> Result<Setup<'_>> {
+pub fn machine(lab: &Lab) -> Result<Setup<'_>> {
     let image = (0..DISK as u64 / 8).flat_map(u64::to_le_bytes).collect();
     let mut config = guest(GUEST, 32);
     let from = Some("image".to_owned());
@@ -39,7 +39,7 @@ fn machine(lab: &Lab) -> Result<Setup<'_>> {
 }
 
 /// Waits until the guest has answered this byte so many times.
-fn answers(stasis: &mut Stasis, byte: char, times: usize) -> Result<()> {
+pub fn answers(stasis: &mut Stasis, byte: char, times: usize) -> Result<()> {
     let answer = format!("requests {byte} done");
     for _ in 0..times {
         stasis.qemu.console.find_line("the guest's answer", SILENCE, |line| {

@@ -1,0 +1,42 @@
+//! Disks that a guest keeps while other things fail. Its guest drives its disk by itself, so it is
+//! there at once.
+
+use anyhow::{Result, ensure};
+use stasis_host::config::Policy;
+use stasis_qemu_tests::guests::SILENCE;
+use stasis_qemu_tests::lab::Lab;
+use stasis_qemu_tests::stasis::Stasis;
+
+use crate::on_demand_devices::{GUEST, answers, machine};
+
+/// Makes the guest, which is running, write all of its disk anew.
+fn write(stasis: &mut Stasis) -> Result<()> {
+    stasis.attach(GUEST)?;
+    stasis.qemu.console.send(b"nW")?;
+    answers(stasis, 'W', 1)?;
+    stasis.detach().map(drop)
+}
+
+pub fn a_guest_that_resets_keeps_its_disk_where_its_checkpoint_has_it_off(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let setup = machine(lab)?.change(GUEST, |guest| guest.on_reset = Policy::Resume);
+    let mut stasis = setup.disk(&disk).boot()?;
+    stasis.attach(GUEST)?;
+    stasis.qemu.console.wait_for("requests begin", SILENCE)?;
+    stasis.qemu.console.send(b"o")?;
+    stasis.qemu.console.wait_for("is off", SILENCE)?;
+    let number = stasis.checkpoint(GUEST, "backup")?;
+    stasis.command(&format!("start {GUEST}"))?;
+    write(&mut stasis)?;
+    stasis.attach(GUEST)?;
+    stasis.qemu.console.send(b"z")?;
+    let passed_over = format!("is not resumed from checkpoint {number}: the guest is off there");
+    stasis.qemu.console.wait_for(&passed_over, SILENCE)?;
+    stasis.qemu.console.wait_for("it starts again", SILENCE)?;
+    stasis.qemu.console.send(b"n")?;
+    answers(&mut stasis, 'n', 1)?;
+    stasis.detach()?;
+    let volumes = stasis.command("volume list")?.join("\n");
+    ensure!(!volumes.contains("recovered"), "the disk was brought back:\n{volumes}");
+    stasis.quit()
+}
