@@ -1,7 +1,7 @@
 //! [`Reader`]: finds frames among bytes, whatever else these are.
 
 use crate::cobs;
-use crate::frame::{DELIMITER, Frame, HEAD, Kind, MAX_ENCODED, TAIL, crc};
+use crate::frame::{DELIMITER, Frame, HEAD, Kind, MAX_ENCODED, MAX_PAYLOAD, TAIL, crc};
 
 /// Why bytes between two delimiters are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,6 +9,9 @@ pub enum Damage {
     /// There are more of them than a frame has.
     #[error("more than {MAX_ENCODED} bytes without a delimiter")]
     TooLong,
+    /// The payload is longer than one may be. Bytes that need little encoding leave room for that.
+    #[error("a frame with a payload of {0} bytes, of which there are {MAX_PAYLOAD} at the most")]
+    Payload(usize),
     /// The bytes are not encoded as a frame is.
     #[error("bytes that are no frame")]
     NotEncoded,
@@ -72,6 +75,9 @@ fn frame(bytes: &mut [u8]) -> Result<Frame<'_>, Damage> {
     if crc(head, payload) != u32::from_le_bytes(*tail) {
         return Err(Damage::Crc);
     }
+    if payload.len() > MAX_PAYLOAD {
+        return Err(Damage::Payload(payload.len()));
+    }
     let [kind, low, high] = *head;
     let kind = Kind::of(kind).ok_or(Damage::Kind(kind))?;
     Ok(Frame { kind, id: u16::from_le_bytes([low, high]), payload })
@@ -80,7 +86,6 @@ fn frame(bytes: &mut [u8]) -> Result<Frame<'_>, Damage> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::frame::MAX_PAYLOAD;
     use proptest::prelude::*;
 
     fn bytes(frame: Frame) -> Vec<u8> {
@@ -131,6 +136,22 @@ mod tests {
         cobs::encode(&body, &mut |piece| all.extend_from_slice(piece));
         all.push(DELIMITER);
         assert_eq!(read(&all), [Err(Damage::Kind(0x7f))]);
+    }
+
+    #[test]
+    fn a_payload_that_is_too_long_is_none_though_it_fits_when_it_is_encoded() {
+        for len in [MAX_PAYLOAD, MAX_PAYLOAD + 1, MAX_PAYLOAD + 4] {
+            let (head, payload) = ([Kind::Hello as u8, 1, 0], vec![0; len]);
+            let body = [&head[..], &payload, &crc(&head, &payload).to_le_bytes()].concat();
+            let mut all = vec![DELIMITER];
+            cobs::encode(&body, &mut |piece| all.extend_from_slice(piece));
+            all.push(DELIMITER);
+            let expected = match len {
+                MAX_PAYLOAD => Ok((Kind::Hello, 1, payload)),
+                _ => Err(Damage::Payload(len)),
+            };
+            assert_eq!(read(&all), [expected]);
+        }
     }
 
     proptest! {
