@@ -120,9 +120,10 @@ impl Mux {
         self.kept(port).is_some_and(Ring::has_unseen)
     }
 
-    /// Forgets the bytes of a guest.
+    /// Forgets the bytes of a guest. Positions go on: whoever reads on gets all that comes next.
     pub fn forget(&mut self, guest: usize) {
-        self.rings.retain(|(of, _)| of.guest != guest);
+        let of_guest = self.rings.iter_mut().filter(|(of, _)| of.guest == guest);
+        of_guest.for_each(|(_, ring)| ring.forget());
     }
 
     fn kept(&self, port: Port) -> Option<&Ring> {

@@ -112,12 +112,17 @@ impl Ring {
         self.lost
     }
 
+    /// Forgets all bytes, and gives their memory back. Those that come next have the positions
+    /// behind them.
+    pub(super) fn forget(&mut self) {
+        *self = Self { sent: self.sent, ..Self::new() };
+    }
+
     /// Returns the bytes from `position` on, at most `most`, and moves `position` behind them.
     /// Positions count all bytes that were ever sent; those that are not kept any more are passed
     /// over.
     pub(super) fn read_from(&self, position: &mut u64, most: usize) -> Vec<u8> {
         let oldest = self.sent - self.bytes.len() as u64;
-        // A guest that was forgotten begins anew.
         let at = (*position).clamp(oldest, self.sent);
         let skipped = (at - oldest) as usize;
         let bytes: Vec<u8> = self.bytes.range(skipped..).take(most).copied().collect();
@@ -167,5 +172,11 @@ mod tests {
         position = u64::MAX;
         assert_eq!(ring.read_from(&mut position, 9), b"");
         assert_eq!(position, CAPACITY as u64 + 8);
+        ring.forget();
+        assert_eq!(ring.read_from(&mut position, 9), b"");
+        ring.push(b"new");
+        assert_eq!(ring.read_from(&mut position, 9), b"new", "it goes on where it was");
+        assert_eq!(ring.read_from(&mut 0, 9), b"new", "who begins to read gets what is kept");
+        assert_eq!(ring.unseen, 3);
     }
 }
