@@ -4,10 +4,10 @@
 use alloc::string::String;
 use core::ops::RangeInclusive;
 
-use stasis_devices::virtio::block::MAX_VOLUME;
 use stasis_state::name::BadName;
 use stasis_state::name::check as check_name;
 use stasis_state::virtio::MAX_VIRTIO;
+use stasis_store::layout::{BLOCK, MAX_VOLUME_BLOCKS};
 
 use super::GuestConfig;
 use stasis_console::text::quoted;
@@ -15,7 +15,7 @@ use stasis_console::text::quoted;
 /// What the bytes of a volume are a multiple of.
 pub const UNIT: u64 = 4096;
 /// The bytes that a volume may have.
-const SIZES: RangeInclusive<u64> = UNIT..=MAX_VOLUME;
+const SIZES: RangeInclusive<u64> = UNIT..=MAX_VOLUME_BLOCKS as u64 * BLOCK as u64;
 
 /// What can be wrong with a virtio device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,7 +29,7 @@ pub enum VirtioProblem {
         why: BadName,
     },
     /// A volume that has no whole blocks, no block, or too many.
-    #[error("volume {}: {size} bytes are not a multiple of 4 KiB, from 4 KiB to 8 TiB", quoted(.volume))]
+    #[error("volume {}: {size} bytes are not a multiple of 4 KiB, from 4 KiB to 1 TiB", quoted(.volume))]
     Size {
         /// Name of the volume.
         volume: String,
