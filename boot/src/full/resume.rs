@@ -25,7 +25,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use error::{CheckpointReadError, ResumeError};
-use incoming::{Resumable, Resumed};
+use incoming::{Kept, Resumable};
 use stasis_arch::timer;
 use stasis_host::sets;
 use stasis_run::clock;
@@ -75,8 +75,14 @@ pub fn resume(
         }
         let loaded = found.iter_mut().map(|one| one.loaded.take()).collect();
         let stored: Vec<Resumable> = found.iter().map(|one| one.stored(store)).collect();
-        let Resumed { stays, kept } =
-            incoming::resume(store, &stored, loaded, way, |store, n, target, can_give_up| {
+        let mut kept = Kept::new();
+        let resumed = incoming::resume(
+            store,
+            &stored,
+            loaded,
+            way,
+            &mut kept,
+            |store, n, target, can_give_up| {
                 let Found { number, checkpoint, .. } = &found[n];
                 let mut source = open(store, *number)?;
                 source.allow_giving_up(can_give_up);
@@ -84,19 +90,12 @@ pub fn resume(
                 let report = &mut |done, total| progress.report(done, total);
                 stasis_state::read_memory(&mut source, checkpoint, target, routines(), report)?;
                 Ok(())
-            })?;
-        for line in stays {
+            },
+        );
+        // Also of a resume that has failed after that: nobody else says where the content is.
+        tell(&kept, way, out);
+        for line in resumed? {
             let _ = writeln!(out, "{line}");
-        }
-        for (volume, kept) in kept {
-            let line = format!(
-                "volume \"{volume}\" is as it was then; what it had become is volume \"{kept}\""
-            );
-            match way.disks {
-                // Nobody has asked, so nobody reads an answer.
-                Disks::Recovered => log::info!("{line}"),
-                _ => drop(writeln!(out, "{line}")),
-            }
         }
         for Found { number, checkpoint, origin, .. } in found {
             let domain = registry::named(checkpoint.state.guest.name_text());
@@ -107,6 +106,20 @@ pub fn resume(
         }
         Ok(())
     })
+}
+
+/// Says which volumes were brought back, and what has what they had become.
+fn tell(kept: &Kept, way: Way, out: &mut Answer) {
+    for (volume, kept) in kept {
+        let line = format!(
+            "volume \"{volume}\" is as it was then; what it had become is volume \"{kept}\""
+        );
+        match way.disks {
+            // Nobody has asked, so nobody reads an answer.
+            Disks::Recovered => log::info!("{line}"),
+            _ => drop(writeln!(out, "{line}")),
+        }
+    }
 }
 
 /// Loads and checks all of the guests' memory, as far as there is room for it beside what is in use,

@@ -235,19 +235,19 @@ fn a_volume_that_is_brought_back_keeps_what_it_had_become() {
     store.volumes_mut().write("root", 0, &[1; 8 * BLOCK]).unwrap();
     let number = checkpoint(&mut store, &["root"]);
     store.volumes_mut().flush("root").unwrap();
-    assert_eq!(store.bring_back(number, Before::Kept).unwrap(), [], "it is as it was");
+    assert_eq!(store.bring_back(&[number], Before::Kept).unwrap(), [], "it is as it was");
     store.volumes_mut().write("root", 4096, &[2; BLOCK]).unwrap();
-    let kept = store.bring_back(number, Before::Kept).unwrap();
+    let kept = store.bring_back(&[number], Before::Kept).unwrap();
     assert_eq!(format!("{kept:?}"), r#"[("root", "root-before-1")]"#);
     let mut store = open(store.into_device());
     assert!(whole(&mut store, "root") == [1; 8 * BLOCK]);
     let became = whole(&mut store, "root-before-1");
     assert!(became[4096..8192] == [2; BLOCK] && became[..4096] == [1; BLOCK]);
     store.volumes_mut().write("root", 0, &[3; BLOCK]).unwrap();
-    let kept = store.bring_back(number, Before::Kept).unwrap();
+    let kept = store.bring_back(&[number], Before::Kept).unwrap();
     assert_eq!(&*kept[0].1, "root-before-1-2");
     store.delete_volume("root").unwrap();
-    assert_eq!(store.bring_back(number, Before::Kept).unwrap(), []);
+    assert_eq!(store.bring_back(&[number], Before::Kept).unwrap(), []);
     assert!(whole(&mut store, "root") == [1; 8 * BLOCK]);
 }
 
@@ -267,7 +267,7 @@ fn automatic_resumes_keep_the_three_newest_beside_what_a_guest_has() {
         }
         // A guest has the second one since it is there.
         let used = if round > 2 { &used[..] } else { &[] };
-        let kept = store.bring_back(number, Before::Recovered { used }).unwrap();
+        let kept = store.bring_back(&[number], Before::Recovered { used }).unwrap();
         assert_eq!(kept[0].1.as_str(), format!("root-recovered-{round}"));
     }
     let names: Vec<&str> = store.volumes().iter().map(|one| one.name.as_str()).collect();
@@ -289,7 +289,7 @@ fn an_automatic_resume_removes_nothing_that_it_has_not_kept() {
     }
     let number = checkpoint(&mut store, &names);
     names.iter().for_each(|name| store.volumes_mut().write(name, 0, &[7; BLOCK]).unwrap());
-    let kept = store.bring_back(number, Before::Recovered { used: &[] }).unwrap();
+    let kept = store.bring_back(&[number], Before::Recovered { used: &[] }).unwrap();
     assert_eq!(kept.len(), 4);
     assert!(kept.iter().all(|(_, name)| store.find_volume(name).is_ok()), "{kept:?}");
 
@@ -313,7 +313,7 @@ fn an_automatic_resume_removes_nothing_that_it_has_not_kept() {
     let number = checkpoint(&mut store, &["a"]);
     for round in 1..=4 {
         store.volumes_mut().write("a", 0, &[round; BLOCK]).unwrap();
-        store.bring_back(number, Before::Recovered { used: &[] }).unwrap();
+        store.bring_back(&[number], Before::Recovered { used: &[] }).unwrap();
     }
     let store = open(store.into_device());
     assert_eq!(store.volumes().len(), before + 3, "three more, and all others are there");

@@ -162,7 +162,7 @@ fn a_volume_is_brought_back_although_what_it_had_become_is_damaged() {
         write(&mut store, name, 0, 4, 1);
         store.volumes_mut().flush(name).unwrap();
     }
-    let kept = store.bring_back(numbers[0], Before::Kept).unwrap();
+    let kept = store.bring_back(&[numbers[0]], Before::Kept).unwrap();
     assert_eq!(&*kept[0].1, "debian-root-of-the-buil-before-1");
     let mut disk = store.into_device();
     let mut nodes = (0x3_0000..disk.bytes.len()).step_by(BLOCK);
@@ -172,7 +172,7 @@ fn a_volume_is_brought_back_although_what_it_had_become_is_damaged() {
     let mut block = [0; BLOCK];
     let damaged = store.volumes_mut().read("a", 0, &mut block);
     assert!(matches!(damaged, Err(Error::VolumeDamaged { .. })));
-    store.bring_back(numbers[1], Before::Kept).unwrap();
+    store.bring_back(&[numbers[1]], Before::Kept).unwrap();
     store.volumes_mut().read("a", 0, &mut block).unwrap();
     assert_eq!(block, [3; BLOCK]);
 }

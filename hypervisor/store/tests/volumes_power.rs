@@ -173,7 +173,7 @@ impl Model {
             return true;
         }
         state.0.insert("v".into(), then.clone());
-        match store.bring_back(number, Before::Kept) {
+        match store.bring_back(&[number], Before::Kept) {
             Ok(kept) => {
                 kept.iter().for_each(|(_, name)| {
                     assert_eq!(name.as_str(), before);

@@ -14,6 +14,7 @@ use crate::{archive, meanwhile, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use stasis_arch::timer;
 use stasis_guest::{Guest, Vcpu};
@@ -56,14 +57,8 @@ pub struct Resumable<'a> {
     pub baseline: Option<Baseline>,
 }
 
-/// What must be said of a resume.
-pub struct Resumed {
-    /// Regions that the guests share with others and that keep their content.
-    pub stays: Vec<Stays<'static>>,
-    /// The volumes that were brought back, each with the name of the volume that has what it had
-    /// become.
-    pub kept: Vec<(Name, Name)>,
-}
+/// Volumes that were brought back, each with the name of the volume that has what it had become.
+pub type Kept = Vec<(Name, Name)>;
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
@@ -75,7 +70,9 @@ enum Seat<'a> {
 }
 
 /// Resumes guests, each in the domain of the guest of its name, which ends thereby, or in a new
-/// domain. Their volumes are brought back before, unless the `way` is to keep them.
+/// domain. Their volumes are brought back, unless the `way` is to keep them. Returns the regions
+/// that the guests share with others and that keep their content. `kept` gets the volumes that were
+/// brought back, also if the resume fails after that.
 ///
 /// `loaded` has for each guest the memory that was loaded for it, if that was done. `load` fills
 /// the memory of the guest with the given index from the `store`, if it must be there before the
@@ -91,8 +88,9 @@ pub fn resume(
     stored: &[Resumable],
     loaded: Vec<Option<Ram>>,
     way: Way,
+    kept: &mut Kept,
     load: impl FnMut(&mut Store<Disk>, usize, Target, bool) -> Result<(), CheckpointReadError>,
-) -> Result<Resumed, ResumeError> {
+) -> Result<Vec<Stays<'static>>, ResumeError> {
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
     check_volumes(stored)?;
@@ -104,10 +102,8 @@ pub fn resume(
     }
     let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
     let existing = &existing;
-    let kept = Vec::new();
     let mut machine = Resuming { store, stored, loaded, existing, way, volumes, kept, load };
-    let stays = steps::resume(&mut machine, &states)?;
-    Ok(Resumed { stays, kept: machine.kept })
+    steps::resume(&mut machine, &states)
 }
 
 /// Checks that no other guest has a volume of those that will be resumed.
@@ -130,7 +126,7 @@ struct Resuming<'a, 'disk, F> {
     /// The volumes that guests have.
     volumes: Vec<String>,
     /// The volumes that were brought back.
-    kept: Vec<(Name, Name)>,
+    kept: &'a mut Kept,
     load: F,
 }
 
@@ -166,6 +162,29 @@ where
         shared.map(|one| Shared { region: one.name(), keeper: one.keeper(resumed) }).collect()
     }
 
+    fn bring_back(
+        &mut self,
+        guests: &mut [Incoming<'a>],
+    ) -> Result<Vec<bool>, CheckpointReadError> {
+        let before = match self.way.disks {
+            Disks::Stay => return Ok(vec![false; guests.len()]),
+            Disks::BroughtBack => Before::Kept,
+            Disks::Recovered => Before::Recovered { used: &self.volumes },
+        };
+        let numbers: Vec<u64> = self.stored.iter().map(|one| one.number).collect();
+        // The guests that have them stand still.
+        self.kept.append(&mut self.store.bring_back(&numbers, before)?);
+        let virtio = self.stored.iter().map(|one| &one.state.devices.virtio);
+        let have_disks: Vec<bool> = virtio.map(|it| it.volumes().next().is_some()).collect();
+        for (guest, _) in guests.iter_mut().zip(&have_disks).filter(|(_, has_disks)| **has_disks) {
+            if let Seat::Existing(_, parked, _) = &mut guest.seat {
+                // A system can't go on on a disk of another time.
+                parked.set_state(RunState::Lost);
+            }
+        }
+        Ok(have_disks)
+    }
+
     fn load(
         &mut self,
         index: usize,
@@ -174,15 +193,6 @@ where
         can_give_up: bool,
     ) -> Result<(), CheckpointReadError> {
         let Resumable { number, state, index: on_demand, baseline } = self.stored[index];
-        let before = match self.way.disks {
-            Disks::Stay => None,
-            Disks::BroughtBack => Some(Before::Kept),
-            Disks::Recovered => Some(Before::Recovered { used: &self.volumes }),
-        };
-        if let Some(before) = before {
-            // The guest that has them stands still.
-            self.kept.append(&mut self.store.bring_back(number, before)?);
-        }
         let regions = guest.shared.iter().zip(puts_back);
         let mut regions: Vec<Option<Overwritten>> =
             regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();

@@ -19,10 +19,17 @@ impl Losses {
     /// it shares with others is loaded, too.
     pub fn begin(&mut self, guest: &str, in_place: bool, puts_back: bool) -> bool {
         if in_place {
-            self.guests.push(guest.to_string());
+            self.lose(guest);
         }
         self.shared |= puts_back;
         self.guests.is_empty() && !self.shared
+    }
+
+    /// Notes that a guest is lost, unless it was before.
+    pub fn lose(&mut self, guest: &str) {
+        if !self.guests.iter().any(|lost| lost == guest) {
+            self.guests.push(guest.to_string());
+        }
     }
 
     /// Returns the error of a resume that has ended here, with the names of the guests that are

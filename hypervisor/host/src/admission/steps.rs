@@ -1,5 +1,6 @@
 //! The steps of a resume in their order: all guests are admitted, then the memory of all is loaded,
-//! then all run.
+//! then all run. Their disks are brought back as late as can be: before the first memory in use is
+//! overwritten, or else when all memory is loaded. Until then nothing has changed.
 //!
 //! [`resume`] decides what comes when, which shared memory is put back, and until when the command
 //! may be given up. [`Steps`] carries that out: `boot` with the machine's memory and cores, the
@@ -29,6 +30,14 @@ pub trait Steps {
     /// Returns the regions that the guest shares with others, in its order, while the guests named
     /// in `resumed` are resumed.
     fn regions(&self, guest: &Self::Guest, resumed: &[&str]) -> Vec<Shared>;
+
+    /// Brings the disks of all guests back to what they were at their instants, at once. Returns for
+    /// each guest whether it has such disks: one whose place another takes is lost then.
+    ///
+    /// # Errors
+    ///
+    /// Why no disk was brought back.
+    fn bring_back(&mut self, guests: &mut [Self::Guest]) -> Result<Vec<bool>, Self::LoadError>;
 
     /// Loads the memory of the guest that was admitted as number `index`, and of its regions those
     /// for which `puts_back` says so, in the order of [`Steps::regions`]. A person may give that up
@@ -60,9 +69,9 @@ pub struct Shared {
 ///
 /// # Errors
 ///
-/// Why no guest was resumed. Every guest was admitted before any memory is overwritten; but if a
-/// guest's memory is not loaded to its end, the guests are lost whose memory was overwritten by
-/// then.
+/// Why no guest was resumed. Every guest was admitted before any memory is overwritten and any disk
+/// is brought back; but if a guest's memory is not loaded to its end, the guests are lost whose
+/// memory was overwritten, or whose disks were brought back, by then.
 pub fn resume<S: Steps>(
     steps: &mut S,
     states: &[&GuestState],
@@ -75,18 +84,45 @@ pub fn resume<S: Steps>(
     let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
     let mut stay = Vec::new();
     let mut losses = Losses::default();
-    for (index, guest) in guests.iter_mut().enumerate() {
-        let regions = steps.regions(guest, &resumed);
+    let mut are_back = false;
+    for index in 0..guests.len() {
+        let regions = steps.regions(&guests[index], &resumed);
         stay.extend(regions.iter().filter_map(Shared::stays));
         let puts_back: Vec<bool> = regions.iter().map(|one| one.keeper.is_none()).collect();
-        let in_place = steps.is_in_place(guest);
+        let in_place = steps.is_in_place(&guests[index]);
+        if (in_place || puts_back.contains(&true)) && !core::mem::replace(&mut are_back, true) {
+            bring_back(steps, &mut guests, &resumed, &mut losses)?;
+        }
         let can_give_up = losses.begin(resumed[index], in_place, puts_back.contains(&true));
-        if let Err(why) = steps.load(index, guest, &puts_back, can_give_up) {
+        if let Err(why) = steps.load(index, &mut guests[index], &puts_back, can_give_up) {
             return Err(losses.after(why).into());
         }
     }
+    if !are_back {
+        bring_back(steps, &mut guests, &resumed, &mut losses)?;
+    }
     steps.run(guests)?;
     Ok(each_once(stay))
+}
+
+/// Brings the disks of all guests, of these names, back. Notes those that are lost then.
+///
+/// # Errors
+///
+/// Why no disk was brought back.
+fn bring_back<S: Steps>(
+    steps: &mut S,
+    guests: &mut [S::Guest],
+    names: &[&str],
+    losses: &mut Losses,
+) -> Result<(), S::Error> {
+    let have_disks = steps.bring_back(guests).map_err(|why| losses.clone().after(why))?;
+    for ((guest, name), has_disks) in guests.iter().zip(names).zip(have_disks) {
+        if has_disks && steps.is_in_place(guest) {
+            losses.lose(name);
+        }
+    }
+    Ok(())
 }
 
 impl Shared {

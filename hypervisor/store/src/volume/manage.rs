@@ -138,8 +138,8 @@ impl<D: BlockDevice> Store<D> {
         Ok(())
     }
 
-    /// Makes the volumes of a checkpoint's guest what they were at its instant, all of them in one
-    /// commit. What a volume had become since is kept as a volume of its own, unless it is the
+    /// Makes the volumes of these checkpoints' guests what they were at its instant, all of them in
+    /// one commit. No two of the guests have a volume in common. What a volume had become since is kept as a volume of its own, unless it is the
     /// same: `before` says how. Nobody may be using the volumes, which are closed.
     ///
     /// Returns for each volume whose content was kept its name, and the name under which it is
@@ -149,9 +149,12 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the
     /// device says. All volumes are as they were then.
-    pub fn bring_back(&mut self, number: u64, before: Before) -> Result<Vec<(Name, Name)>, D> {
-        let instants = self.instants(number)?;
-        for one in &instants {
+    pub fn bring_back(&mut self, numbers: &[u64], before: Before) -> Result<Vec<(Name, Name)>, D> {
+        let mut instants = Vec::new();
+        for number in numbers {
+            instants.extend(self.instants(*number)?.into_iter().map(|one| (*number, one)));
+        }
+        for (_, one) in &instants {
             // What nobody uses is as it was flushed last.
             let is_lost = self.lost.contains(&one.name);
             if !is_lost && self.open.iter().any(|open| open.volume.name == one.name) {
@@ -160,7 +163,7 @@ impl<D: BlockDevice> Store<D> {
         }
         let mut catalog = self.catalog.clone();
         let mut kept = Vec::new();
-        for one in &instants {
+        for (number, one) in &instants {
             let at = catalog.volumes.binary_search_by_key(&one.name, |volume| volume.name);
             let left = at.ok().map(|at| catalog.volumes.remove(at));
             let created = left.as_ref().map_or(0, |left| left.created);
@@ -187,7 +190,7 @@ impl<D: BlockDevice> Store<D> {
         if catalog.volumes != self.catalog.volumes {
             self.write_catalog(catalog)?;
         }
-        instants.iter().for_each(|one| self.volumes_mut().close(&one.name));
+        instants.iter().for_each(|(_, one)| self.volumes_mut().close(&one.name));
         Ok(kept)
     }
 

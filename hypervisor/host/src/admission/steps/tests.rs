@@ -16,6 +16,10 @@ struct Machine {
     refuses: &'static str,
     /// The guest whose memory is not loaded.
     damaged: &'static str,
+    /// The guests that have disks.
+    disks: Vec<&'static str>,
+    /// Whether the store has no room to keep what the disks had become.
+    is_full: bool,
     done: Vec<String>,
 }
 
@@ -56,6 +60,16 @@ impl Steps for Machine {
 
     fn regions(&self, _: &String, _: &[&str]) -> Vec<Shared> {
         self.regions.clone()
+    }
+
+    fn bring_back(&mut self, guests: &mut [String]) -> Result<Vec<bool>, &'static str> {
+        let have_disks = guests.iter().map(|guest| self.disks.contains(&guest.as_str())).collect();
+        match self.disks.is_empty() {
+            true => {}
+            false if self.is_full => return Err("no room"),
+            false => self.done.push("bring back".to_string()),
+        }
+        Ok(have_disks)
     }
 
     fn load(
@@ -130,6 +144,51 @@ fn a_resume_is_given_up_only_while_no_memory_in_use_was_overwritten() {
     let loads =
         ["load 0 new [] until a key", "load 1 a [] until the end", "load 2 other [] until the end"];
     assert_eq!(machine.done[3..6], loads);
+}
+
+#[test]
+fn disks_are_brought_back_when_the_memory_of_guests_beside_others_was_loaded() {
+    let mut machine = Machine { disks: vec!["b"], ..Machine::default() };
+    machine.resume(&["a", "b"]).unwrap();
+    let done = ["load 0 a [] until a key", "load 1 b [] until a key", "bring back", "run a b"];
+    assert_eq!(machine.done[2..], done);
+    // A load that is given up, or fails, changes nothing.
+    let mut machine = Machine { disks: vec!["a", "b"], damaged: "b", ..Machine::default() };
+    let failed = LoadFailed { why: "damaged", lost: vec![] };
+    assert_eq!(machine.resume(&["a", "b"]), Err(Failed::Load(failed)));
+    assert!(!machine.done.contains(&"bring back".to_string()), "{:?}", machine.done);
+}
+
+#[test]
+fn disks_are_brought_back_before_the_first_memory_in_use_is_overwritten() {
+    let ring = Shared { region: "ring", keeper: None };
+    for (existing, regions) in [(vec!["a", "c"], vec![]), (vec![], vec![ring])] {
+        let mut machine = Machine { existing, regions, disks: vec!["b"], ..Machine::default() };
+        machine.resume(&["a", "b", "c"]).unwrap();
+        let back: Vec<usize> = (0..machine.done.len())
+            .filter(|n| machine.done[*n] == "bring back" || machine.done[*n].starts_with("load 0"))
+            .collect();
+        assert_eq!((back, &*machine.done[3]), (vec![3, 4], "bring back"), "{:?}", machine.done);
+    }
+}
+
+#[test]
+fn disks_that_can_not_be_brought_back_cost_no_guest() {
+    let mut machine = Machine { existing: vec!["a"], disks: vec!["a"], ..Machine::default() };
+    machine.is_full = true;
+    let failed = LoadFailed { why: "no room", lost: vec![] };
+    assert_eq!(machine.resume(&["new", "a"]), Err(Failed::Load(failed)));
+    assert_eq!(machine.done[2..], ["load 0 new [] until a key"]);
+}
+
+#[test]
+fn a_guest_whose_disks_were_brought_back_is_lost_with_those_that_were_overwritten() {
+    let existing = vec!["a", "b", "c"];
+    let disks = vec!["b", "new"];
+    let mut machine = Machine { damaged: "a", existing, disks, ..Machine::default() };
+    let lost = vec!["b".to_string(), "a".to_string()];
+    let failed = LoadFailed { why: "damaged", lost };
+    assert_eq!(machine.resume(&["a", "b", "c", "new"]), Err(Failed::Load(failed)));
 }
 
 #[test]
