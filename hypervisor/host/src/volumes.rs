@@ -1,5 +1,6 @@
 //! The volumes behind guests' disks: [`provide`] makes those that are not there, [`check_kept`]
-//! looks whether a guest that is resumed can have those that are.
+//! looks whether a guest that is resumed can have those that are, and [`check_stored`] whether its
+//! checkpoint has them.
 //!
 //! All functions work on the store, so they run on any [`BlockDevice`]. Which guest has a volume,
 //! the machine knows: `boot` asks its guests.
@@ -156,6 +157,47 @@ pub fn check_kept<D: BlockDevice>(store: &Store<D>, virtio: &Virtio) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Why a guest can't have its disks as they were at the instant of its checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStored<E: Debug + Display> {
+    /// The store has failed.
+    #[error("{0}")]
+    Store(Error<E>),
+    /// The checkpoint came without the disk.
+    #[error(
+        "checkpoint {number} came without disk \"{volume}\" of its guest: put it with --disks, or resume it with --keep-disks if the disk is as it was then"
+    )]
+    Lacks {
+        /// The checkpoint's number.
+        number: u64,
+        /// The volume's name.
+        volume: String,
+    },
+}
+
+/// Checks that the checkpoint with this number has all disks of its guest. One that was put into
+/// the store without them has none: its guest would go on with a file system in memory that the
+/// disk does not have.
+///
+/// # Errors
+///
+/// [`NotStored`], of the first disk that is lacking.
+pub fn check_stored<D: BlockDevice>(
+    store: &mut Store<D>,
+    number: u64,
+    virtio: &Virtio,
+) -> Result<(), NotStored<D::Error>> {
+    if virtio.volumes().next().is_none() {
+        return Ok(());
+    }
+    let instants = store.instants(number).map_err(NotStored::Store)?;
+    let is_lacking = |volume: &&str| !instants.iter().any(|one| one.name.as_str() == *volume);
+    match virtio.volumes().find(is_lacking) {
+        Some(volume) => Err(NotStored::Lacks { number, volume: volume.to_string() }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::stream::error::StreamError;
 use crate::typed::GivenUp;
 use stasis_host::admission::{LoadFailed, Refusal};
 use stasis_host::sets::CopyError;
-use stasis_host::volumes::NotKept;
+use stasis_host::volumes::{NotKept, NotStored};
 use stasis_state::LoadError;
 use stasis_store::Error;
 
@@ -37,6 +37,9 @@ pub enum ResumeError {
     /// A guest that is to keep its disks lacks one. Nothing was changed.
     #[error(transparent)]
     NotKept(#[from] NotKept),
+    /// A checkpoint came without a disk of its guest. Nothing was changed.
+    #[error(transparent)]
+    NotStored(#[from] NotStored<DiskError>),
     /// A guest was refused. Nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -94,11 +94,11 @@ pub fn resume(
     let existing = registry::all();
     let states: Vec<&GuestState> = stored.iter().map(|one| one.state).collect();
     check_volumes(stored)?;
-    if way.disks == Disks::Stay {
-        let states = states.iter();
-        states
-            .map(|state| &state.devices.virtio)
-            .try_for_each(|it| volumes::check_kept(store, it))?;
+    for Resumable { number, state, .. } in stored {
+        match way.disks {
+            Disks::Stay => volumes::check_kept(store, &state.devices.virtio)?,
+            _ => volumes::check_stored(store, *number, &state.devices.virtio)?,
+        }
     }
     let volumes = existing.iter().flat_map(|domain| domain.volumes()).collect();
     let existing = &existing;

@@ -105,3 +105,28 @@ fn disks_that_stay_as_they_are_must_be_there_and_large_enough() {
     virtio.capacity[1] = (MIB - 4096) / SECTOR;
     assert_eq!(check_kept(&store, &virtio), Ok(()));
 }
+
+#[test]
+fn a_guest_is_not_brought_back_to_disks_that_its_checkpoint_lacks() {
+    let mut store = store(8);
+    let mut virtio = Virtio::default();
+    for (slot, volume) in [(1, "web"), (2, "data")] {
+        store.create_volume(volume, MIB, 0).unwrap();
+        virtio.device_id[slot] = device_id::BLOCK;
+        virtio.set_name(slot, volume);
+    }
+    let mut checkpoint = |volumes: &[&str]| {
+        let instants = store.take_instants(volumes).unwrap();
+        let mut writer = store.begin("it", 4096, 0).unwrap();
+        writer.set_instants(instants).unwrap();
+        writer.write(&[1; 4096]).unwrap();
+        writer.commit().unwrap().number
+    };
+    let [all, one, none] = [&["web", "data"][..], &["web"], &[]].map(&mut checkpoint);
+    check_stored(&mut store, all, &virtio).unwrap();
+    let said = check_stored(&mut store, one, &virtio).unwrap_err().to_string();
+    assert!(said.starts_with("checkpoint 2 came without disk \"data\""), "{said}");
+    let said = check_stored(&mut store, none, &virtio).unwrap_err().to_string();
+    assert!(said.starts_with("checkpoint 3 came without disk \"web\""), "{said}");
+    check_stored(&mut store, none, &Virtio::default()).unwrap();
+}

@@ -6,6 +6,7 @@ use stasis_host::config::Policy;
 use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
+use stasis_qemu_tests::tamper;
 
 use crate::on_demand_devices::{GUEST, answers, machine};
 
@@ -38,5 +39,21 @@ pub fn a_guest_that_resets_keeps_its_disk_where_its_checkpoint_has_it_off(lab: &
     stasis.detach()?;
     let volumes = stasis.command("volume list")?.join("\n");
     ensure!(!volumes.contains("recovered"), "the disk was brought back:\n{volumes}");
+    stasis.quit()
+}
+
+pub fn a_checkpoint_that_came_without_its_disk_is_not_resumed_on_another(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    let number = stasis.checkpoint(GUEST, "whole")?;
+    stasis.quit()?;
+    let number = tamper::put(&disk, "bare", &tamper::get(&disk, number)?)?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    let words = ["came without disk \"data\"", "--keep-disks"];
+    stasis.refused_for(&format!("resume {number}"), &words)?;
+    write(&mut stasis)?;
+    stasis.command(&format!("resume {number} --keep-disks"))?;
+    write(&mut stasis)?;
+    stasis.command("resume whole")?;
     stasis.quit()
 }
