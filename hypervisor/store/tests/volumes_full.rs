@@ -323,6 +323,26 @@ fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
 }
 
 #[test]
+fn a_volume_is_brought_back_at_once_after_a_flush_that_failed() {
+    let mut store = open(FaultyDisk::new(formatted(100)));
+    store.create_volume("a", 8 * BLOCK as u64, 0).unwrap();
+    write(&mut store, "a", 0, 1, 1);
+    let instants = store.take_instants(&["a"]).unwrap();
+    let mut writer = store.begin("it", 5000, 0).unwrap();
+    writer.set_instants(instants).unwrap();
+    writer.write(&contents(1, 5000)).unwrap();
+    let number = writer.commit().unwrap().number;
+    write(&mut store, "a", 0, 2, 1);
+    let at = store.device_mut().operations + 1;
+    store.device_mut().fails_at = vec![at];
+    assert!(store.volumes_mut().flush("a").is_err());
+    store.bring_back(&[number], Before::Kept).unwrap();
+    let mut block = [0; BLOCK];
+    store.volumes_mut().read("a", 0, &mut block).unwrap();
+    assert_eq!(block, [1; BLOCK]);
+}
+
+#[test]
 fn a_flush_that_failed_is_not_called_done_by_the_next_one() {
     let mut store = open(FaultyDisk::new(formatted(100)));
     for name in ["a", "b"] {

@@ -3,8 +3,8 @@
 //! A device that fails a flush may have dropped what it was to keep, and a card that was pulled has
 //! what was flushed. What was written to a volume since its last flush is only partly in memory, so
 //! it can't be written again: from then on, every access to the volume is refused until it is
-//! [closed](super::Volumes::close), as by a guest that resets its disk. Then it is what its last
-//! flush has made it.
+//! [closed](super::Volumes::close), as its guest is started anew or resumed. Then it is what its
+//! last flush has made it.
 
 use super::map::Open;
 use super::{Name, Volumes};
@@ -60,7 +60,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Notes which volumes have lost writes by a flush that has failed.
-    fn note_lost(&mut self) {
+    pub(super) fn note_lost(&mut self) {
         if core::mem::take(&mut self.flush_has_failed) {
             self.lose_writes(self.unflushed_volumes());
         }

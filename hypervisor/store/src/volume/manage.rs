@@ -150,6 +150,8 @@ impl<D: BlockDevice> Store<D> {
     /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the
     /// device says. All volumes are as they were then.
     pub fn bring_back(&mut self, numbers: &[u64], before: Before) -> Result<Vec<(Name, Name)>, D> {
+        // A flush that has failed is no reason against a resume: what is lost, the guest gives up.
+        self.note_lost();
         let mut instants = Vec::new();
         for number in numbers {
             instants.extend(self.instants(*number)?.into_iter().map(|one| (*number, one)));
