@@ -154,11 +154,12 @@ fn take_with_disks(
     name: &str,
 ) -> Result<(Taken, Vec<Name>), CloneError> {
     let of_disks = |why| CloneError::Disks { guest: domain.name.clone(), why };
-    store.check_room_for(volumes.len()).map_err(of_disks)?;
+    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
+    // The guest shares its memory from the instant on, also if there is no clone after all.
+    store.check_copies(&volumes, name).map_err(of_disks)?;
     let taken = take(store.device_mut().task(), domain)?;
     // Nobody has written to the disks since that instant: only this task does, and each request is
     // done or still in its guest's queue.
-    let volumes: Vec<&str> = volumes.iter().map(String::as_str).collect();
     let instants = store.take_instants(&volumes).map_err(of_disks)?;
     let copies = store.copy_taken(&instants, name, clock::date()).map_err(of_disks)?;
     Ok((taken, copies))

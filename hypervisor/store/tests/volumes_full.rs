@@ -305,6 +305,7 @@ fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
             store.volumes_mut().flush(name).unwrap_err(),
             store.volumes_mut().read(name, 0, &mut block).unwrap_err(),
             store.take_instants(&[name]).unwrap_err(),
+            store.check_copies(&[name], "twin").unwrap_err(),
         ];
         assert!(refused.iter().all(|one| matches!(one, Error::WritesLost { .. })), "{refused:?}");
         assert!(store.has_lost_writes(name));

@@ -97,6 +97,25 @@ impl<D: BlockDevice> Store<D> {
         self.add_volume(Volume { name, created, ..volume })
     }
 
+    /// Checks, before volumes are [taken](Self::take_instants) to be [copied](Self::copy_taken) with
+    /// this suffix, all that is known before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyCheckpoints`], [`Error::NoSuchVolume`], [`Error::WritesLost`],
+    /// [`Error::VolumeNameInvalid`].
+    pub fn check_copies(&mut self, volumes: &[&str], suffix: &str) -> Result<(), D> {
+        self.check_room_for(volumes.len())?;
+        let mut all = self.catalog.volumes.clone();
+        for name in volumes {
+            self.check_not_lost(name)?;
+            let volume = self.find_volume(name)?.clone();
+            let name = self.new_name(&all, name, suffix)?;
+            insert(&mut all, Volume { name, ..volume });
+        }
+        Ok(())
+    }
+
     /// Makes a volume of each one that was [taken](Self::take_instants), all of them in one commit:
     /// they share their blocks with what they were taken of until one of them is written. Each is
     /// called as the volume that it was taken of, with `-` and `suffix` behind, and if there is
