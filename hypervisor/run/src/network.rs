@@ -15,7 +15,8 @@ use crate::domain::Domain;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use spin::mutex::SpinMutex;
-use stasis_devices::virtio::switch::{Dropped, Switch};
+use stasis_devices::virtio::address::address_of;
+use stasis_devices::virtio::switch::{Dropped, Plug, Switch};
 use stasis_guest::Guest;
 
 /// The most guests that get a frame for all.
@@ -30,11 +31,13 @@ static SWITCH: SpinMutex<Switch<Arc<Domain>>> = SpinMutex::new(Switch::new());
 /// Plugs in the network cards of `guest`, which is or will be that of `domain`, in place of those
 /// that the domain had.
 pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
-    let mut switch = SWITCH.lock();
-    switch.unplug(|other| other.number == domain.number);
-    for card in guest.cards() {
-        switch.plug(domain.clone(), card.slot, card.address, card.network);
-    }
+    let cards = guest.cards().map(|card| Plug {
+        slot: card.slot,
+        address: card.address,
+        network: card.network,
+        is_original: card.address == address_of(guest.name(), card.network),
+    });
+    SWITCH.lock().plug(domain, |other| other.number == domain.number, cards);
 }
 
 /// Unplugs the network cards of a guest that is removed.

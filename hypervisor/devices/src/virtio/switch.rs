@@ -3,7 +3,8 @@
 //!
 //! A port's own address is known from the start, and others that it sends under are learned, so
 //! that a guest can have guests or containers of its own. Nobody sends under an address that is
-//! another port's: such a frame is dropped.
+//! another port's: such a frame is dropped. A copy of a guest has its original's address: that is
+//! the port's for whose guest it was made, whichever is plugged in first.
 //!
 //! A network can have an uplink: a card of the machine's. Then an address that no port has is
 //! outside. What guests send there goes to the uplink alone, and what comes from outside for such
@@ -34,7 +35,22 @@ pub struct Port<T> {
     pub slot: u8,
     network: usize,
     address: Address,
+    /// Whether the address was made for this guest.
+    is_original: bool,
     learned: Vec<Address>,
+}
+
+/// A card of a guest, which gets a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Plug<'a> {
+    /// The card's slot.
+    pub slot: u8,
+    /// The card's own address.
+    pub address: Address,
+    /// The name of its network.
+    pub network: &'a str,
+    /// Whether the address was made for this guest: a copy of a guest has another's.
+    pub is_original: bool,
 }
 
 /// A network, which is there once a guest or an uplink was in it.
@@ -71,6 +87,8 @@ impl Sight {
 #[derive(Clone, Debug)]
 pub struct Switch<T> {
     networks: Vec<Network>,
+    /// Those whose addresses were made for their guests stand before all others. Of several with
+    /// one address in a network, the first has it.
     ports: Vec<Port<T>>,
 }
 
@@ -120,10 +138,29 @@ impl<T> Switch<T> {
         Self { networks: Vec::new(), ports: Vec::new() }
     }
 
-    /// Adds a port.
-    pub fn plug(&mut self, guest: T, slot: u8, address: Address, network: &str) {
-        let network = self.network(network);
-        self.ports.push(Port { guest, slot, network, address, learned: Vec::new() });
+    /// Makes ports for the cards of a guest, in place of those that the guests have for which
+    /// `is_it` says so.
+    pub fn plug<'a>(
+        &mut self,
+        guest: &T,
+        is_it: impl Fn(&T) -> bool,
+        cards: impl Iterator<Item = Plug<'a>>,
+    ) where
+        T: Clone,
+    {
+        let before = self.ports.iter().position(|port| is_it(&port.guest));
+        self.unplug(is_it);
+        for Plug { slot, address, network, is_original } in cards {
+            let network = self.network(network);
+            let originals = self.ports.partition_point(|port| port.is_original);
+            let at = match is_original {
+                true => originals,
+                // Before a copy of its own that was made since, if the guest is a copy itself.
+                false => before.unwrap_or(self.ports.len()).clamp(originals, self.ports.len()),
+            };
+            let (guest, learned) = (guest.clone(), Vec::new());
+            self.ports.insert(at, Port { guest, slot, network, address, is_original, learned });
+        }
     }
 
     /// Removes the ports of the guests for which `is_it` says so.

@@ -12,10 +12,63 @@ const ALL: Address = [0xff; 6];
 fn switch() -> Switch<char> {
     let mut switch = Switch::new();
     for (guest, address, network) in [('a', A, "lan"), ('b', B, "lan"), ('c', C, "lan")] {
-        switch.plug(guest, 0, address, network);
+        plug(&mut switch, guest, address, network);
     }
-    switch.plug('x', 0, A, "other");
+    plug(&mut switch, 'x', A, "other");
     switch
+}
+
+/// Plugs in the card in slot 0 of a guest, whose address was made for it.
+fn plug<T: Copy + PartialEq>(switch: &mut Switch<T>, guest: T, address: Address, network: &str) {
+    let card = Plug { slot: 0, address, network, is_original: true };
+    switch.plug(&guest, |other| *other == guest, [card].into_iter());
+}
+
+/// Plugs in the card in slot 0 of a guest that is a copy of another one.
+fn plug_copy(switch: &mut Switch<char>, guest: char, address: Address) {
+    let card = Plug { slot: 0, address, network: "lan", is_original: false };
+    switch.plug(&guest, |other| *other == guest, [card].into_iter());
+}
+
+#[test]
+fn an_address_stays_with_the_original_whichever_of_it_and_its_copies_comes_first() {
+    let mut switch = switch();
+    plug_copy(&mut switch, 't', A);
+    let original_has_it = |switch: &mut Switch<char>| {
+        assert_eq!(sent(switch, 'a', B, A).unwrap(), "b");
+        assert_eq!(sent(switch, 'b', A, B).unwrap(), "a");
+        assert_eq!(sent(switch, 't', B, A), Err(Dropped::Spoofed));
+    };
+    original_has_it(&mut switch);
+    // It is resumed in its place.
+    plug(&mut switch, 'a', A, "lan");
+    original_has_it(&mut switch);
+    // It is removed, and started again.
+    switch.unplug(|guest| *guest == 'a');
+    assert_eq!(sent(&mut switch, 'b', A, B).unwrap(), "t");
+    plug(&mut switch, 'a', A, "lan");
+    original_has_it(&mut switch);
+    assert_eq!(sent(&mut switch, 't', B, OTHER).unwrap(), "b");
+}
+
+#[test]
+fn of_copies_the_older_one_has_the_address_also_when_it_is_resumed_in_its_place() {
+    let mut switch = switch();
+    for guest in ['s', 't'] {
+        plug_copy(&mut switch, guest, OTHER);
+    }
+    plug_copy(&mut switch, 's', OTHER);
+    assert_eq!(sent(&mut switch, 's', B, OTHER).unwrap(), "b");
+    assert_eq!(sent(&mut switch, 't', B, OTHER), Err(Dropped::Spoofed));
+}
+
+#[test]
+fn a_card_that_is_plugged_in_anew_is_in_its_new_network_and_slot_alone() {
+    let mut switch = switch();
+    let card = Plug { slot: 1, address: A, network: "other", is_original: true };
+    switch.plug(&'a', |guest| *guest == 'a', [card].into_iter());
+    assert_eq!(sent(&mut switch, 'a', B, A), Err(Dropped::NoPort), "slot 0 is a disk now");
+    assert_eq!(sent(&mut switch, 'b', ALL, B).unwrap(), "c");
 }
 
 /// Returns who gets a frame that a guest sends at second 0.
@@ -66,7 +119,7 @@ fn nobody_sends_under_a_neighbours_address() {
     assert_eq!(sent(&mut switch, 'c', ALL, OTHER).unwrap(), "ab");
     assert_eq!(sent(&mut switch, 'a', B, OTHER), Err(Dropped::Spoofed));
     // A port that is plugged in later has its address back from whoever was faster.
-    switch.plug('d', 0, OTHER, "lan");
+    plug(&mut switch, 'd', OTHER, "lan");
     assert_eq!(sent(&mut switch, 'c', ALL, OTHER), Err(Dropped::Spoofed));
     assert_eq!(sent(&mut switch, 'a', OTHER, A).unwrap(), "d");
 }
@@ -176,11 +229,11 @@ fn the_address_that_was_not_seen_for_longest_is_forgotten_first() {
 fn a_network_that_everybody_has_left_makes_room_for_another() {
     let mut switch = Switch::new();
     for n in 0..100 {
-        switch.plug(n, 0, A, &format!("lan{n}"));
+        plug(&mut switch, n, A, &format!("lan{n}"));
         switch.unplug(|guest| *guest == n);
     }
     assert_eq!(switch.networks.len(), 1);
-    switch.plug(0, 0, A, "lan");
-    switch.plug(1, 0, B, "lan");
+    plug(&mut switch, 0, A, "lan");
+    plug(&mut switch, 1, B, "lan");
     assert_eq!(switch.networks.len(), 1);
 }
