@@ -10,6 +10,7 @@ use crate::notes::CARE;
 use crate::work::Work;
 use crate::{archive, registry, terminal};
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use stasis_guest::stop::Stopped;
 use stasis_host::care::Duty;
 use stasis_host::care::remedy::help;
@@ -30,7 +31,7 @@ pub fn serve(work: &mut Work) -> bool {
 
 /// Does what the configuration says about a guest that has stopped, unless a command has changed
 /// its state before.
-fn treat(work: &mut Work, domain: &Domain, how: Stopped) {
+fn treat(work: &mut Work, domain: &Arc<Domain>, how: Stopped) {
     let mut parked = domain.park();
     if !parked.state.needs_care() {
         return;

@@ -160,7 +160,7 @@ pub fn start(work: &mut Work, name: &str) -> Result<(), GuestError> {
 }
 
 /// Starts a guest again from the boot archive, whatever it is doing.
-pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
+pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> {
     let (boot, config) = archive::of_guest(&domain.name)?;
     let config = &disks::provide(work, boot, config, Some(&domain.name))?;
     let task = &mut *work.task;
@@ -191,6 +191,8 @@ pub fn restart(work: &mut Work, domain: &Domain) -> Result<(), GuestError> {
     // Doorbells that were rung before are no longer heard, as after a reset.
     domain.shared().iter().for_each(Connected::silence);
     parked.replace(guest, vcpus, RunState::Running, task);
+    // A guest that was resumed from an older checkpoint had others.
+    network::plug(domain, &parked.guest);
     notes::starts(domain);
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::storage::error::NoStore;
 use crate::work::Work;
 use crate::{catalog, resume, typed};
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_host::care::remedy::{Means, Setback};
 use stasis_host::care::{Attempt, AttemptReport, Outcome};
@@ -25,7 +26,7 @@ pub struct Helper<'w, 't> {
     /// What the helper works with.
     pub work: &'w mut Work<'t>,
     /// The guest.
-    pub domain: &'w Domain,
+    pub domain: &'w Arc<Domain>,
 }
 
 /// Why a guest that has stopped was not helped.

@@ -3,6 +3,7 @@
 
 use crate::guests::{self, GuestError};
 use crate::work::Work;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use stasis_host::care::remedy::{Means, Setback};
 use stasis_host::periodic::Timetable;
@@ -13,7 +14,7 @@ pub struct Helper<'w, 't> {
     /// What the helper works with.
     pub work: &'w mut Work<'t>,
     /// The guest.
-    pub domain: &'w Domain,
+    pub domain: &'w Arc<Domain>,
 }
 
 impl Means for Helper<'_, '_> {

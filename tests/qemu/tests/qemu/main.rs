@@ -45,6 +45,7 @@ mod power;
 mod power_long;
 mod recovery;
 mod registers;
+mod replugged;
 mod resume;
 mod routines;
 mod same_machine;
@@ -314,6 +315,8 @@ fn main() -> ExitCode {
         values:
             any_value_in_a_register_leaves_all_others_as_they_were,
             every_cpu_goes_on_with_what_it_has_and_refuses_the_rest;
+        replugged:
+            a_guest_that_is_restarted_with_another_slot_for_its_card_is_heard;
         resume:
             a_counter_goes_on_in_another_machine,
             a_counter_goes_on_after_its_checkpoint,
