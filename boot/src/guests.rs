@@ -105,9 +105,10 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
     ram.finish_writing(&mut || meanwhile::yield_now(task));
+    disks::accept_losses(work, config)?;
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
-    add(task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
+    add(work.task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
 }
 
 /// Takes RAM for a guest, which is all zeros, or is for the guest: [`NewRam`] says how.
@@ -162,14 +163,14 @@ pub fn start(work: &mut Work, name: &str) -> Result<(), GuestError> {
 /// Starts a guest again from the boot archive, whatever it is doing.
 pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> {
     let (boot, config) = archive::of_guest(&domain.name)?;
+    let there = domain.look().ram;
+    check_restart(config, domain.cores().count(), there)?;
     let config = &disks::provide(work, boot, config, Some(&domain.name))?;
-    let task = &mut *work.task;
     // What it shares must stay as it is.
     let has_window = boot.configuration.has_window(&config.name);
-    let fresh = domain.shares_ram().then(|| take_ram(config, has_window, task)).transpose()?;
+    let shares = domain.shares_ram();
+    let fresh = shares.then(|| take_ram(config, has_window, work.task)).transpose()?;
     let mut parked = domain.park();
-    let there = Range::new(parked.guest.ram_base(), parked.guest.ram_size());
-    check_restart(config, domain.cores().count(), there)?;
     let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
         let made = load(boot, config, domain.given(), can_leave, there.start, ram)?;
@@ -178,19 +179,21 @@ pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> 
     };
     let (guest, vcpus) = match fresh {
         Some(mut ram) => {
-            let made = load(&mut ram, task)?;
-            parked.give_ram(ram, task)?;
+            let made = load(&mut ram, work.task)?;
+            disks::accept_losses(work, config)?;
+            parked.give_ram(ram, work.task)?;
             made
         }
         None => {
-            let ram = parked.overwrite(task);
-            ram.zero_all(&mut || meanwhile::yield_now(task));
-            load(ram, task)?
+            disks::accept_losses(work, config)?;
+            let ram = parked.overwrite(work.task);
+            ram.zero_all(&mut || meanwhile::yield_now(work.task));
+            load(ram, work.task)?
         }
     };
     // Doorbells that were rung before are no longer heard, as after a reset.
     domain.shared().iter().for_each(Connected::silence);
-    parked.replace(guest, vcpus, RunState::Running, task);
+    parked.replace(guest, vcpus, RunState::Running, work.task);
     // A guest that was resumed from an older checkpoint had others.
     network::plug(domain, &parked.guest);
     notes::starts(domain);

@@ -96,15 +96,33 @@ pub fn provide(
     config.disks.iter().try_for_each(|disk| check_unused(&disk.volume, guest))?;
     work.with_store(|store| {
         for disk in &mut config.disks {
-            if volumes::accept_loss(store, &disk.volume) {
-                log::warn!("volume \"{}\" is what its last flush has made it", disk.volume);
-            }
             let pause = &mut |store: &mut Store<Disk>| {
                 meanwhile::yield_now(store.device_mut().task());
             };
             volumes::provide(store, disk, &boot.files, clock::date(), pause)?;
         }
         Ok(config)
+    })
+}
+
+/// Makes the volumes behind a guest's disks that have lost writes what their last flush has made
+/// them. For when it is sure that the guest starts anew: one that went on would find its disk
+/// changed.
+///
+/// # Errors
+///
+/// Why there is no store.
+pub fn accept_losses(work: &mut Work, config: &GuestConfig) -> Result<(), DiskNotMade> {
+    if config.disks.is_empty() {
+        return Ok(());
+    }
+    work.with_store(|store| {
+        for disk in &config.disks {
+            if volumes::accept_loss(store, &disk.volume) {
+                log::warn!("volume \"{}\" is what its last flush has made it", disk.volume);
+            }
+        }
+        Ok(())
     })
 }
 

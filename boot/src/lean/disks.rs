@@ -22,3 +22,12 @@ pub fn provide(
 ) -> Result<GuestConfig, DiskNotMade> {
     Ok(config.clone())
 }
+
+/// Does nothing: no guest has a disk.
+///
+/// # Errors
+///
+/// None.
+pub fn accept_losses(_: &mut Work, _: &GuestConfig) -> Result<(), DiskNotMade> {
+    Ok(())
+}
