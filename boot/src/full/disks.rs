@@ -178,16 +178,12 @@ pub enum Unflushed {
 }
 
 /// Flushes what guests have written to their disks and not flushed. For when nobody else will: a
-/// guest was stopped, or the machine ends. Without disks, it does nothing. Panics if the caller has
-/// a guest parked.
+/// guest with disks was stopped or removed, or the machine ends.
 ///
 /// # Errors
 ///
 /// [`Unflushed`], also if other volumes were flushed.
 pub fn flush(work: &mut Work) -> Result<(), Unflushed> {
-    if registry::all().iter().all(|domain| domain.volumes().is_empty()) {
-        return Ok(());
-    }
     work.with_store(|store| match store.flush_volumes().into_iter().next() {
         Some((volume, why)) => Err(Unflushed::Volume { volume: volume.to_string(), why }),
         None => Ok(()),

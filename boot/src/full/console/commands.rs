@@ -127,7 +127,8 @@ fn perform(work: &mut Work, command: Command, out: &mut Answer) -> Result<(), Fa
 ///
 /// Why the firmware did not.
 fn quit(work: &mut Work) -> Result<(), Failure> {
-    if let Err(why) = disks::flush(work) {
+    let has_disks = registry::all().iter().any(|domain| !domain.volumes().is_empty());
+    if has_disks && let Err(why) = disks::flush(work) {
         log::warn!("{why}");
     }
     terminal::show_waiting();

@@ -39,9 +39,9 @@ pub enum Failure {
     /// The command was not carried out for all of its guests.
     #[error(transparent)]
     NotAll(#[from] NotAll<WhyNot>),
-    /// Guests are off, but what they have written was not flushed.
+    /// Guests are off or removed, but what they have written was not flushed.
     #[error(transparent)]
-    Unflushed(#[from] Box<OffUnflushed>),
+    Unflushed(#[from] Box<GoneUnflushed>),
     /// Nothing was stored.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -91,21 +91,23 @@ pub enum WhyNot {
     Guest(#[from] GuestError),
 }
 
-/// Guests are off, and what they have written to their disks is lost.
+/// Guests are off or removed, and what they have written to their disks is lost.
 #[derive(Debug, thiserror::Error)]
-pub struct OffUnflushed {
+pub struct GoneUnflushed {
     /// Names of the guests.
     pub guests: Vec<String>,
+    /// What they are, in a word.
+    pub now: &'static str,
     /// What is lost.
     pub why: Unflushed,
-    /// Why others are not off.
+    /// Why others are not.
     pub others: Option<Failure>,
 }
 
-impl fmt::Display for OffUnflushed {
+impl fmt::Display for GoneUnflushed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { guests, why, others } = self;
-        write!(f, "guest \"{}\" is off, but {why}", guests.join("\", \""))?;
+        let Self { guests, now, why, others } = self;
+        write!(f, "guest \"{}\" is {now}, but {why}", guests.join("\", \""))?;
         others.as_ref().map_or(Ok(()), |others| write!(f, "; {others}"))
     }
 }

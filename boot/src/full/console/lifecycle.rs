@@ -2,7 +2,7 @@
 //! and `remove`. Each is for one guest, for several, or for all that it fits;
 //! [`stasis_console::several`] says what becomes of the others if it can't be done for one.
 
-use super::error::{Failure, OffUnflushed, WhyNot};
+use super::error::{Failure, GoneUnflushed, WhyNot};
 use super::find::{find, find_all};
 use crate::work::Work;
 use crate::{archive, disks, guests, notes, registry};
@@ -59,17 +59,32 @@ pub(super) fn stop(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     let result = for_each(words, |domain| {
         changed(&domain, RunState::stopped)?;
         notes::rests(&domain);
-        stopped.push(domain.name.clone());
+        stopped.extend(with_disks(&domain));
         Ok(())
     });
-    if stopped.is_empty() {
+    flushed(work, stopped, "off", result)
+}
+
+/// Returns the name of a guest, if it has disks.
+fn with_disks(domain: &Domain) -> Option<String> {
+    (!domain.volumes().is_empty()).then(|| domain.name.clone())
+}
+
+/// Flushes what guests of these names, which have disks, have written: nobody else would do it any
+/// more. The error says what they are `now`, `result` what the command has come to otherwise.
+fn flushed(
+    work: &mut Work,
+    names: Vec<String>,
+    now: &'static str,
+    result: Result<(), Failure>,
+) -> Result<(), Failure> {
+    if names.is_empty() {
         return result;
     }
-    // Nobody would do it for the guests any more.
     match disks::flush(work) {
         Ok(()) => result,
         Err(why) => {
-            Err(Box::new(OffUnflushed { guests: stopped, why, others: result.err() }).into())
+            Err(Box::new(GoneUnflushed { guests: names, now, why, others: result.err() }).into())
         }
     }
 }
@@ -120,9 +135,16 @@ pub(super) fn restart(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
     for_each(words, |domain| guests::restart(work, &domain).map_err(Undone::failed))
 }
 
-/// Removes guests that do not run.
+/// Removes guests that do not run, and writes to the disk what they have written to theirs.
 pub(super) fn remove(work: &mut Work, words: &[&str]) -> Result<(), Failure> {
-    for_each(words, |domain| guests::remove(work.task, &domain).map_err(Undone::misfit))
+    let mut removed = Vec::new();
+    let result = for_each(words, |domain| {
+        let name = with_disks(&domain);
+        guests::remove(work.task, &domain).map_err(Undone::misfit)?;
+        removed.extend(name);
+        Ok(())
+    });
+    flushed(work, removed, "removed", result)
 }
 
 /// Gives a guest the state that a command makes of its present one.

@@ -14,7 +14,7 @@ use crate::on_demand::to_load;
 pub const GUEST: &str = "requests";
 /// Bytes of the guest's disk, all of which it reads at once. The last MiB stays in its memory, and
 /// it never looks at that again.
-const DISK: usize = 4 << 20;
+pub const DISK: usize = 4 << 20;
 /// More bytes than there is room for in the FIFO of a PL011, so some wait until the guest has taken
 /// others. The guest does nothing for them.
 const TYPED: usize = 60;

@@ -7,8 +7,9 @@ use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::Stasis;
 use stasis_qemu_tests::tamper;
+use xtask::qemu::ChannelSocket;
 
-use crate::on_demand_devices::{GUEST, answers, machine};
+use crate::on_demand_devices::{DISK, GUEST, answers, machine};
 
 /// Makes the guest, which is running, write all of its disk anew.
 fn write(stasis: &mut Stasis) -> Result<()> {
@@ -56,4 +57,17 @@ pub fn a_checkpoint_that_came_without_its_disk_is_not_resumed_on_another(lab: &L
     write(&mut stasis)?;
     stasis.command("resume whole")?;
     stasis.quit()
+}
+
+pub fn what_a_guest_that_is_removed_has_written_is_in_the_store(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = machine(lab)?.disk(&disk).boot()?;
+    write(&mut stasis)?;
+    stasis.command(&format!("pause {GUEST}"))?;
+    stasis.command(&format!("remove {GUEST}"))?;
+    stasis.kill()?;
+    let mut bytes = vec![1; DISK];
+    xtask::disk::store(&disk, true)?.volumes_mut().read("data", 0, &mut bytes)?;
+    ensure!(bytes.iter().all(|byte| *byte == 0), "the guest has written zeros alone");
+    Ok(())
 }
