@@ -6,7 +6,7 @@ use crate::devices::{self, DevicesError, Granted};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::work::Work;
-use crate::{clearing, disks, meanwhile, notes, plans, smp, terminal, uplinks};
+use crate::{clearing, meanwhile, notes, plans, provision, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -47,7 +47,7 @@ pub enum GuestError {
     Devices(#[from] DevicesError),
     /// The guest can't get its disks.
     #[error(transparent)]
-    Disks(#[from] disks::DiskNotMade),
+    Disks(#[from] provision::DiskNotMade),
     /// The machine lacks RAM for the guest.
     #[error(transparent)]
     Ram(#[from] NoRam),
@@ -98,14 +98,14 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let cores = choose_cores(&config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
     let granted = devices::give(config)?;
-    let config = &disks::provide(work, boot, config, None)?;
+    let config = &provision::provide(work, boot, config, None)?;
     let task = &mut *work.task;
     let mut ram = take_ram(config, boot.configuration.has_window(&config.name), task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
     ram.finish_writing(&mut || meanwhile::yield_now(task));
-    disks::accept_losses(work, config)?;
+    provision::accept_losses(work, config)?;
     let state = RunState::made(config.autostart);
     let placement = Placement { cores: &cores, weight: config.weight };
     add(work.task, placement, NewGuest { guest, vcpus, ram, granted }, state).map(drop)
@@ -165,7 +165,7 @@ pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> 
     let (boot, config) = archive::of_guest(&domain.name)?;
     let there = domain.look().ram;
     check_restart(config, domain.cores().count(), there)?;
-    let config = &disks::provide(work, boot, config, Some(&domain.name))?;
+    let config = &provision::provide(work, boot, config, Some(&domain.name))?;
     // What it shares must stay as it is.
     let has_window = boot.configuration.has_window(&config.name);
     let shares = domain.shares_ram();
@@ -180,12 +180,12 @@ pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> 
     let (guest, vcpus) = match fresh {
         Some(mut ram) => {
             let made = load(&mut ram, work.task)?;
-            disks::accept_losses(work, config)?;
+            provision::accept_losses(work, config)?;
             parked.give_ram(ram, work.task)?;
             made
         }
         None => {
-            disks::accept_losses(work, config)?;
+            provision::accept_losses(work, config)?;
             let ram = parked.overwrite(work.task);
             ram.zero_all(&mut || meanwhile::yield_now(work.task));
             load(ram, work.task)?

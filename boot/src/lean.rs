@@ -4,6 +4,6 @@
 
 pub mod aid;
 pub mod chores;
-pub mod disks;
+pub mod provision;
 pub mod storage;
 pub mod terminal;

@@ -4,8 +4,8 @@
 //! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has
 //! borrowed the store, so that guests have their disks while a checkpoint is written or read.
 //! Nothing is in flight between two requests: at the instant of a checkpoint each is either done or
-//! still in its guest's queue. [`provide`] makes the volumes of a guest before the guest is made,
-//! as [`stasis_host::volumes`] decides.
+//! still in its guest's queue. [`crate::provision`] makes the volumes of a guest before the guest is
+//! made.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -13,39 +13,20 @@ use core::fmt::Display;
 use core::ops::Range;
 use stasis_devices::virtio::block::Request;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
-use stasis_host::config::GuestConfig;
 use stasis_host::failures::Failures;
 use stasis_host::task::TaskLock;
-use stasis_host::volumes::{self, NotProvided};
 use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_run::domain::devices::{DiskStep, DiskTransfer, announce_disk_work, take_disk_work};
-use stasis_store::{Error, Store};
+use stasis_store::Error;
 
-use crate::archive::BootArchive;
 use crate::lent::{Lent, VolumeAccess};
-use crate::meanwhile;
 use crate::registry;
-use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
 
 /// Rounds over all guests that are made before the task looks at its other chores.
 const ROUNDS: usize = 8;
-
-/// Why a guest does not get its disks.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskNotMade {
-    /// There is no store.
-    #[error(transparent)]
-    NoStore(#[from] NoStore),
-    /// A disk does not get its volume.
-    #[error(transparent)]
-    Volume(#[from] NotProvided<DiskError>),
-    /// Another guest has the volume.
-    #[error(transparent)]
-    VolumeInUse(#[from] VolumeInUse),
-}
 
 /// A volume that a guest has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -74,56 +55,6 @@ pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), VolumeInUse> 
         Some(guest) => Err(VolumeInUse { volume: volume.to_string(), guest }),
         None => Ok(()),
     }
-}
-
-/// Makes the volumes behind a guest's disks, as far as they are not there. `guest` is the name of
-/// the guest that is there and may have them already. Returns the configuration with the disks as
-/// large as their volumes.
-///
-/// # Errors
-///
-/// [`DiskNotMade`]. Volumes that were made until then stay.
-pub fn provide(
-    work: &mut Work,
-    boot: &BootArchive,
-    config: &GuestConfig,
-    guest: Option<&str>,
-) -> Result<GuestConfig, DiskNotMade> {
-    let mut config = config.clone();
-    if config.disks.is_empty() {
-        return Ok(config);
-    }
-    config.disks.iter().try_for_each(|disk| check_unused(&disk.volume, guest))?;
-    work.with_store(|store| {
-        for disk in &mut config.disks {
-            let pause = &mut |store: &mut Store<Disk>| {
-                meanwhile::yield_now(store.device_mut().task());
-            };
-            volumes::provide(store, disk, &boot.files, clock::date(), pause)?;
-        }
-        Ok(config)
-    })
-}
-
-/// Makes the volumes behind a guest's disks that have lost writes what their last flush has made
-/// them. For when it is sure that the guest starts anew: one that went on would find its disk
-/// changed.
-///
-/// # Errors
-///
-/// Why there is no store.
-pub fn accept_losses(work: &mut Work, config: &GuestConfig) -> Result<(), DiskNotMade> {
-    if config.disks.is_empty() {
-        return Ok(());
-    }
-    work.with_store(|store| {
-        for disk in &config.disks {
-            if volumes::accept_loss(store, &disk.volume) {
-                log::warn!("volume \"{}\" is what its last flush has made it", disk.volume);
-            }
-        }
-        Ok(())
-    })
 }
 
 /// Does requests of all guests that have some. Returns whether there may be more.

@@ -16,7 +16,7 @@ use crate::storage::error::NoStore;
 use crate::stream::progress::Progress;
 use crate::typed::GivenUp;
 use crate::work::Work;
-use crate::{meanwhile, notes, typed};
+use crate::{disks, meanwhile, notes, typed};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -106,7 +106,7 @@ pub fn next_due(task: &Task) -> Option<u64> {
 }
 
 /// Loads the rest of a guest's memory, if anything is missing. `out` is told how far that is. Other
-/// guests get what their vCPUs wait for meanwhile.
+/// guests get what their vCPUs wait for meanwhile, and all have their disks.
 ///
 /// # Errors
 ///
@@ -132,6 +132,7 @@ pub fn finish(
             return Ok(());
         }
         serve_wanted(store);
+        disks::serve_wanted(store);
     }
 }
 

@@ -7,6 +7,7 @@ pub mod routines;
 use alloc::boxed::Box;
 use core::ops::Range;
 
+use crate::lent::Lent;
 use crate::storage::disk::Disk;
 use crate::storage::error::DiskError;
 use crate::{disks, loading, meanwhile, typed};
@@ -56,9 +57,7 @@ impl Sink for ToStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        meanwhile::yield_now(self.writer.device_mut().task());
-        loading::serve_wanted(&mut self.writer);
-        disks::serve_wanted(&mut self.writer);
+        pause(&mut self.writer);
     }
 }
 
@@ -126,10 +125,17 @@ impl Source for FromStore<'_, '_> {
     }
 
     fn pause(&mut self) {
-        meanwhile::yield_now(self.reader.device_mut().task());
-        loading::serve_wanted(&mut self.reader);
-        disks::serve_wanted(&mut self.reader);
+        pause(&mut self.reader);
     }
+}
+
+/// Lets others run whose turn it is, and gives guests what they wait for: memory that is loaded
+/// while they run, and a request of each to its disk. Whoever works with the store for longer than
+/// a few milliseconds calls this between two pieces of the work.
+pub fn pause(lent: &mut dyn Lent) {
+    meanwhile::yield_now(lent.task());
+    loading::serve_wanted(lent);
+    disks::serve_wanted(lent);
 }
 
 /// Opens a checkpoint to read it.

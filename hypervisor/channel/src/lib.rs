@@ -14,6 +14,7 @@ pub mod cobs;
 pub mod flow;
 pub mod frame;
 pub mod message;
+pub mod patience;
 pub mod pipe;
 pub mod reader;
 pub mod session;

@@ -4,12 +4,11 @@
 use super::endpoint::{Endpoint, Step};
 use super::events;
 use crate::answer::Answer;
-use crate::meanwhile;
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::stream::error::StreamError;
-use crate::stream::open;
 use crate::stream::routines::routines;
+use crate::stream::{open, pause};
 use crate::typed::{self, GivenUp};
 use crate::work::Work;
 use alloc::string::{String, ToString};
@@ -17,6 +16,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use core::fmt::Write;
 use stasis_arch::timer;
+use stasis_channel::patience::Patience;
 use stasis_channel::pipe::{Pipe, WINDOW};
 use stasis_run::clock;
 use stasis_state::Source;
@@ -40,16 +40,19 @@ pub enum TransferError {
     /// The client has ended the stream too early.
     #[error("the stream has ended {0} bytes too early; nothing has changed")]
     Short(u64),
-    /// The client sends nothing more.
-    #[error("nothing has come for {SILENCE_SECONDS} s; nothing has changed")]
+    /// The client sends nothing more, or hardly anything.
+    #[error("less than {LEAST} bytes have come in {SILENCE_SECONDS} s; nothing has changed")]
     Silent,
     /// What has come is no checkpoint.
     #[error("what was sent is no checkpoint: {0}")]
     NoCheckpoint(String),
 }
 
-/// Seconds after which a client that sends nothing is given up.
+/// Seconds in which a client must send [`LEAST`] bytes. Nobody gives commands meanwhile, and no
+/// guest that has crashed is helped.
 const SILENCE_SECONDS: u64 = 30;
+/// Bytes that a client must send in [`SILENCE_SECONDS`]: a line of 1200 bits a second has as many.
+const LEAST: u64 = 2048;
 
 /// The stream `get`.
 pub struct Get {
@@ -150,22 +153,25 @@ fn write(
     length: u64,
     received: Received,
 ) -> Result<u64, TransferError> {
-    let silence = SILENCE_SECONDS * timer::frequency();
+    let mut patience = Patience::new(LEAST, SILENCE_SECONDS * timer::frequency());
     let mut writer = store.begin(name, length, clock::date())?;
     let mut bytes = vec![0; WINDOW];
-    let (mut left, mut heard) = (length, timer::counter());
+    let mut left = length;
     while left > 0 {
-        let task = writer.device_mut().task();
-        meanwhile::yield_now(task);
+        pause(&mut writer);
         // A hello that has just come may have made the id another client's.
         typed::check_given_up()?;
         let most = left.min(WINDOW as u64) as usize;
         match received(&mut bytes[..most]).ok_or(GivenUp)? {
             (0, true) => return Err(TransferError::Short(left)),
-            (0, false) if timer::counter() - heard > silence => return Err(TransferError::Silent),
-            (0, false) => task.rest_until(timer::counter() + timer::frequency() / 100),
+            (0, false) if patience.is_over() => return Err(TransferError::Silent),
+            (0, false) => {
+                let begin = timer::counter();
+                writer.device_mut().task().rest_until(begin + timer::frequency() / 100);
+                patience.waited(timer::counter() - begin);
+            }
             (count, _) => {
-                heard = timer::counter();
+                patience.came(count as u64);
                 writer.write(&bytes[..count])?;
                 left -= count as u64;
             }

@@ -3,9 +3,8 @@
 //! [loaded](load) then.
 
 use crate::loading::origin::{Origin, OriginError};
-use crate::meanwhile;
 use crate::storage::disk::Disk;
-use crate::stream::routines::routines;
+use crate::stream::{self, routines::routines};
 use alloc::boxed::Box;
 use core::ops::Range;
 use stasis_host::loading::{NotLoaded, Why, check_shared, fill_shared, shared_pieces};
@@ -38,7 +37,7 @@ pub fn check(
             let address = region.start + piece.start as u64;
             let pages = &mut origin.of(store).map_err(|why| failed(address, why))?;
             check_shared(pages, piece.len(), address, routines().crc32c)?;
-            meanwhile::yield_now(store.device_mut().task());
+            stream::pause(store);
         }
     }
     Ok(())
@@ -71,7 +70,7 @@ pub fn load(
             let address = region.start + piece.start as u64;
             let pages = &mut origin.of(store).map_err(|why| failed(address, why))?;
             fill_shared(pages, given.as_writable(), piece, address)?;
-            meanwhile::yield_now(store.device_mut().task());
+            stream::pause(store);
         }
     }
     Ok(())

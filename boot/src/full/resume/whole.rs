@@ -4,11 +4,11 @@
 
 use super::error::CheckpointReadError;
 use crate::answer::Answer;
+use crate::loading::fill_unit;
 use crate::loading::origin::Origin;
-use crate::loading::{self, fill_unit};
 use crate::storage::disk::Disk;
 use crate::stream::progress::Progress;
-use crate::{disks, meanwhile, registry, typed};
+use crate::{registry, stream, typed};
 use alloc::boxed::Box;
 use stasis_devices::machine::RAM_BASE;
 use stasis_run::domain::Ram;
@@ -58,9 +58,7 @@ pub fn load(
             None => ram.mark_written(unit),
         }
         progress.report(total - missing.left(), total);
-        meanwhile::yield_now(store.device_mut().task());
-        loading::serve_wanted(store);
-        disks::serve_wanted(store);
+        stream::pause(store);
     }
     ram.end_loading();
     Ok(())

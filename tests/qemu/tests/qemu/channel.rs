@@ -28,7 +28,7 @@ fn interrupt(tool: &mut Process) -> Result<()> {
 }
 
 /// Returns a session with a machine.
-fn client(socket: &ChannelSocket, events: bool) -> Result<Client> {
+pub fn client(socket: &ChannelSocket, events: bool) -> Result<Client> {
     let target: Target = socket.target().parse().map_err(anyhow::Error::msg)?;
     let options = Options { events, patience: SILENCE, ..Options::default() };
     Ok(Client::connect(&target, options)?)

@@ -171,7 +171,8 @@ fn main() -> ExitCode {
         volumes_kept:
             a_guest_that_resets_keeps_its_disk_where_its_checkpoint_has_it_off,
             a_checkpoint_that_came_without_its_disk_is_not_resumed_on_another,
-            what_a_guest_that_is_removed_has_written_is_in_the_store;
+            what_a_guest_that_is_removed_has_written_is_in_the_store,
+            a_guest_has_its_disk_while_a_client_sends_a_checkpoint;
         volumes_long:
             a_disk_that_was_brought_back_without_a_person_is_said_with_what_it_had_become,
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;

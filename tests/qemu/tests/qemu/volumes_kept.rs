@@ -1,7 +1,11 @@
 //! Disks that a guest keeps while other things fail. Its guest drives its disk by itself, so it is
 //! there at once.
 
-use anyhow::{Result, ensure};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use stasis_channel::pipe::WINDOW;
+use stasis_client::{Client, Message};
 use stasis_host::config::Policy;
 use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
@@ -9,6 +13,7 @@ use stasis_qemu_tests::stasis::Stasis;
 use stasis_qemu_tests::tamper;
 use xtask::qemu::ChannelSocket;
 
+use crate::channel::client;
 use crate::on_demand_devices::{DISK, GUEST, answers, machine};
 
 /// Makes the guest, which is running, write all of its disk anew.
@@ -70,4 +75,41 @@ pub fn what_a_guest_that_is_removed_has_written_is_in_the_store(lab: &Lab) -> Re
     xtask::disk::store(&disk, true)?.volumes_mut().read("data", 0, &mut bytes)?;
     ensure!(bytes.iter().all(|byte| *byte == 0), "the guest has written zeros alone");
     Ok(())
+}
+
+/// Waits until the machine has room for more of a stream.
+fn wait_for_room(client: &mut Client, stream: u16) -> Result<()> {
+    while client.room(stream) == 0 {
+        client.next(Some(Instant::now() + SILENCE))?.context("there is no room")?;
+    }
+    Ok(())
+}
+
+pub fn a_guest_has_its_disk_while_a_client_sends_a_checkpoint(lab: &Lab) -> Result<()> {
+    let (disk, socket) = (lab.disk()?, ChannelSocket::new()?);
+    let stasis = machine(lab)?.disk(&disk).channel(&socket).boot()?;
+    let mut client = client(&socket, false)?;
+    let guest = client.open(&format!("attach {GUEST}"))?;
+    let put = client.open("put slow 1000000")?;
+    wait_for_room(&mut client, put)?;
+    let mut sent = [7; 2 * WINDOW].as_slice();
+    while !sent.is_empty() {
+        let count = client.write(put, sent)?;
+        sent = &sent[count..];
+        // There is room again when the machine has taken what was sent before.
+        wait_for_room(&mut client, put)?;
+    }
+    wait_for_room(&mut client, guest)?;
+    client.write(guest, b"R")?;
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("requests R done") {
+        match client.next(Some(Instant::now() + SILENCE))? {
+            Some(Message::Data { id, bytes }) if id == guest => said.extend(bytes),
+            Some(Message::Done { why, .. }) => bail!("it has ended: {why}"),
+            Some(_) => {}
+            None => bail!("the guest waits for its disk"),
+        }
+    }
+    drop(client);
+    stasis.quit()
 }
