@@ -3,7 +3,8 @@
 
     tests/qemu/each_register.py [NAME ...]
 
-It works in a clone of the checkout, in a temporary folder, and takes a minute for each register: so it is no part of `cargo xtask test`.
+It works in a clone of the checkout with a copy of its target, in a temporary folder (TMPDIR) that must have room for both, and takes a minute
+for each register: so it is no part of `cargo xtask test`.
 `registers::each_is_its_vcpus_own_over_switches_checkpoint_and_resume` must fail without the register, but for those that the test
 itself knows to be the same on both vCPUs. It ends with status 1 if a deletion was seen by no test, or can't be made.
 """
