@@ -188,6 +188,19 @@ impl Demo {
     }
 
     fn play(&self, workload: &mut dyn Workload) -> Result<Summary> {
+        let mut summary = Summary::new(&self.guest, self.memory);
+        let (last, reference) = self.store(workload, &mut summary)?;
+        self.resume(workload, &mut summary, last, &reference)?;
+        Ok(summary)
+    }
+
+    /// Starts a machine, checkpoints the guest at work, and ends the machine. Returns the last step
+    /// before the checkpoint, and what the guest did next.
+    fn store(
+        &self,
+        workload: &mut dyn Workload,
+        summary: &mut Summary,
+    ) -> Result<(u64, Vec<Step>)> {
         let guest = self.guest.as_str();
         report::step(format_args!("starting QEMU: Stasis at EL2, guest \"{guest}\" at EL1"));
         let mut machine = self.start(&self.first, workload)?;
@@ -197,18 +210,17 @@ impl Demo {
         report::step("the guest is at work");
         let seen = watch(console, workload, STEPS_BEFORE)?;
         check(workload, &seen, None)?;
-        let (last, _) = seen.last().context("the guest has done no step")?;
+        let (last, _) = *seen.last().context("the guest has done no step")?;
         workload.before(console)?;
         console.detach()?;
 
         report::step("checkpointing it, at whatever it does at the moment");
-        let mut summary = Summary::new(guest, self.memory);
         let began = Instant::now();
-        let (stored, resume) = match workload.neighbour() {
+        let stored = match workload.neighbour() {
             // The lines of the answer are in this order, and so are those in the store: the last is
             // the guest's.
-            Some(other) => (format!("checkpoint {other},{guest} demo"), "resume demo/"),
-            None => (format!("checkpoint {guest} demo"), "resume demo"),
+            Some(other) => format!("checkpoint {other},{guest} demo"),
+            None => format!("checkpoint {guest} demo"),
         };
         let answer = console.command_within(&stored, CHECKPOINT_TIME, show)?;
         let took = began.elapsed();
@@ -221,37 +233,49 @@ impl Demo {
         machine.kill()?;
         drop(machine);
         summary.checkpointed(&answer, took, &self.disk)?;
+        Ok((last, reference))
+    }
 
+    /// Starts a new machine with the same disk, resumes the guest, and compares what it does with
+    /// what it did after the checkpoint, whose last step before was `last`.
+    fn resume(
+        &self,
+        workload: &mut dyn Workload,
+        summary: &mut Summary,
+        last: u64,
+        reference: &[Step],
+    ) -> Result<()> {
         report::step("starting a new QEMU with the same disk; the guest's kernel is not started");
         let mut machine = self.start(&self.second, workload)?;
         let console = &mut machine.console;
         console.command_within("store", STEP_TIME, show)?;
         report::step("resuming the guest from its checkpoint");
         let began = Instant::now();
+        let resume = if workload.neighbour().is_some() { "resume demo/" } else { "resume demo" };
         let answer = console.command_within(resume, CHECKPOINT_TIME, show)?;
         summary.resumed(&answer, began.elapsed());
-        console.command(&format!("attach {guest}"))?;
+        console.command(&format!("attach {}", self.guest))?;
         let resumed = watch(console, workload, STEPS_AFTER)?;
 
         let first = resumed.first().map_or(0, |(step, _)| *step);
         ensure!(
-            first > *last && first <= last + workload.stride() * (STEPS_AFTER as u64 * 10),
+            first > last && first <= last + workload.stride() * (STEPS_AFTER as u64 * 10),
             "the guest was at step {last} before its checkpoint, and at {first} when it was resumed"
         );
         // The host computes the hashes in the order of the steps.
         let earlier = reference.iter().take_while(|(step, _)| *step < first).cloned();
         check(workload, &earlier.collect::<Vec<_>>(), None)?;
-        let (from, to) = check(workload, &resumed, Some(&reference))?;
+        let (from, to) = check(workload, &resumed, Some(reference))?;
         report::note(format_args!(
             "its steps {from} to {to} have no gap, and each has the hash that it must have"
         ));
-        summary.compared(*last, &reference, &resumed);
+        summary.compared(last, reference, &resumed);
         let values = workload.after(console)?;
         machine.kill()?;
         for (what, value) in values.into_iter().chain(workload.look_at_disk(&self.disk)?) {
             summary.add(what, value);
         }
-        Ok(summary)
+        Ok(())
     }
 
     fn start(&self, archive: &Path, workload: &dyn Workload) -> Result<Qemu> {
