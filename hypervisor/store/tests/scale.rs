@@ -65,7 +65,10 @@ impl BlockDevice for Sparse {
         }
         let mut data = vec![0; len];
         let is_whole = fill(&mut data);
-        self.write(lba, &data)?;
+        // What was refused stays as it was.
+        if is_whole {
+            self.write(lba, &data)?;
+        }
         Ok(is_whole)
     }
 
