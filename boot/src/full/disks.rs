@@ -1,11 +1,11 @@
 //! The disks of guests: volumes of the store. The console's task does their requests, one at a
-//! time, while the guests go on.
+//! time, while the guests go on: of each guest in turn one, or as much of it as a turn moves.
 //!
 //! [`serve`] is a chore of the task, [`serve_wanted`] does requests in the pauses of whoever has
 //! borrowed the store, so that guests have their disks while a checkpoint is written or read.
-//! Nothing is in flight between two requests: at the instant of a checkpoint each is either done or
-//! still in its guest's queue. [`crate::provision`] makes the volumes of a guest before the guest is
-//! made.
+//! Nothing is in flight between two turns: at the instant of a checkpoint each request is either
+//! completed or still in its guest's queue, also one of which turns have done a part.
+//! [`crate::provision`] makes the volumes of a guest before the guest is made.
 
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -57,7 +57,7 @@ pub fn check_unused(volume: &str, but: Option<&str>) -> Result<(), VolumeInUse> 
     }
 }
 
-/// Does requests of all guests that have some. Returns whether there may be more.
+/// Does turns of requests of all guests that have some. Returns whether there may be more.
 pub fn serve(work: &mut Work) -> bool {
     if !take_disk_work() {
         return false;
@@ -84,7 +84,7 @@ pub fn serve(work: &mut Work) -> bool {
     is_more
 }
 
-/// Does a request of each guest that has one, for whoever has borrowed the store. A guest that is
+/// Does a turn of a request of each guest that has one, for whoever has borrowed the store. A guest that is
 /// parked by the caller waits.
 pub fn serve_wanted(lent: &mut dyn Lent) {
     if take_disk_work() && serve_all(&registry::all(), &mut |request| request.carry_out_on(lent)) {
@@ -134,17 +134,16 @@ impl Wanted<'_> {
         self.carry_out(&mut Missing);
     }
 
-    /// Does the request on its volume, and completes it.
+    /// Does the request's next turn on its volume, and completes it if nothing is left.
     fn carry_out(&self, volume: &mut dyn Volume) {
         let &Self { domain, request } = self;
         let mut transfer = DiskTransfer::new(domain, request);
-        if let Some(outcome) = request.perform(volume, &mut transfer) {
-            domain.complete_disk_request(request, outcome);
-        }
+        let turn = request.perform(volume, &mut transfer);
+        domain.end_disk_turn(transfer, turn);
     }
 
-    /// Does the request on its volume in the store, and completes it. Then reads on, if the guest
-    /// seems to want that next.
+    /// Does the request's next turn on its volume in the store. Then reads on, if the guest seems to
+    /// want that next.
     fn carry_out_on(&self, lent: &mut dyn Lent) {
         let (guest, name) = (&self.domain.name, self.request.volume());
         self.carry_out(&mut OnStore { lent, guest, name });

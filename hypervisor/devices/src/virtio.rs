@@ -147,6 +147,9 @@ pub struct Slots {
     /// Number of resets of each device since the guest was made: what was begun before the last one
     /// is not completed.
     resets: [u32; MAX_VIRTIO],
+    /// The request of a disk of which a part was done. It counts for nothing when its device was
+    /// reset since.
+    begun: Option<block::Request>,
     /// What each network card has moved.
     traffic: [net::Traffic; MAX_VIRTIO],
 }
@@ -173,6 +176,7 @@ impl Device for Slots {
             under_way: 0,
             ahead: Default::default(),
             resets: [0; MAX_VIRTIO],
+            begun: None,
             traffic: Default::default(),
         };
         (0..MAX_VIRTIO).for_each(|n| slots.notify_all(n));

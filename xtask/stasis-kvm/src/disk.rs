@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use stasis_devices::device::Memory;
 use stasis_devices::virtio::Slots;
-use stasis_devices::virtio::block::{NotMoved, Outcome, Request, SECTOR, Transfer};
+use stasis_devices::virtio::block::{NotMoved, Outcome, Request, SECTOR, Transfer, Turn};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_state::virtio::{Virtio, device_id};
@@ -147,15 +147,18 @@ impl Volume for Disk {
     }
 }
 
-/// Does a request on its disk, and completes it. A disk that is not there fails.
+/// Does a request's next turn on its disk, and completes it if nothing is left. A disk that is not
+/// there fails.
 pub fn perform(slots: &mut Slots, memory: Memory<'_>, request: &Request, disk: Option<&mut Disk>) {
     let mut guest = Guest { slots, memory, request, data: request.data() };
-    let outcome = match disk {
+    let turn = match disk {
         Some(disk) => request.perform(disk, &mut guest),
-        None => Some(Outcome::Error),
+        None => Turn::Ended(Outcome::Error),
     };
-    if let Some(outcome) = outcome {
-        guest.slots.disk_done(&mut guest.memory, request, outcome);
+    match turn {
+        Turn::Ended(outcome) => guest.slots.disk_done(&mut guest.memory, request, outcome),
+        Turn::Part(done) => guest.slots.disk_goes_on(request, done, guest.data),
+        Turn::Starved => {}
     }
 }
 

@@ -1,10 +1,13 @@
 //! The block device: a guest's disk. VIRTIO 1.2, 5.2.
 //!
 //! A request is taken ([`Slots::disk_request`]) and done ([`Request::perform`]) while the guest
-//! goes on: data are copied in pieces, each of them while the guest is locked ([`Transfer`]). It is
-//! completed at last ([`Slots::disk_done`]). Until then it stays the first of its queue, and so a
-//! checkpoint has it as one that is not done yet: it is done whole after the resume. Twice is no
-//! harm, as its volume is as of that instant, too.
+//! goes on: data are copied in pieces, each of them while the guest is locked ([`Transfer`]). A
+//! large one takes several turns, and others are served between two of them
+//! ([`Slots::disk_goes_on`]). It is completed at last ([`Slots::disk_done`]). Until then it stays
+//! the first of its queue, and so a checkpoint has it as one that is not done yet: it is done
+//! whole, from its beginning, after the resume. Twice is no harm, as its volume is as of that
+//! instant, too. How far it is, only [`Slots`] know: those of a resumed guest are new, and know of
+//! nothing that was begun.
 
 use core::ops::Range;
 
@@ -30,6 +33,11 @@ const HEADER: u64 = 16;
 const SEG_MAX: u32 = 254;
 /// The most sectors of a request that discards, or writes zeros.
 const MAX_RANGE: u32 = 1 << 22;
+/// The most bytes that a turn copies. Linux's requests have 254 pages, so they are done in one.
+const COPIED_IN_TURN: u64 = 1 << 20;
+/// The most bytes that a turn discards or makes zeros, for which a volume does no more than to
+/// change its map.
+const ZEROED_IN_TURN: u64 = 64 << 20;
 
 /// The features: SEG_MAX, BLK_SIZE, FLUSH, DISCARD, WRITE_ZEROES.
 pub(super) const FEATURES: u64 = 1 << 2 | 1 << 6 | FLUSH | 1 << 13 | 1 << 14;
@@ -65,6 +73,18 @@ pub enum Outcome {
     Error = 1,
     /// The device does not know the request.
     Unsupported = 2,
+}
+
+/// What a turn has made of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All of it was done, or it failed: the driver is told this.
+    Ended(Outcome),
+    /// Some of it was done: as many bytes, from its beginning on. It [goes
+    /// on](Slots::disk_goes_on).
+    Part(u64),
+    /// No frame was free for what it reads. The turn is done again.
+    Starved,
 }
 
 /// What a request is about. Offsets and lengths are in bytes.
@@ -109,6 +129,17 @@ pub enum What {
     Refuse(Outcome),
 }
 
+impl What {
+    /// Returns the bytes that are moved, and how many of them a turn moves at most.
+    fn bytes(self) -> (u64, u64) {
+        match self {
+            Self::Read { len, .. } | Self::Write { len, .. } => (len, COPIED_IN_TURN),
+            Self::Discard { len, .. } | Self::WriteZeroes { len, .. } => (len, ZEROED_IN_TURN),
+            Self::Flush | Self::Identify { .. } | Self::Refuse(_) => (0, 0),
+        }
+    }
+}
+
 /// Most bytes of a serial number.
 pub const SERIAL: u64 = 20;
 
@@ -120,8 +151,11 @@ pub struct Request {
     /// Name of the volume behind the disk.
     volume: ArrayString<NAME_LEN>,
     chain: Chain,
-    /// The data: what the device reads behind the header, or what it writes.
+    /// The data that are still to be moved: what the device reads behind the header, or what it
+    /// writes.
     data: Bytes,
+    /// Bytes that earlier turns have moved.
+    done: u64,
     /// Address of the status, the last byte that the device writes. It may be anywhere.
     status: u64,
     /// Number of resets of the device when it was taken.
@@ -169,7 +203,7 @@ impl Request {
         &self.volume
     }
 
-    /// Returns the request's data, from their beginning on: for [`Slots::disk_from_guest`] and
+    /// Returns the request's data that are still to be moved: for [`Slots::disk_from_guest`] and
     /// [`Slots::disk_to_guest`].
     pub fn data(&self) -> Bytes {
         self.data
@@ -181,42 +215,50 @@ impl Request {
         self.ahead.clone()
     }
 
-    /// Does the request on `volume`. Returns what the driver is told; None if there was no frame
-    /// for what it reads: the request is not completed then, and so it is done again, from its
-    /// beginning.
-    pub fn perform(&self, volume: &mut dyn Volume, transfer: &mut dyn Transfer) -> Option<Outcome> {
+    /// Does the request's next turn on `volume`: all of it, or 1 MiB of data, or 64 MiB that become
+    /// zeros.
+    pub fn perform(&self, volume: &mut dyn Volume, transfer: &mut dyn Transfer) -> Turn {
+        let (all, most) = self.what.bytes();
+        let now = (all - self.done).min(most);
+        let is_last = self.done + now == all;
         let mut moved = Ok(());
         let done = match self.what {
-            What::Refuse(outcome) => return Some(outcome),
-            What::Read { offset, len } => volume.read(offset, len, &mut |piece| {
+            What::Refuse(outcome) => return Turn::Ended(outcome),
+            What::Read { offset, .. } => volume.read(offset + self.done, now, &mut |piece| {
                 moved = transfer.to_guest(piece);
                 moved.is_ok()
             }),
-            What::Write { offset, len } => volume.write(offset, len, &mut |piece| {
+            What::Write { offset, .. } => volume.write(offset + self.done, now, &mut |piece| {
                 moved = transfer.from_guest(piece);
                 moved.is_ok()
             }),
             What::Flush => volume.flush(),
-            What::Discard { offset, len } => volume.discard(offset, len),
-            What::WriteZeroes { offset, len } => volume.write_zeroes(offset, len),
+            What::Discard { offset, .. } => volume.discard(offset + self.done, now),
+            What::WriteZeroes { offset, .. } => volume.write_zeroes(offset + self.done, now),
             What::Identify { len } => {
-                let mut text = [0; SERIAL as usize];
-                let count = self.volume.len().min(text.len());
-                text[..count].copy_from_slice(&self.volume.as_bytes()[..count]);
-                moved = transfer.to_guest(&text[..len as usize]);
+                moved = self.identify(len, transfer);
                 Ok(())
             }
         };
         let writes = matches!(self.what, What::Write { .. } | What::WriteZeroes { .. });
         let done = match done {
-            Ok(()) if writes && self.writes_through && moved.is_ok() => volume.flush(),
+            Ok(()) if writes && is_last && self.writes_through && moved.is_ok() => volume.flush(),
             done => done,
         };
         match (done, moved) {
-            (_, Err(NotMoved::NoFrame)) => None,
-            (Ok(()), Ok(())) => Some(Outcome::Done),
-            _ => Some(Outcome::Error),
+            (_, Err(NotMoved::NoFrame)) => Turn::Starved,
+            (Ok(()), Ok(())) if is_last => Turn::Ended(Outcome::Done),
+            (Ok(()), Ok(())) => Turn::Part(self.done + now),
+            _ => Turn::Ended(Outcome::Error),
         }
+    }
+
+    /// Gives the guest the first `len` bytes of the serial number.
+    fn identify(&self, len: u64, transfer: &mut dyn Transfer) -> Result<(), NotMoved> {
+        let mut text = [0; SERIAL as usize];
+        let count = self.volume.len().min(text.len());
+        text[..count].copy_from_slice(&self.volume.as_bytes()[..count]);
+        transfer.to_guest(&text[..len as usize])
     }
 
     /// Returns the bytes that the device has written when the request is completed with `outcome`:
@@ -237,9 +279,13 @@ impl Slots {
     }
 
     /// Returns the first request of a disk that is not completed, and the number of the disk's
-    /// slot, whose line may have changed; None if no disk has anything to do.
+    /// slot, whose line may have changed; None if no disk has anything to do. A request of which
+    /// turns have done a part comes first, with what is left of it.
     pub fn disk_request(&mut self, memory: &Memory<'_>) -> Option<(u8, Option<Request>)> {
         let id = self.next_notified(self.disks)?;
+        if let Some(begun) = self.begun.as_ref().filter(|begun| self.is_current(begun)) {
+            return Some((begun.slot(), Some(begun.clone())));
+        }
         let n = usize::from(id.slot);
         let mut taken = self.take(id, memory);
         let served = taken.as_ref().map(|request| request.is_some()).map_err(|broken| *broken);
@@ -280,8 +326,19 @@ impl Slots {
         let (status, resets) = (lengths.last, self.resets[n]);
         let writes_through = self.record.driver_features[n] & FLUSH == 0;
         let volume = self.names[n];
-        let ahead = 0..0;
-        Ok(Some(Request { id, volume, chain, data, status, resets, what, writes_through, ahead }))
+        let (done, ahead) = (0, 0..0);
+        Ok(Some(Request {
+            id,
+            volume,
+            chain,
+            data,
+            done,
+            status,
+            resets,
+            what,
+            writes_through,
+            ahead,
+        }))
     }
 
     /// Returns what the request is about whose header has these words, behind which it has these
@@ -359,12 +416,22 @@ impl Slots {
         if self.is_current(request) { Ok(()) } else { Err(NotMoved::Gone) }
     }
 
+    /// Keeps a request of which turns have done the first `done` bytes, and whose other `data` are
+    /// still to be moved, unless its device was reset meanwhile. It is the next one that is taken.
+    pub fn disk_goes_on(&mut self, request: &Request, done: u64, data: Bytes) {
+        if self.is_current(request) {
+            self.begun = Some(Request { done, data, ..request.clone() });
+        }
+    }
+
     /// Completes a request, unless its device was reset meanwhile. The line of its slot may have
     /// changed.
     pub fn disk_done(&mut self, memory: &mut Memory<'_>, request: &Request, outcome: Outcome) {
         if !self.is_current(request) {
             return;
         }
+        // What was read ahead may complete another disk's meanwhile.
+        self.begun = self.begun.take().filter(|begun| begun.id != request.id);
         self.under_way &= !request.id.bit();
         if outcome != Outcome::Done {
             self.ahead[usize::from(request.slot())].forget();

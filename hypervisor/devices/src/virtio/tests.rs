@@ -7,6 +7,7 @@ mod hostile;
 mod requests;
 mod starved;
 mod transport;
+mod turns;
 
 use stasis_memory::{FakeRam, ReadRam, WriteRam};
 use stasis_state::virtio::MAX_VIRTIO;

@@ -149,6 +149,12 @@ impl Guest {
         self.devices.virtio.disk_to_guest(memory, request, data, from)
     }
 
+    /// Keeps a disk's request of which turns have done the first `done` bytes, and whose other
+    /// `data` are still to be moved, unless the disk was reset meanwhile.
+    pub fn disk_goes_on(&mut self, request: &Request, done: u64, data: Bytes) {
+        self.devices.virtio.disk_goes_on(request, done, data);
+    }
+
     /// Completes a disk's request, unless the disk was reset meanwhile. Returns the vCPUs that must
     /// be kicked.
     pub fn disk_done(

@@ -22,7 +22,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
-use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer};
+use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer, Turn};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::net::MAX_FRAME;
 use stasis_guest::{Guest, Whole};
@@ -119,7 +119,7 @@ pub enum DiskStep {
     Nothing,
     /// A request was done.
     Done,
-    /// The caller does this request, and [completes](Domain::complete_disk_request) it.
+    /// The caller does a turn of this request, and [ends](Domain::end_disk_turn) it.
     Take(Request),
 }
 
@@ -283,11 +283,22 @@ impl Domain {
         self.resident.lock().guest.end_ahead(request, buffer);
     }
 
-    /// Completes a request. Panics if the caller has the guest parked.
-    pub fn complete_disk_request(&self, request: &Request, outcome: Outcome) {
+    /// Ends a turn of a request, which has moved what `transfer` has: completes it, or keeps what is
+    /// left of it. Panics if the caller has the guest parked.
+    pub fn end_disk_turn(&self, transfer: DiskTransfer<'_>, turn: Turn) {
+        let DiskTransfer { request, data, .. } = transfer;
+        match turn {
+            Turn::Ended(outcome) => self.complete_disk_request(request, outcome),
+            Turn::Part(done) => self.resident.lock().guest.disk_goes_on(request, done, data),
+            Turn::Starved => {}
+        }
+    }
+
+    /// Completes a request.
+    fn complete_disk_request(&self, request: &Request, outcome: Outcome) {
         let mut resident = self.resident.lock();
         let mut kick = VcpuMask::NONE;
-        // A request that lacks a frame is done again, from its beginning.
+        // A turn that lacks a frame is done again, from its beginning.
         if !resident.ram.lacks_frame() {
             let (guest, ram) = resident.parts();
             kick = guest.disk_done(ram, request, outcome);
@@ -333,7 +344,7 @@ pub struct DiskTransfer<'a> {
 }
 
 impl<'a> DiskTransfer<'a> {
-    /// Returns that of a request of a guest, of whose data nothing was copied.
+    /// Returns that of a request's next turn, in which nothing was copied yet.
     pub fn new(domain: &'a Domain, request: &'a Request) -> Self {
         Self { domain, request, data: request.data() }
     }

@@ -1,7 +1,7 @@
 //! Requests of drivers that do nothing wrong.
 
 use super::*;
-use crate::virtio::block::{NotMoved, Outcome, Request, Transfer, What};
+use crate::virtio::block::{NotMoved, Outcome, Request, Transfer, Turn, What};
 use crate::virtio::chain::Bytes;
 use crate::virtio::volume::{Volume, VolumeError};
 
@@ -9,10 +9,10 @@ use crate::virtio::volume::{Volume, VolumeError};
 #[derive(Default)]
 pub struct Fake {
     pub bytes: Vec<u8>,
-    log: Vec<&'static str>,
+    pub log: Vec<&'static str>,
     /// Pieces that the device has taken.
-    taken: usize,
-    fails: Option<VolumeError>,
+    pub taken: usize,
+    pub fails: Option<VolumeError>,
 }
 
 impl Fake {
@@ -96,7 +96,7 @@ pub fn volume() -> Fake {
 }
 
 const HEADER: u64 = BUFFERS - 0x1000;
-const STATUS: u64 = BUFFERS - 0x800;
+pub const STATUS: u64 = BUFFERS - 0x800;
 
 /// Publishes a request of type `kind` about `sector`, with data in the buffers `data`.
 pub fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32)], flags: u16) {
@@ -120,12 +120,26 @@ pub fn take(driver: &mut Driver) -> Option<Request> {
     slots.disk_request(&memory).and_then(|(_, request)| request)
 }
 
-pub fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome {
+/// Does a request's next turn, and completes it if nothing is left.
+pub fn turn(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Turn {
     let mut transfer = Direct(driver, request.clone(), request.data());
-    let outcome = request.perform(volume, &mut transfer).expect("memory is free");
+    let turn = request.perform(volume, &mut transfer);
+    let data = transfer.2;
     let (slots, mut memory) = driver.memory();
-    slots.disk_done(&mut memory, request, outcome);
-    outcome
+    match turn {
+        Turn::Ended(outcome) => slots.disk_done(&mut memory, request, outcome),
+        Turn::Part(done) => slots.disk_goes_on(request, done, data),
+        Turn::Starved => {}
+    }
+    turn
+}
+
+/// Does a request that takes one turn.
+pub fn finish(driver: &mut Driver, request: &Request, volume: &mut Fake) -> Outcome {
+    match turn(driver, request, volume) {
+        Turn::Ended(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
 }
 
 pub fn status(driver: &Driver) -> u8 {

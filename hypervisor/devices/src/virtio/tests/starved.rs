@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::requests::{ask, disk, finish, status, take, volume};
 use super::*;
-use crate::virtio::block::{NotMoved, Outcome, Transfer};
+use crate::virtio::block::{NotMoved, Outcome, Transfer, Turn};
 use stasis_memory::{AccessError, GuestMemory};
 use stasis_state::OutOfRange;
 
@@ -99,8 +99,8 @@ fn a_read_that_has_lacked_a_frame_has_no_outcome_whatever_comes_behind() {
     let mut driver = disk();
     ask(&mut driver, 0, 3, &[(BUFFERS, 8192)], WRITE);
     let request = take(&mut driver).unwrap();
-    assert_eq!(request.perform(&mut volume(), &mut Late(false)), None);
-    assert_eq!(request.perform(&mut volume(), &mut Late(true)), Some(Outcome::Done));
+    assert_eq!(request.perform(&mut volume(), &mut Late(false)), Turn::Starved);
+    assert_eq!(request.perform(&mut volume(), &mut Late(true)), Turn::Ended(Outcome::Done));
 }
 
 #[test]
