@@ -2,6 +2,7 @@
 
 mod ahead;
 mod cards;
+mod changing;
 mod console;
 mod hostile;
 mod requests;
