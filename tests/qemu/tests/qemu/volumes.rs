@@ -61,7 +61,7 @@ fn hash(stasis: &mut Stasis, mib: u64) -> Result<String> {
 
 /// Writes `mib` MiB of random bytes at `at` MiB of the guest's disk. What was written is flushed
 /// only if `how` says `conv=fsync`.
-fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
+pub fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
     let dd = "dd if=/dev/urandom of=/dev/vda bs=64k";
     let (count, seek) = (mib * 16, at * 16);
     shell(stasis, &format!("{dd} count={count} seek={seek} {how} 2> /dev/null")).map(drop)
