@@ -34,7 +34,7 @@ pub use instants::Instant;
 pub(crate) use instants::{InstantsRef, Taken};
 pub use manage::{Before, Source};
 pub(crate) use map::Open;
-pub use recovered::MOST_RECOVERED;
+pub use recovered::{MOST_RECOVERED, SetAside, set_aside};
 
 use crate::entry::{can_be_root, set_root, stored_name};
 use crate::error::Error;

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value, json};
-use stasis_store::volume::Source;
+use stasis_store::volume::{SetAside, Source, set_aside};
 use stasis_store::{Instant, Store, Volume};
 
 use crate::disk::{self, FileDisk};
@@ -161,7 +161,10 @@ fn list(disk: &Path, json: bool) -> Result<()> {
             store.damaged_volumes().iter().map(|name| name.to_string()).collect();
         let volume = |(volume, frees): (&Volume, u64)| {
             let Volume { name, length, created, .. } = volume;
-            json!({ "name": name.to_string(), "bytes": length, "frees": frees, "created": created })
+            json!({
+                "name": name.to_string(), "bytes": length, "frees": frees, "created": created,
+                "set_aside": set_aside(name).map(origin),
+            })
         };
         let instant = |(number, one): &(u64, Instant)| json!({ "checkpoint": number, "name": one.name.to_string(), "bytes": one.length });
         return report::print_json(&json!({
@@ -188,6 +191,11 @@ fn list(disk: &Path, json: bool) -> Result<()> {
     })?;
     warn_of_damage(&store);
     Ok(())
+}
+
+/// Returns what a resume has set aside, for a program.
+fn origin(SetAside { volume, checkpoint }: SetAside<'_>) -> Value {
+    json!({ "volume": volume, "checkpoint": checkpoint })
 }
 
 /// Names what was found damaged when all maps were looked at.

@@ -66,6 +66,13 @@ fn volumes_are_made_copied_listed_and_deleted() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["volumes"][1]["name"], "root");
     assert_eq!(json["volumes"][1]["bytes"], 1 << 30);
+    assert_eq!(json["volumes"][1]["set_aside"], serde_json::Value::Null);
+    printed(folder, &["volume", "copy", "disk.img", "root", "root-before-3"]);
+    let json = printed(folder, &["volume", "list", "disk.img", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let expected = serde_json::json!({ "volume": "root", "checkpoint": 3 });
+    assert_eq!(json["volumes"][2]["set_aside"], expected);
+    printed(folder, &["volume", "delete", "disk.img", "root-before-3"]);
     printed(folder, &["volume", "delete", "disk.img", "other"]);
     let error = refused(folder, &["checkpoint", "format", "disk.img"]);
     assert!(error.contains("has 0 checkpoints and 1 volumes; --force if they may go"), "{error}");

@@ -193,7 +193,7 @@ impl<D: BlockDevice> Store<D> {
             if (left.root, left.length) != (one.root, one.length) {
                 let name = match before {
                     Before::Kept => {
-                        self.new_name(&catalog.volumes, &one.name, &format!("before-{number}"))?
+                        self.new_name(&catalog.volumes, &one.name, &recovered::before(*number))?
                     }
                     Before::Recovered { used } => {
                         let is_used = |name: &str| {

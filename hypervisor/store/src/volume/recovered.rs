@@ -15,6 +15,8 @@ pub const MOST_RECOVERED: usize = 3;
 
 /// What stands between a volume's name and the number.
 const MARK: &str = "-recovered-";
+/// What stands between a volume's name and a checkpoint's number, where a person has resumed that.
+const BEFORE: &str = "before-";
 /// The highest number.
 const LAST: u16 = 9999;
 /// Bytes of a name that leave room for the mark and the number.
@@ -28,6 +30,34 @@ fn number(name: &str, stem: &str) -> Option<u16> {
     let number = digits.parse().ok().filter(|number| (1..=LAST).contains(number))?;
     // One text for one number.
     (number.to_string() == digits).then_some(number)
+}
+
+/// What a resume has set aside of a volume, as the name says under which it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetAside<'n> {
+    /// The volume's name. Of a long one, the end is left out.
+    pub volume: &'n str,
+    /// The number of the checkpoint that was resumed; `None` if no person did that, for then the
+    /// name does not say it.
+    pub checkpoint: Option<u64>,
+}
+
+/// Returns what was set aside under this name; `None` if no resume makes such a name. A person can
+/// make one of those that tell a checkpoint, too.
+pub fn set_aside(name: &str) -> Option<SetAside<'_>> {
+    if is_one(name) {
+        return name.rfind(MARK).map(|at| SetAside { volume: &name[..at], checkpoint: None });
+    }
+    let (volume, rest) = name.rsplit_once(&format!("-{BEFORE}"))?;
+    // A number behind it tells several apart.
+    let (number, again) = rest.split_once('-').unwrap_or((rest, "0"));
+    let checkpoint = number.parse().ok().filter(|_| again.parse::<u64>().is_ok())?;
+    Some(SetAside { volume, checkpoint: Some(checkpoint) })
+}
+
+/// Returns the suffix of what a volume had become when a person has resumed this checkpoint.
+pub(super) fn before(checkpoint: u64) -> String {
+    format!("{BEFORE}{checkpoint}")
 }
 
 /// Returns whether a volume of this name is one that an automatic resume has kept.
@@ -80,4 +110,27 @@ pub(super) fn make_room(
         .filter(|name| volumes.iter().all(|volume| volume.name.as_str() != name) && !is_used(name));
     // A catalog has no room for so many.
     new.next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_what_a_resume_has_set_aside() {
+        let of = |volume, checkpoint| Some(SetAside { volume, checkpoint });
+        for (name, expected) in [
+            ("root-before-3", of("root", Some(3))),
+            ("root-before-3-2", of("root", Some(3))),
+            ("a-before-1-before-20", of("a-before-1", Some(20))),
+            ("root-recovered-7", of("root", None)),
+            ("root", None),
+            ("root-before-", None),
+            ("root-before-now", None),
+            ("root-before-3-x", None),
+            ("root-twin", None),
+        ] {
+            assert_eq!(set_aside(name), expected, "{name}");
+        }
+    }
 }
