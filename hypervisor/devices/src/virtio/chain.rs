@@ -5,9 +5,9 @@
 //! descriptors at once, into a [`Window`] that it has no longer than it lasts. A driver that
 //! changes descriptors meanwhile gets what it says before or after that, within its own RAM.
 
-use stasis_state::virtio::MAX_QUEUE;
 use zerocopy::IntoBytes;
 
+use super::queue::OFFERED;
 use super::view::{Broken, View};
 use crate::context::Memory;
 
@@ -79,7 +79,8 @@ struct Walk {
     len: u32,
     /// Number of the next descriptor; [`END`] behind the last one.
     next: u32,
-    /// Descriptors that may still come.
+    /// Descriptors that may still come: at first as many as a queue has, or is offered to have. A
+    /// longer chain has a loop, or would take too long: others wait while it is walked.
     left: u16,
     is_indirect: bool,
     /// A buffer that the device writes has come.
@@ -306,7 +307,7 @@ impl Chain {
             table: self.table,
             len: self.num.into(),
             next: self.head.into(),
-            left: MAX_QUEUE,
+            left: self.num.max(OFFERED),
             is_indirect: false,
             has_written: false,
         }

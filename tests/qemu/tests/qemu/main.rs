@@ -355,6 +355,7 @@ fn main() -> ExitCode {
             storms_of_interrupts,
             a_flood_of_sgis_between_its_vcpus,
             a_flood_of_exits,
+            queues_full_of_garbage_that_changes,
             vcpus_on_two_cores_that_make_each_other_stand_still,
             all_attacks_leave_a_neighbour_as_it_was,
             a_guest_that_ends_harms_nobody;

@@ -38,6 +38,25 @@ fn a_chain_in_a_loop_is_contained() {
 }
 
 #[test]
+fn a_table_of_indirect_descriptors_has_as_many_as_a_queue_at_most() {
+    let table = BUFFERS + 0x8000;
+    for count in [256, 257] {
+        let mut driver = entropy();
+        for n in 0..count {
+            driver.describe(table, n, (BUFFERS, 1), WRITE | if n + 1 < count { NEXT } else { 0 });
+        }
+        driver.describe(DESC, 0, (table, u32::from(count) * 16), INDIRECT);
+        driver.publish(0);
+        if count > 256 {
+            assert_contained(driver);
+        } else {
+            driver.serve(Some(1));
+            assert_eq!(driver.used(), (1, 0, 256));
+        }
+    }
+}
+
+#[test]
 fn a_buffer_outside_of_ram_is_contained() {
     for address in [0, RAM_BASE - 4, RAM_BASE + RAM as u64 - 4, 0x0a00_0000, u64::MAX - 3] {
         let mut driver = entropy();

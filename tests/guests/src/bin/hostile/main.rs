@@ -18,6 +18,7 @@ mod sgis;
 mod storms;
 mod system;
 mod tables;
+mod virtio;
 
 use stasis_guests::{println, timer, uart};
 
@@ -28,7 +29,7 @@ const LENGTH_MS: u64 = 800;
 
 type Attack = (&'static str, fn());
 
-const ATTACKS: [Attack; 10] = [
+const ATTACKS: [Attack; 11] = [
     ("devices", devices::attack),
     ("memory", memory::attack),
     ("tables", tables::attack),
@@ -39,6 +40,7 @@ const ATTACKS: [Attack; 10] = [
     ("sgis", sgis::attack),
     ("exits", exits::attack),
     ("holds", holds::attack),
+    ("virtio", virtio::attack),
 ];
 
 fn run() {
