@@ -18,7 +18,7 @@ use stasis_guest::given::Given;
 use stasis_guest::image;
 use stasis_guest::shared::NotMade;
 use stasis_guest::{Guest, Vcpu};
-use stasis_host::config::GuestConfig;
+use stasis_host::config::{GuestConfig, has_time};
 use stasis_host::creation::{Blueprint, CreationError, Here, NewRam, NotStartable, check_restart};
 use stasis_host::registry::Rejected;
 use stasis_host::run_state::{Misfit, RunState};
@@ -95,7 +95,7 @@ pub fn init(machine: &Machine, work: &mut Work) {
 
 /// Makes a guest as the boot archive configures it, and adds it to those of the machine.
 fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(), GuestError> {
-    let cores = choose_cores(&config.cores, config.vcpus.into())?;
+    let cores = choose_cores(&config.name, &config.cores, config.vcpus.into())?;
     shared::connect(archive::shared(), &config.name)?;
     let granted = devices::give(config)?;
     let config = &provision::provide(work, boot, config, None)?;
@@ -306,13 +306,15 @@ pub fn remove(task: &mut Task, domain: &Arc<Domain>) -> Result<(), Misfit> {
     Ok(())
 }
 
-/// Returns the cores for a guest's vCPUs: those that the guest wants, or else those with the fewest
-/// vCPUs.
-pub fn choose_cores(wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCore> {
+/// Returns the cores for the vCPUs of the guest with this name: those that it wants, or else, of
+/// those that have time for it, those with the fewest vCPUs.
+pub fn choose_cores(name: &str, wanted: &[u32], vcpus: usize) -> Result<Vec<usize>, NoSuchCore> {
+    let plans = plans::all();
+    let has_time = |core| has_time(&plans, core, name);
     let loads: Vec<Option<usize>> = (0..MAX_CORES)
         .map(|core| smp::is_present(core).then(|| roster::of(core).vcpu_count()))
         .collect();
-    sched::choose_cores(wanted, vcpus, &loads)
+    sched::choose_cores(wanted, vcpus, &loads, &has_time)
 }
 
 /// Numbers that are written with commas between them.

@@ -213,7 +213,8 @@ fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<()
     };
     let mut admitted = terms.admit(&state, None)?;
     guests::renew(&mut admitted.guest, false);
-    let cores = guests::choose_cores(&[], admitted.vcpus.len()).map_err(GuestError::from)?;
+    let cores = guests::choose_cores(admitted.guest.name(), &[], admitted.vcpus.len())
+        .map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
     let then = did.of_clone(admitted.then);
     let (guest, vcpus) = (admitted.guest, admitted.vcpus);

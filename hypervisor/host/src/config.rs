@@ -26,7 +26,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 pub use self::check::{check, check_plan, check_plan_waits};
-pub use self::core_plan::{CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig};
+pub use self::core_plan::{
+    CONSOLE_CORE, CoreConfig, CoreProblem, NoPlannedCore, WindowConfig, has_time,
+};
 pub use self::error::{ConfigError, PlanError, Problem};
 pub use self::memory_map::{MemoryMap, TRUSTED};
 pub use self::network::{MAX_UPLINKS, NetworkConfig, NetworkProblem};

@@ -20,7 +20,7 @@ use crate::board::give::{GiveError, Remark, give, remarks};
 use crate::board::own::Own;
 use crate::board::uplink::{UplinkError, uplink};
 use crate::board::{Machine, MachineError};
-use crate::config::{Configuration, GuestConfig, NoPlannedCore};
+use crate::config::{Configuration, GuestConfig, NoPlannedCore, has_time};
 use crate::sched::{NoSuchCore, choose_cores};
 
 /// Bytes between the beginning of RAM and the image, as boot loaders leave them.
@@ -244,7 +244,8 @@ impl<'a> Rehearsal<'a> {
 
     /// Makes the decisions about a guest, in the order in which the boot makes them.
     fn create(&mut self, index: usize, guest: &'a GuestConfig) -> Result<(), Complaint> {
-        let cores = choose_cores(&guest.cores, guest.vcpus.into(), &self.loads)?;
+        let has_time = |core| has_time(&self.configuration.cores, core, &guest.name);
+        let cores = choose_cores(&guest.cores, guest.vcpus.into(), &self.loads, &has_time)?;
         self.connect(guest)?;
         let others = self.given.iter().map(|(name, given)| (*name, given));
         let given = match guest.devices.is_empty() {

@@ -377,7 +377,7 @@ fn add(
     vcpus: Vec<Vcpu>,
     ram: Ram,
 ) -> Result<Arc<Domain>, GuestError> {
-    let cores = guests::choose_cores(&[], vcpus.len())?;
+    let cores = guests::choose_cores(guest.name(), &[], vcpus.len())?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };
     let new = NewGuest { guest, vcpus, ram, granted: Granted::none() };
     guests::add(task, placement, new, RunState::Paused)

@@ -216,13 +216,11 @@ fn check_overcommit(guest: &GuestConfig, configuration: &Configuration) -> Resul
 /// Checks that a guest has a window on each of its cores whose windows fill the frame: else a vCPU
 /// would never run.
 fn check_windows(guest: &GuestConfig, configuration: &Configuration) -> Result<(), Problem> {
-    let plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
-    for core in plans.filter(|core| core.is_full()) {
-        if core.windows.iter().all(|window| window.guest != guest.name) {
-            return Err(Problem::NoWindow(core.number));
-        }
+    let mut plans = configuration.cores.iter().filter(|core| guest.cores.contains(&core.number));
+    match plans.find(|core| !core.has_time_for(&guest.name)) {
+        Some(core) => Err(Problem::NoWindow(core.number)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_file(what: &'static str, name: &str) -> Result<(), Problem> {

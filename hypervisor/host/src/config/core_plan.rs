@@ -31,10 +31,17 @@ pub struct CoreConfig {
     pub windows: Vec<WindowConfig>,
 }
 
+/// Returns whether these plans leave time on a core for the guest of this name.
+pub fn has_time(plans: &[CoreConfig], core: usize, guest: &str) -> bool {
+    let plan = plans.iter().find(|plan| plan.number as usize == core);
+    plan.is_none_or(|plan| plan.has_time_for(guest))
+}
+
 impl CoreConfig {
-    /// Returns whether its windows, which [`check`] found in order, leave no time for others.
-    pub(super) fn is_full(&self) -> bool {
-        self.left_us() == 0
+    /// Returns whether a guest of this name ever runs on the core: it has a window there, or the
+    /// windows, which [`check`] found in order, leave some of the frame.
+    pub(super) fn has_time_for(&self, guest: &str) -> bool {
+        self.left_us() > 0 || self.windows.iter().any(|window| window.guest == guest)
     }
 
     /// What its windows leave of the frame, in microseconds.

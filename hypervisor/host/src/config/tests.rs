@@ -456,6 +456,16 @@ fn each_broken_rule_of_a_plan_names_core_and_window() {
 }
 
 #[test]
+fn a_core_has_time_for_who_has_a_window_or_where_windows_leave_some() {
+    let window = |at_us| WindowConfig { guest: "rt".to_string(), at_us, length_us: 500 };
+    let plan = |number, windows| CoreConfig { number, frame_us: 1000, windows };
+    let plans = [plan(1, vec![window(0)]), plan(2, vec![window(0), window(500)])];
+    let open = |guest: &str| (0..4).map(|core| has_time(&plans, core, guest)).collect::<Vec<_>>();
+    assert_eq!(open("rt"), [true; 4]);
+    assert_eq!(open("linux"), [true, true, false, true]);
+}
+
+#[test]
 fn windows_leave_the_console_time_on_its_core() {
     let with_window_of = |length_us| {
         let mut configuration = divided();
