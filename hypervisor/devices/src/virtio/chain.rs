@@ -7,9 +7,12 @@
 
 use zerocopy::IntoBytes;
 
-use super::queue::OFFERED;
 use super::view::{Broken, View};
 use crate::context::Memory;
+
+/// The most descriptors of a chain, unless its queue has more entries: a longer chain has a loop, or
+/// others would wait too long while it is walked.
+pub(super) const LONG: u16 = 256;
 
 /// Bytes of a descriptor.
 const DESCRIPTOR: u64 = 16;
@@ -79,8 +82,7 @@ struct Walk {
     len: u32,
     /// Number of the next descriptor; [`END`] behind the last one.
     next: u32,
-    /// Descriptors that may still come: at first as many as a queue has, or is offered to have. A
-    /// longer chain has a loop, or would take too long: others wait while it is walked.
+    /// Descriptors that may still come: at first [`LONG`], or as many as the queue has.
     left: u16,
     is_indirect: bool,
     /// A buffer that the device writes has come.
@@ -307,7 +309,7 @@ impl Chain {
             table: self.table,
             len: self.num.into(),
             next: self.head.into(),
-            left: self.num.max(OFFERED),
+            left: self.num.max(LONG),
             is_indirect: false,
             has_written: false,
         }

@@ -7,12 +7,12 @@
 use stasis_state::virtio::device_id;
 use zerocopy::IntoBytes;
 
-use super::chain::Chain;
+use super::chain::{Chain, LONG};
 use super::view::{Broken, View};
 use crate::context::Memory;
 
 /// The most entries of a queue that a driver sets up here.
-pub(super) const OFFERED: u16 = 256;
+pub(super) const OFFERED: u16 = LONG;
 /// Offset of `idx` in the available and in the used ring; `flags` stands before it.
 const IDX: u64 = 2;
 /// Offset of the entries of either ring.
