@@ -197,6 +197,12 @@ where
         let mut regions: Vec<Option<Overwritten>> =
             regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
         if on_demand.is_some() || guest.is_loaded {
+            if puts_back.contains(&true)
+                && let Seat::Existing(_, parked, _) = &mut guest.seat
+            {
+                // What it shares is of another time from here on.
+                parked.set_state(RunState::Lost);
+            }
             let loaded = regions::load(self.store, number, state, &mut regions);
             self.finish(regions);
             loaded.map_err(CheckpointReadError::Memory)?;
