@@ -152,7 +152,7 @@ impl AtExit<'_, '_> {
         let work = work.filter(|_| resident.is_served());
         let mut is_for_console = false;
         if work == Some(Work::Disks) {
-            kick.0 |= resident.serve_ahead().0;
+            kick.0 |= resident.serve_ahead(self.times.turn_ends).0;
             is_for_console = resident.guest.has_disk_work();
         }
         kick.0 |= fill(&mut resident.guest, index, &mut self.gic).0;
@@ -161,12 +161,17 @@ impl AtExit<'_, '_> {
         if is_for_console {
             announce_disk_work();
         }
-        let is_more = work == Some(Work::Others)
-            && self.domain.serve_at_exit(self.unlocked, self.place, &mut self.gic);
+        let is_more = work == Some(Work::Others) && self.serve_at_exit();
         if is_more {
             self.domain.news.announce();
         }
         self.answered(vcpu, is_more)
+    }
+
+    /// Does a few requests of devices without a disk. Returns whether there may be more.
+    fn serve_at_exit(&mut self) -> bool {
+        let (domain, turn_ends) = (self.domain, self.times.turn_ends);
+        domain.serve_at_exit(self.unlocked, self.place, &mut self.gic, turn_ends)
     }
 
     /// Makes the vCPU go on behind its access, or leave if its core must decide, or if there

@@ -19,6 +19,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
+use stasis_arch::timer;
 use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
@@ -143,14 +144,19 @@ impl Resident {
     /// Does some requests of disks for which what was read ahead is enough, for a vCPU that has
     /// made one: the guest [is served](Self::is_served). Returns the vCPUs that must be kicked.
     /// Where pages may move as they are written, it does nothing: a vCPU that goes on after a look
-    /// would not see where they are.
-    pub(super) fn serve_ahead(&mut self) -> VcpuMask {
+    /// would not see where they are. The turn of the vCPU ends when the counter reads `turn_ends`.
+    pub(super) fn serve_ahead(&mut self, turn_ends: u64) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
         let (guest, ram) = self.parts();
+        if ram.is_mapped() {
+            return kick;
+        }
         for _ in 0..AT_ONCE {
-            let more = if ram.is_mapped() { None } else { guest.serve_ahead(ram) };
-            let Some(more) = more else { break };
+            let Some(more) = guest.serve_ahead(ram) else { break };
             kick.0 |= more.0;
+            if !guest.has_disk_work() || timer::counter() >= turn_ends {
+                break;
+            }
         }
         kick
     }
@@ -180,14 +186,16 @@ impl Domain {
     }
 
     /// Does a few requests of the guest's devices at an exit of the vCPU in `place`, on the core of
-    /// `gic`, before all registers are saved. Returns whether there may be more, as there are in
-    /// memory that is shared page by page: nothing is done there.
+    /// `gic`, before all registers are saved, and no more when the counter reads `turn_ends`.
+    /// Returns whether there may be more, as there are in memory that is shared page by page:
+    /// nothing is done there.
     #[inline(never)]
     pub(super) fn serve_at_exit(
         &self,
         _: &Unlocked,
         place: &VcpuPlace,
         gic: &mut ThisCore,
+        turn_ends: u64,
     ) -> bool {
         let machine = &mut Machine::none(&self.terminal);
         for _ in 0..AT_ONCE {
@@ -201,6 +209,7 @@ impl Domain {
             }
             match self.serve_device(resident, place.index, machine, fill) {
                 Step::Done if place.roster.must_decide() => break,
+                Step::Done if timer::counter() >= turn_ends => break,
                 Step::Done => {}
                 Step::Idle => return false,
                 Step::Disk => {
