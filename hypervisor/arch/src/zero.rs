@@ -39,7 +39,7 @@ pub struct Look {
 pub enum Held {
     /// Zeros.
     Zero,
-    /// This word over and over, which is not 0.
+    /// The word that is there over and over, which is not 0.
     Word(u64),
     /// Anything else. This is the page's CRC-32C.
     Content(u32),

@@ -128,6 +128,11 @@ pub fn is_any_free() -> bool {
     page.inspect(|page| _ = unsafe { give_back_page(*page) }).is_ok()
 }
 
+/// Returns whether the pool has `len` bytes beside those that are not for frames.
+pub fn has_beside_kept(len: u64) -> bool {
+    pool::free_bytes().checked_sub(KEPT).is_some_and(|most| len <= most)
+}
+
 /// Bytes of the pool that are not for frames: checkpoints, of any guest, need some.
 const KEPT: u64 = 8 << 20;
 

@@ -295,7 +295,7 @@ fn an_automatic_resume_removes_nothing_that_it_has_not_kept() {
 
     // Nobody else makes a volume that could be taken for one of these.
     store.create_volume("a", 8 * BLOCK as u64, 0).unwrap();
-    // That is known before anything is taken.
+    // What is there is known before anything is taken.
     assert!(store.check_copies(&["a"], "recovered-1").is_err());
     assert!(store.check_copies(&["b"], "twin").is_err());
     store.check_copies(&["a", "a"], "twin").unwrap();

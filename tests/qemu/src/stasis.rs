@@ -427,6 +427,15 @@ impl Stasis {
         self.command(&format!("resume {which}")).map(drop)
     }
 
+    /// Resumes a checkpoint as a whole, and returns how often all of its memory was read: once, as
+    /// it was loaded, or twice, if it was checked before.
+    pub fn resume_whole(&mut self, which: impl std::fmt::Display) -> Result<usize> {
+        let lines = self.command(&format!("resume {which} --whole"))?;
+        let is_said = |what: &&str| lines.iter().any(|line| line.starts_with(what));
+        ensure!(is_said(&"... loaded: "), "nothing was loaded: {lines:?}");
+        Ok(["... checked: ", "... loaded: "].iter().filter(|what| is_said(what)).count())
+    }
+
     /// Deletes a checkpoint, or a set, as soon as no guest is loaded from it any more.
     pub fn delete_when_loaded(&mut self, which: impl std::fmt::Display) -> Result<()> {
         let (command, end) = (format!("delete {which}"), Instant::now() + STORE_TIME);

@@ -284,11 +284,11 @@ impl Incoming<'_> {
 
 /// Where the memory of a guest comes from that will be resumed.
 enum NewMemory {
-    /// It was loaded.
+    /// RAM that was loaded.
     Loaded(Box<Ram>),
-    /// It is loaded while the guest runs, so it need not be cleared.
+    /// The checkpoint, while the guest runs: RAM for that need not be cleared.
     OnDemand,
-    /// It is loaded before the guest runs.
+    /// The checkpoint, before the guest runs.
     ToLoad,
 }
 
@@ -321,7 +321,7 @@ fn admit<'a>(
         }
         None => {
             if let NewMemory::Loaded(ram) = &memory {
-                // It is not free any more.
+                // What was taken for it is not free any more.
                 terms.free_memory += ram.len() as u64;
             }
             let admitted = terms.admit(state, None)?;

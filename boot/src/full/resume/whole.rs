@@ -8,20 +8,40 @@ use crate::loading::fill_unit;
 use crate::loading::origin::Origin;
 use crate::storage::disk::Disk;
 use crate::stream::progress::Progress;
-use crate::{registry, stream, typed};
+use crate::{archive, registry, stream, typed};
 use alloc::boxed::Box;
 use stasis_devices::machine::RAM_BASE;
-use stasis_run::domain::Ram;
+use stasis_host::config::MemoryMap;
+use stasis_run::domain::{Domain, Ram};
+use stasis_run::tables;
 use stasis_state::{Baseline, GuestState};
 use stasis_store::Store;
 
 /// Returns memory for a guest, as it comes from the pool; `None` if its checkpoint must be checked
-/// first and loaded then: the guest takes the place of one whose memory must stay where it is, or
-/// there is no room for both.
+/// first and loaded then: there is no room for both, or the guest comes in the place of one whose
+/// memory must stay where it is, or others could ask for what is free meanwhile.
 pub fn take(state: &GuestState) -> Option<Ram> {
     let (base, len) = (*state.guest.ram_base, *state.guest.ram_size);
-    let is_elsewhere = base != RAM_BASE && registry::named(state.guest.name_text()).is_some();
-    (!is_elsewhere).then(|| Ram::take_uncleared(0, len).ok()).flatten()
+    let may_take = match registry::named(state.guest.name_text()) {
+        // What it shares is not its own to overwrite, so it takes other memory in any case.
+        Some(place) if place.shares_ram() => true,
+        Some(place) => !must_stay(&place, base) && is_unwanted(len),
+        None => true,
+    };
+    may_take.then(|| Ram::take_uncleared(0, len).ok()).flatten()
+}
+
+/// Returns whether the guest's memory, whose first address is `base`, must stay where it is on the
+/// machine.
+fn must_stay(place: &Domain, base: u64) -> bool {
+    let config = archive::guest(&place.name);
+    base != RAM_BASE || config.is_some_and(|config| config.memory_map == MemoryMap::Identity)
+}
+
+/// Returns whether nobody would miss `len` bytes of the pool for as long as it takes to read a
+/// checkpoint: a guest stands still if it writes to memory that it shares, and none is free.
+fn is_unwanted(len: u64) -> bool {
+    tables::has_beside_kept(len) && !registry::all().iter().any(|domain| domain.shares_ram())
 }
 
 /// Makes `ram` what a checkpoint says, and checks all of it. `baseline` has all of it, if the next

@@ -175,15 +175,23 @@ pub fn a_guest_takes_memory_as_it_writes_if_it_is_configured_so(lab: &Lab) -> Re
     }
     // A resume takes all of the memory, in its place and beside it, on demand and as a whole, and
     // leaves the clone what it shares.
-    for how in ["", " --whole", " as other"] {
-        stasis.resume(format!("{number}{how}"))?;
-        this_goes_on(&mut stasis, GUEST)?;
-    }
+    stasis.resume(number)?;
+    this_goes_on(&mut stasis, GUEST)?;
+    // Its memory is its own by now, and what is free is left for what the clone writes.
+    ensure!(stasis.resume_whole(number)? == 2, "memory was taken that the clone may ask for");
+    this_goes_on(&mut stasis, GUEST)?;
+    stasis.resume(format!("{number} as other"))?;
     this_goes_on(&mut stasis, "twin")?;
     for name in [GUEST, "other"] {
         this_goes_on(&mut stasis, name)?;
         let (state, own, shared) = usage(&mut stasis, name)?;
         ensure!(state == "running" && own == 32 * MIB && shared == 0, "{name}: {own} {shared}");
+    }
+    // What is shared can't be overwritten: other memory is taken in any case, so it is read once.
+    stasis.command(&format!("clone {GUEST} as third"))?;
+    ensure!(stasis.resume_whole(number)? == 1, "it takes other memory, and was read twice");
+    for name in [GUEST, "third"] {
+        this_goes_on(&mut stasis, name)?;
     }
     stasis.quit()
 }

@@ -202,6 +202,7 @@ fn main() -> ExitCode {
             a_second_checkpoint_of_an_idle_linux_is_a_fiftieth_of_the_first;
         on_demand:
             a_guest_goes_on_at_once_and_finds_all_of_its_memory,
+            a_guest_is_read_twice_where_there_is_no_room_for_two,
             what_was_loaded_is_bit_for_bit_what_was_stored,
             a_damaged_page_stops_its_guest_by_name_and_no_other,
             a_guest_waits_for_a_disk_that_fails,

@@ -114,7 +114,20 @@ pub fn a_guest_goes_on_at_once_and_finds_all_of_its_memory(lab: &Lab) -> Result<
     stasis.resume(number)?;
     let again = stasis.checkpoint(GUEST, "again")?;
     goes_on(&mut stasis)?;
-    stasis.resume(format!("{again} --whole"))?;
+    ensure!(stasis.resume_whole(again)? == 1, "it is read once where there is room for both");
+    ensure!(to_load(&mut stasis, GUEST)? == 0, "--whole leaves something to load");
+    goes_on(&mut stasis)?;
+    stasis.quit()
+}
+
+/// The machine has 32 MiB in one piece, and not twice.
+pub fn a_guest_is_read_twice_where_there_is_no_room_for_two(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let number = store(lab, &disk, 32)?;
+    let mut stasis = lab.machine().no_archive().memory("72M").disk(&disk).boot()?;
+    ensure!(stasis.resume_whole(number)? == 1, "a guest that is new is read once");
+    goes_on(&mut stasis)?;
+    ensure!(stasis.resume_whole(number)? == 2, "it is checked before its memory is overwritten");
     ensure!(to_load(&mut stasis, GUEST)? == 0, "--whole leaves something to load");
     goes_on(&mut stasis)?;
     stasis.quit()

@@ -42,7 +42,7 @@ pub fn a_guest_that_is_restarted_with_another_slot_for_its_card_is_heard(lab: &L
     stasis.qemu.console.wait_for("requests begin", SILENCE)?;
     stasis.detach()?;
     does(&mut stasis, "hearer", 'l')?;
-    // It sends to the one that it has heard.
+    // The sender sends to the guest that it has heard.
     does(&mut stasis, "sender", 's')?;
     stasis.quit()
 }

@@ -40,10 +40,10 @@ fn an_address_stays_with_the_original_whichever_of_it_and_its_copies_comes_first
         assert_eq!(sent(switch, 't', B, A), Err(Dropped::Spoofed));
     };
     original_has_it(&mut switch);
-    // It is resumed in its place.
+    // The original is resumed in its place.
     plug(&mut switch, 'a', A, "lan");
     original_has_it(&mut switch);
-    // It is removed, and started again.
+    // The original is removed, and started again.
     switch.unplug(|guest| *guest == 'a');
     assert_eq!(sent(&mut switch, 'b', A, B).unwrap(), "t");
     plug(&mut switch, 'a', A, "lan");
