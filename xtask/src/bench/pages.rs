@@ -298,8 +298,8 @@ struct StepCounter {
     latest: usize,
     /// The steps that are under way, the inner one last, and the address to which each returns.
     steps: Vec<(usize, u64)>,
-    /// The address to which the pause returns.
-    pause: Option<u64>,
+    /// The address to which the pause returns, and the calls that were under way before.
+    pause: Option<(u64, Vec<u64>)>,
     last: u64,
     /// The addresses to which the calls under way return. A function that is reached by a jump, at
     /// the end of another one, returns where that does.
@@ -350,21 +350,34 @@ impl StepCounter {
             self.calls.push(self.last.wrapping_add(4));
         }
         self.calls.pop_if(|end| *end == pc);
-        let returns_to = self.calls.last().copied().unwrap_or_default();
+        // Others that have had the core meanwhile have calls of their own under way.
+        if let Some((_, calls)) = self.pause.take_if(|(end, _)| *end == pc) {
+            self.calls = calls;
+        }
         (self.last, self.called) = (pc, is_call);
         self.steps.pop_if(|(_, end)| *end == pc);
-        self.pause = self.pause.filter(|end| *end != pc);
+        // What was called before the log began returns at an address that nobody knows.
+        if let Some(returns_to) = self.calls.last().copied() {
+            self.enter(pc, returns_to);
+        }
+        if let (Some((step, _)), None) = (self.steps.last(), &self.pause) {
+            self.counts[*step] += 1;
+        }
+    }
+
+    /// Notes the step or the pause that begins at `pc`, if one does.
+    fn enter(&mut self, pc: u64, returns_to: u64) {
         if let Some(step) = self.entries.iter().position(|entry| *entry == pc) {
             self.latest = step;
+            // A pause in which a step begins is another task's.
+            self.pause.take_if(|_| self.steps.is_empty());
             self.steps.push((step, returns_to));
         } else if pc == self.maintenance && self.steps.is_empty() {
             self.steps.push((self.latest, returns_to));
         }
         if self.pause.is_none() && self.pauses.contains(&pc) {
-            self.pause = Some(returns_to);
-        }
-        if let (Some((step, _)), None) = (self.steps.last(), self.pause) {
-            self.counts[*step] += 1;
+            let before = self.calls.split_last().map_or(&[][..], |(_, before)| before);
+            self.pause = Some((returns_to, before.to_vec()));
         }
     }
 
@@ -421,6 +434,17 @@ mod tests {
         // 0x2000 calls the step 0x1000, and goes on.
         let within = [0x100, 0x2000, 0x1000, 0x1004, 0x2004, 0x2008, 0x104];
         assert_eq!(counted(&within).unwrap(), [2, 3, 0, 0]);
+        // 0xb000 pauses. Another task goes on, which calls 0xd000. Back in 0xb000, that ends with a
+        // jump to the maintenance.
+        let others = [0x100, 0xb000, 0x9000, 0x700, 0xd000, 0xb004, 0x2f00, 0x8000, 0x8004, 0x104];
+        assert_eq!(counted(&[&others[..], &[0x108]].concat()).unwrap(), [2, 0, 0, 0]);
+        // The log begins in 0x2f00, which jumps to a pause. Another task calls a step meanwhile.
+        let begun = [0x2f00, 0x9000, 0x100, 0x1000, 0x1004, 0x104];
+        assert_eq!(counted(&begun).unwrap(), [2, 0, 0, 0]);
+        let in_pause = [0x700, 0x9000, 0x100, 0x1000, 0x1004, 0x104, 0x704];
+        assert_eq!(counted(&in_pause).unwrap(), [2, 0, 0, 0]);
+        // Nobody knows where the maintenance returns that was on its way when the log began.
+        assert_eq!(counted(&[0x2f00, 0x8000, 0x8004, 0x104]).unwrap(), Steps::default());
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::capture::pages::look was not seen to return");
     }
