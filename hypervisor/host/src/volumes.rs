@@ -5,6 +5,7 @@
 //! All functions work on the store, so they run on any [`BlockDevice`]. Which guest has a volume,
 //! the machine knows: `boot` asks its guests.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 use core::fmt::{Debug, Display};
 
@@ -44,6 +45,15 @@ impl<E: Debug + Display> From<Error<E>> for NotProvided<E> {
     fn from(error: Error<E>) -> Self {
         Self::Store(error)
     }
+}
+
+/// Returns a volume that is behind two of these disks, each with the name of its guest, and the guest
+/// of the first of them; `None` if each disk has its own.
+pub fn in_common<'n>(
+    disks: impl IntoIterator<Item = (&'n str, &'n str)>,
+) -> Option<(&'n str, &'n str)> {
+    let mut guests = BTreeMap::new();
+    disks.into_iter().find_map(|(volume, guest)| Some((volume, guests.insert(volume, guest)?)))
 }
 
 /// Closes a volume that has lost writes, so that it can be used again. Returns whether it had: then

@@ -12,7 +12,7 @@ use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::disk::Disk;
 use crate::{archive, meanwhile, registry, terminal};
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -106,12 +106,18 @@ pub fn resume(
     steps::resume(&mut machine, &states)
 }
 
-/// Checks that no other guest has a volume of those that will be resumed.
+/// Checks that no other guest has a volume of those that will be resumed, and no two of these the
+/// same.
 fn check_volumes(stored: &[Resumable]) -> Result<(), VolumeInUse> {
-    stored.iter().try_for_each(|one| {
-        let guest = Some(one.state.guest.name_text());
-        one.state.devices.virtio.volumes().try_for_each(|volume| disks::check_unused(volume, guest))
-    })
+    let disks = stored.iter().flat_map(|one| {
+        let guest = one.state.guest.name_text();
+        one.state.devices.virtio.volumes().map(move |volume| (volume, guest))
+    });
+    let disks: Vec<(&str, &str)> = disks.collect();
+    if let Some((volume, guest)) = volumes::in_common(disks.iter().copied()) {
+        return Err(VolumeInUse { volume: volume.to_string(), guest: guest.to_string() });
+    }
+    disks.iter().try_for_each(|(volume, guest)| disks::check_unused(volume, Some(guest)))
 }
 
 /// What the steps of a resume are carried out with.

@@ -130,3 +130,11 @@ fn a_guest_is_not_brought_back_to_disks_that_its_checkpoint_lacks() {
     assert!(said.starts_with("checkpoint 3 came without disk \"web\""), "{said}");
     check_stored(&mut store, none, &Virtio::default()).unwrap();
 }
+
+#[test]
+fn two_guests_of_a_set_have_no_volume_in_common() {
+    let own = [("root", "one"), ("data", "one"), ("other", "two")];
+    assert_eq!(in_common(own), None);
+    assert_eq!(in_common(own.into_iter().chain([("data", "two")])), Some(("data", "one")));
+    assert_eq!(in_common([("root", "one"), ("root", "one")]), Some(("root", "one")));
+}

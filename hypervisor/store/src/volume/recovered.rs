@@ -51,7 +51,9 @@ pub fn set_aside(name: &str) -> Option<SetAside<'_>> {
     let (volume, rest) = name.rsplit_once(&format!("-{BEFORE}"))?;
     // A number behind it tells several apart.
     let (number, again) = rest.split_once('-').unwrap_or((rest, "0"));
-    let checkpoint = number.parse().ok().filter(|_| again.parse::<u64>().is_ok())?;
+    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let of = |text: &str| text.parse::<u64>().ok().filter(|_| are_digits(text));
+    let checkpoint = of(again).and_then(|_| of(number))?;
     Some(SetAside { volume, checkpoint: Some(checkpoint) })
 }
 
@@ -127,6 +129,8 @@ mod tests {
             ("root", None),
             ("root-before-", None),
             ("root-before-now", None),
+            ("root-before-+5", None),
+            ("root-before-5-", None),
             ("root-before-3-x", None),
             ("root-twin", None),
         ] {
