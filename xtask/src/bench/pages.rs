@@ -4,11 +4,13 @@
 //! or that one alone: the difference is their cost. Each checkpoint but the first shares with the
 //! one before it, so that it looks at what was written alone. Each is resumed as a whole on one
 //! machine, and on demand, until all is there, on another: the same function fills the memory. A
-//! check without a load is made only where there is no room for both. QEMU logs every instruction of Stasis
-//! meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the [`PAUSES`].
+//! check without a load is made only where there is no room for both. QEMU logs every instruction
+//! of Stasis meanwhile. An instruction counts if it is in one of the [`STEPS`] and in none of the
+//! [`PAUSES`].
 
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -292,7 +294,8 @@ fn wait_until_loaded(console: &mut Console) -> Result<()> {
 /// step before it, or for the first step if there is none before it.
 struct StepCounter {
     entries: Steps,
-    maintenance: u64,
+    /// The addresses of [`MAINTENANCE`], which calls nothing.
+    maintenance: Range<u64>,
     pauses: [u64; PAUSES.len()],
     /// The last step that has begun.
     latest: usize,
@@ -324,12 +327,13 @@ impl StepCounter {
         for (entry, function) in pauses.iter_mut().zip(PAUSES) {
             *entry = functions.entry(function)?;
         }
-        let maintenance = functions.entry(MAINTENANCE)?;
+        let maintenance = functions.body(MAINTENANCE)?;
         Ok(Self::of(entries, maintenance, pauses))
     }
 
-    /// Returns a counter for functions with these first instructions.
-    fn of(entries: Steps, maintenance: u64, pauses: [u64; PAUSES.len()]) -> Self {
+    /// Returns a counter for functions with these first instructions, and with the maintenance at
+    /// these addresses.
+    fn of(entries: Steps, maintenance: Range<u64>, pauses: [u64; PAUSES.len()]) -> Self {
         Self {
             entries,
             maintenance,
@@ -349,7 +353,7 @@ impl StepCounter {
         if self.called {
             self.calls.push(self.last.wrapping_add(4));
         }
-        self.calls.pop_if(|end| *end == pc);
+        self.leave(pc);
         // Others that have had the core meanwhile have calls of their own under way.
         if let Some((_, calls)) = self.pause.take_if(|(end, _)| *end == pc) {
             self.calls = calls;
@@ -360,9 +364,19 @@ impl StepCounter {
         if let Some(returns_to) = self.calls.last().copied() {
             self.enter(pc, returns_to);
         }
-        if let (Some((step, _)), None) = (self.steps.last(), &self.pause) {
-            self.counts[*step] += 1;
+        let under_way = self.steps.last().map(|(step, _)| *step);
+        let outside = self.maintenance.contains(&pc).then_some(self.latest);
+        if let (Some(step), None) = (under_way.or(outside), &self.pause) {
+            self.counts[step] += 1;
         }
+    }
+
+    /// Notes that a call returns at `pc`, if one does. What was called within it is over, too: it
+    /// has returned, or was in a task that does not go on.
+    fn leave(&mut self, pc: u64) {
+        let Some(at) = self.calls.iter().rposition(|end| *end == pc) else { return };
+        let over = self.calls.split_off(at);
+        while self.steps.pop_if(|(_, end)| over.contains(end)).is_some() {}
     }
 
     /// Notes the step or the pause that begins at `pc`, if one does.
@@ -372,8 +386,6 @@ impl StepCounter {
             // A pause in which a step begins is another task's.
             self.pause.take_if(|_| self.steps.is_empty());
             self.steps.push((step, returns_to));
-        } else if pc == self.maintenance && self.steps.is_empty() {
-            self.steps.push((self.latest, returns_to));
         }
         if self.pause.is_none() && self.pauses.contains(&pc) {
             let before = self.calls.split_last().map_or(&[][..], |(_, before)| before);
@@ -406,7 +418,7 @@ mod tests {
     fn counted(pcs: &[u64]) -> Result<Steps> {
         // All that is entered is called, but for what 0x2f00 jumps to.
         let entries = [0x1000, 0x2000, 0x3000, 0x4000];
-        let mut counter = StepCounter::of(entries, 0x8000, [0x9000, 0xa000, 0xc000]);
+        let mut counter = StepCounter::of(entries, 0x8000..0x8008, [0x9000, 0xa000, 0xc000]);
         let calls =
             |pc: u64, next: u64| next != pc + 4 && next.is_multiple_of(0x1000) && pc != 0x2f00;
         for (n, pc) in pcs.iter().enumerate() {
@@ -444,7 +456,10 @@ mod tests {
         let in_pause = [0x700, 0x9000, 0x100, 0x1000, 0x1004, 0x104, 0x704];
         assert_eq!(counted(&in_pause).unwrap(), [2, 0, 0, 0]);
         // Nobody knows where the maintenance returns that was on its way when the log began.
-        assert_eq!(counted(&[0x2f00, 0x8000, 0x8004, 0x104]).unwrap(), Steps::default());
+        assert_eq!(counted(&[0x2f00, 0x8000, 0x8004, 0x104]).unwrap(), [2, 0, 0, 0]);
+        // 0xb000 calls 0xd000, which never returns, and ends with a jump to the maintenance.
+        let lost = [0x100, 0xb000, 0xb004, 0xd000, 0x2f00, 0x8000, 0x8004, 0x104, 0x108];
+        assert_eq!(counted(&lost).unwrap(), [2, 0, 0, 0]);
         let error = counted(&[0x100, 0x1000]).unwrap_err().to_string();
         assert_eq!(error, "stasis_state::capture::pages::look was not seen to return");
     }

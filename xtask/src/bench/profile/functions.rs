@@ -62,6 +62,14 @@ impl<'a> Functions<'a> {
         Ok(LOADED_AT + address)
     }
 
+    /// Returns the addresses of the function of this name, up to the next one. Fails as
+    /// [`Functions::entry`] does.
+    pub fn body(&self, name: &str) -> Result<Range<u64>> {
+        let entry = self.entry(name)?;
+        let next = self.symbols.range(entry - LOADED_AT + 1..).next();
+        Ok(entry..next.map_or(self.range().end, |(address, _)| LOADED_AT + address))
+    }
+
     /// Returns the instruction at an address; `None` outside of the hypervisor's code.
     pub fn instruction(&self, pc: u64) -> Option<u32> {
         let at = usize::try_from(pc.checked_sub(LOADED_AT + self.text_at)?).ok()?;
