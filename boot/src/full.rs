@@ -2,8 +2,8 @@
 //! checkpoints and disks. In an image without the feature `full`, the module `lean` stands in its
 //! place.
 //!
-//! The rest of the crate uses [`aid`], [`chores`], [`provision`], [`storage`] and [`terminal`], which
-//! both have, and nothing else of it.
+//! The rest of the crate uses [`aid`], [`chores`], [`provision`], [`storage`] and [`terminal`],
+//! which both have, and nothing else of it.
 
 pub mod aid;
 pub mod answer;

@@ -1,4 +1,5 @@
-//! [`Answer`]: the lines that answer a command. They are first written into memory, and then sent in pieces, between which others run.
+//! [`Answer`]: the lines that answer a command. They are first written into memory, and then sent
+//! in pieces, between which others run.
 //!
 //! Whoever formats an answer may hold locks, and a UART is slow: so an answer is formatted first
 //! and sent later.

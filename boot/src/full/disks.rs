@@ -84,8 +84,8 @@ pub fn serve(work: &mut Work) -> bool {
     is_more
 }
 
-/// Does a turn of a request of each guest that has one, for whoever has borrowed the store. A guest that is
-/// parked by the caller waits.
+/// Does a turn of a request of each guest that has one, for whoever has borrowed the store. A guest
+/// that is parked by the caller waits.
 pub fn serve_wanted(lent: &mut dyn Lent) {
     if take_disk_work() && serve_all(&registry::all(), &mut |request| request.carry_out_on(lent)) {
         announce_disk_work();
@@ -142,8 +142,8 @@ impl Wanted<'_> {
         domain.end_disk_turn(transfer, turn);
     }
 
-    /// Does the request's next turn on its volume in the store. Then reads on, if the guest seems to
-    /// want that next.
+    /// Does the request's next turn on its volume in the store. Then reads on, if the guest seems
+    /// to want that next.
     fn carry_out_on(&self, lent: &mut dyn Lent) {
         let (guest, name) = (&self.domain.name, self.request.volume());
         self.carry_out(&mut OnStore { lent, guest, name });

@@ -122,9 +122,9 @@ fn tell(kept: &Kept, way: Way, out: &mut Answer) {
     }
 }
 
-/// Loads and checks all of the guests' memory, as far as there is room for it beside what is in use,
-/// and checks the rest. Guests that come beside others need that room in any case, so they come
-/// first.
+/// Loads and checks all of the guests' memory, as far as there is room for it beside what is in
+/// use, and checks the rest. Guests that come beside others need that room in any case, so they
+/// come first.
 fn load_all(
     store: &mut Store<Disk>,
     found: &mut [Found],

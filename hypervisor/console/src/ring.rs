@@ -1,4 +1,5 @@
-//! [`Ring`]: the last bytes that a guest has sent, and which of them were not shown yet; or the last bytes of Stasis's own log.
+//! [`Ring`]: the last bytes that a guest has sent, and which of them were not shown yet; or the
+//! last bytes of Stasis's own log.
 
 use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};

@@ -1,4 +1,5 @@
-//! [`each`]: a command for several guests, which is carried out for one after the other. What can't be done for one does not keep it from the others, and all is told in one line.
+//! [`each`]: a command for several guests, which is carried out for one after the other. What can't
+//! be done for one does not keep it from the others, and all is told in one line.
 
 use alloc::vec::Vec;
 use core::fmt::{self, Display};

@@ -288,7 +288,8 @@ pub(crate) fn apr_to_32(apr: [u32; 4]) -> u32 {
     levels(apr).fold(0, |word, level| word | 1 << (level / levels_per_group(5)))
 }
 
-/// Returns the bits that are set in a 128-level GICC_APR; bit `level` stands for priority `level << 1`.
+/// Returns the bits that are set in a 128-level GICC_APR; bit `level` stands for priority `level <<
+/// 1`.
 pub(crate) fn levels(apr: [u32; 4]) -> impl Iterator<Item = usize> {
     (0..128).filter(move |level| apr[level / 32] >> (level % 32) & 1 != 0)
 }

@@ -114,8 +114,9 @@ impl<N: Notes> Copies<N> {
     ///
     /// # Errors
     ///
-    /// [`NoFrame`]: if the caller [waits](Refused::Waits), the page must not be written yet, and the next [`release`](Self::release) says that somebody
-    /// waits; if the caller [writes](Refused::Writes), the copies [are spoiled](Self::is_spoiled).
+    /// [`NoFrame`]: if the caller [waits](Refused::Waits), the page must not be written yet, and
+    /// the next [`release`](Self::release) says that somebody waits; if the caller
+    /// [writes](Refused::Writes), the copies [are spoiled](Self::is_spoiled).
     pub fn keep(
         &self,
         page: usize,

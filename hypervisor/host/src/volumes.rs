@@ -47,8 +47,8 @@ impl<E: Debug + Display> From<Error<E>> for NotProvided<E> {
     }
 }
 
-/// Returns a volume that is behind two of these disks, each with the name of its guest, and the guest
-/// of the first of them; `None` if each disk has its own.
+/// Returns a volume that is behind two of these disks, each with the name of its guest, and the
+/// guest of the first of them; `None` if each disk has its own.
 pub fn in_common<'n>(
     disks: impl IntoIterator<Item = (&'n str, &'n str)>,
 ) -> Option<(&'n str, &'n str)> {

@@ -184,8 +184,8 @@ impl<M: Machine> Raw<M> {
         Ok(())
     }
 
-    /// Makes the page at `at` the one that `from`, which is other memory, has at `from_at`. That has
-    /// left the data caches then.
+    /// Makes the page at `at` the one that `from`, which is other memory, has at `from_at`. That
+    /// has left the data caches then.
     ///
     /// # Panics
     ///

@@ -209,7 +209,8 @@ impl<M: Machine> Snapshot<M> {
     ///
     /// # Errors
     ///
-    /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that somebody waits.
+    /// [`NoFrame`]: the page must not be written yet. The next [`release`](Self::release) says that
+    /// somebody waits.
     pub fn keep(&self, offset: usize) -> Result<bool, NoFrame> {
         self.keep_or(Refused::Waits, offset)
     }

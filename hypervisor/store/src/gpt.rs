@@ -129,8 +129,8 @@ static CRC32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 /// First and last sector of a partition.
 type Sectors = (u64, u64);
 
-/// Finds the first and last sector of the first Stasis partition, from the first of the two copies that is
-/// intact, or what is wrong with each of them.
+/// Finds the first and last sector of the first Stasis partition, from the first of the two copies
+/// that is intact, or what is wrong with each of them.
 pub(crate) fn find<D: BlockDevice>(
     device: &mut D,
 ) -> Result<core::result::Result<Option<Sectors>, (Fault, Fault)>, D> {

@@ -571,7 +571,8 @@ pub(crate) fn too_small<E: Display + Debug>(blocks: u64) -> Error<E> {
     }
 }
 
-/// Returns a buffer of `len` zeros, or an error where an allocation of that size is too much to ask for.
+/// Returns a buffer of `len` zeros, or an error where an allocation of that size is too much to ask
+/// for.
 pub(crate) fn buffer<E: Display + Debug>(len: usize) -> core::result::Result<Vec<u8>, Error<E>> {
     static ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut buffer = Vec::new();

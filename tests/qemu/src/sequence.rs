@@ -22,8 +22,8 @@ impl Sequence {
         self.last
     }
 
-    /// Notes that the guest was resumed from a checkpoint that was made after it had said `number`. The line
-    /// that it was about to say then may be in pieces, of which nobody can make a line.
+    /// Notes that the guest was resumed from a checkpoint that was made after it had said `number`.
+    /// The line that it was about to say then may be in pieces, of which nobody can make a line.
     pub fn resumed_behind(&mut self, number: u64) {
         self.back_behind = Some(number);
     }

@@ -1,5 +1,5 @@
-//! Pauses: how long a guest stands still for a checkpoint or a clone, by the size of its memory, and
-//! how many bytes the checkpoint writes.
+//! Pauses: how long a guest stands still for a checkpoint or a clone, by the size of its memory,
+//! and how many bytes the checkpoint writes.
 //!
 //! The guest `pages` has memory that was never written but for some pages; Linux has booted to its
 //! shell, and idles. Stasis says how many microseconds a guest has stood still, and on a

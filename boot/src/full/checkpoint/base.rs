@@ -35,8 +35,8 @@ pub struct Base {
 /// The last checkpoint of each guest, by the guest's name.
 static WRITTEN: TaskLock<Vec<(String, Base)>> = TaskLock::new(Vec::new());
 
-/// Keeps where the memory of a guest's checkpoint is, which was just committed: the guest's next one
-/// need not read it.
+/// Keeps where the memory of a guest's checkpoint is, which was just committed: the guest's next
+/// one need not read it.
 pub fn remember(task: &Task, guest: &str, base: Base) {
     let is_other = |name: &str| name != guest && registry::named(name).is_some();
     let mut written = WRITTEN.lock(task);

@@ -76,8 +76,8 @@ impl Ahead {
         self.buffer = None;
     }
 
-    /// Notes a read, of a disk of `capacity` bytes. Returns what is read ahead when it is completed:
-    /// an empty range, if it is no small read behind the last one.
+    /// Notes a read, of a disk of `capacity` bytes. Returns what is read ahead when it is
+    /// completed: an empty range, if it is no small read behind the last one.
     pub fn note_read(&mut self, offset: u64, len: u64, capacity: u64) -> Range<u64> {
         let (follows, end) = (offset == self.end && offset != 0, offset + len);
         self.end = end;

@@ -10,8 +10,8 @@ use zerocopy::IntoBytes;
 use super::view::{Broken, View};
 use crate::context::Memory;
 
-/// The most descriptors of a chain, unless its queue has more entries: a longer chain has a loop, or
-/// others would wait too long while it is walked.
+/// The most descriptors of a chain, unless its queue has more entries: a longer chain has a loop,
+/// or others would wait too long while it is walked.
 pub(super) const LONG: u16 = 256;
 
 /// Bytes of a descriptor.

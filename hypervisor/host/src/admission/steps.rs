@@ -31,8 +31,8 @@ pub trait Steps {
     /// in `resumed` are resumed.
     fn regions(&self, guest: &Self::Guest, resumed: &[&str]) -> Vec<Shared>;
 
-    /// Brings the disks of all guests back to what they were at their instants, at once. Returns for
-    /// each guest whether it has such disks: one whose place another takes is lost then.
+    /// Brings the disks of all guests back to what they were at their instants, at once. Returns
+    /// for each guest whether it has such disks: one whose place another takes is lost then.
     ///
     /// # Errors
     ///

@@ -72,7 +72,8 @@ pub fn check(configuration: &Configuration) -> Result<(), ConfigError> {
 ///
 /// # Errors
 ///
-/// [`PlanError`]: what a configuration with this plan and these guests would break, as far as it is about the plan.
+/// [`PlanError`]: what a configuration with this plan and these guests would break, as far as it is
+/// about the plan.
 pub fn check_plan(plan: &CoreConfig, guests: Vec<(String, Vec<u32>)>) -> Result<(), PlanError> {
     let guests = guests
         .into_iter()

@@ -71,8 +71,8 @@ pub(super) struct Stretch {
 }
 
 impl Frame {
-    /// Returns a frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz, and
-    /// again whenever it has ended. Each window has its group, its place in the frame and its
+    /// Returns a frame of `length_us` that begins at tick `epoch`, of a counter of `frequency` Hz,
+    /// and again whenever it has ended. Each window has its group, its place in the frame and its
     /// length, in microseconds; they are in the order of time. What of them does not fit into the
     /// frame is left out.
     pub(super) fn new(

@@ -5,9 +5,9 @@
 //! guest. A clone of a clone shares such frames, too. So a page is in its frame, if it has one, and
 //! else in the base.
 //!
-//! Another core may look for a page meanwhile, for a snapshot: [`stasis_cores::clones`] has what the
-//! cores say to each other, and its tests. A snapshot that finds a frame in the place of another
-//! has read a page that was kept before: [`stasis_cores::copies`] makes it look again.
+//! Another core may look for a page meanwhile, for a snapshot: [`stasis_cores::clones`] has what
+//! the cores say to each other, and its tests. A snapshot that finds a frame in the place of
+//! another has read a page that was kept before: [`stasis_cores::copies`] makes it look again.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

@@ -138,7 +138,8 @@ impl AtExit<'_, '_> {
 
     /// Answers an access to a virtio device. If the driver has put requests into queues, those of
     /// disks are done for which what was read ahead is enough, and the console's task is woken for
-    /// the rest. The vCPU itself does a few of those of other devices, and leaves if there are more.
+    /// the rest. The vCPU itself does a few of those of other devices, and leaves if there are
+    /// more.
     #[inline(never)]
     fn access_virtio(&mut self, vcpu: Glimpse<'_>) -> Looked {
         let Some(access) = virtio_access(syndrome()) else { return Looked::Leave };

@@ -292,8 +292,8 @@ impl Domain {
         self.resident.lock().guest.end_ahead(request, buffer);
     }
 
-    /// Ends a turn of a request, which has moved what `transfer` has: completes it, or keeps what is
-    /// left of it. Panics if the caller has the guest parked.
+    /// Ends a turn of a request, which has moved what `transfer` has: completes it, or keeps what
+    /// is left of it. Panics if the caller has the guest parked.
     pub fn end_disk_turn(&self, transfer: DiskTransfer<'_>, turn: Turn) {
         let DiskTransfer { request, data, .. } = transfer;
         match turn {

@@ -56,8 +56,8 @@ pub fn load_all(
     }
 }
 
-/// Returns RAM of which the pages with a letter are filled with it, and the others are zero. Pages with a
-/// capital letter begin with another byte, so that they are no word over and over.
+/// Returns RAM of which the pages with a letter are filled with it, and the others are zero. Pages
+/// with a capital letter begin with another byte, so that they are no word over and over.
 pub fn ram(pages: &str) -> Vec<u8> {
     pages.bytes().flat_map(page).collect()
 }

@@ -97,8 +97,8 @@ impl<D: BlockDevice> Store<D> {
         self.add_volume(Volume { name, created, ..volume })
     }
 
-    /// Checks, before volumes are [taken](Self::take_instants) to be [copied](Self::copy_taken) with
-    /// this suffix, all that is known before.
+    /// Checks, before volumes are [taken](Self::take_instants) to be [copied](Self::copy_taken)
+    /// with this suffix, all that is known before.
     ///
     /// # Errors
     ///
@@ -158,8 +158,9 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Makes the volumes of these checkpoints' guests what they were at its instant, all of them in
-    /// one commit. No two of the guests have a volume in common. What a volume had become since is kept as a volume of its own, unless it is the
-    /// same: `before` says how. Nobody may be using the volumes, which are closed.
+    /// one commit. No two of the guests have a volume in common. What a volume had become since is
+    /// kept as a volume of its own, unless it is the same: `before` says how. Nobody may be using
+    /// the volumes, which are closed.
     ///
     /// Returns for each volume whose content was kept its name, and the name under which it is
     /// kept.

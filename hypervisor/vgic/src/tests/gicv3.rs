@@ -101,7 +101,8 @@ pub fn machine_control_of(vmcr: u64) -> MachineControl {
     }
 }
 
-/// Returns ICH_AP1R<n>_EL2, which have a bit for each group priority of `preemption_bits` bits, 5 to 7.
+/// Returns ICH_AP1R<n>_EL2, which have a bit for each group priority of `preemption_bits` bits, 5
+/// to 7.
 pub fn ap1r(active: ActivePriorities, preemption_bits: u32) -> [u32; 4] {
     let mut registers = [0; 4];
     for level in (0..32).filter(|level| active.0 >> level & 1 != 0) {

@@ -171,8 +171,8 @@ impl Disk {
         Some(Self(queue))
     }
 
-    /// Reads or writes `count` times `len` bytes, each of them `stride` times as much behind the one
-    /// before.
+    /// Reads or writes `count` times `len` bytes, each of them `stride` times as much behind the
+    /// one before.
     fn phase(&mut self, writes: bool, count: u64, len: usize, stride: u64) {
         let (header, status) = (SMALL, SMALL + 0x100);
         for n in (0..count).map(|n| n * stride % count) {

@@ -24,8 +24,8 @@ const START: usize = 0x4100_0000;
 const PAGE: usize = 4096;
 /// Pages that `o` writes.
 const PAGES: usize = 2048;
-/// Pages that `l` goes over: more than a checkpoint writes out in one turn on the core, so that some
-/// are not written out when the guest comes to them.
+/// Pages that `l` goes over: more than a checkpoint writes out in one turn on the core, so that
+/// some are not written out when the guest comes to them.
 const LOOPED: usize = 16384;
 /// Bytes that `f` fills.
 const FILLED: usize = 200 << 20;

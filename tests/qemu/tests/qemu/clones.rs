@@ -177,7 +177,7 @@ pub fn a_guest_takes_memory_as_it_writes_if_it_is_configured_so(lab: &Lab) -> Re
     // leaves the clone what it shares.
     stasis.resume(number)?;
     this_goes_on(&mut stasis, GUEST)?;
-    // Its memory is its own by now, and what is free is left for what the clone writes.
+    // The memory is its own by now, and what is free is left for what the clone writes.
     ensure!(stasis.resume_whole(number)? == 2, "memory was taken that the clone may ask for");
     this_goes_on(&mut stasis, GUEST)?;
     stasis.resume(format!("{number} as other"))?;

@@ -1,5 +1,5 @@
-//! The [soak] run at its full length, which takes half an hour on a host that does nothing else. Run
-//! by name: `cargo xtask test soak_long`.
+//! The [soak] run at its full length, which takes half an hour on a host that does nothing else.
+//! Run by name: `cargo xtask test soak_long`.
 
 use anyhow::Result;
 use stasis_qemu_tests::lab::Lab;

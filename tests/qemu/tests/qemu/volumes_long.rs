@@ -13,9 +13,9 @@ use crate::volumes::{log_in, machine, no_request_has_failed, write};
 pub fn a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on(
     lab: &Lab,
 ) -> Result<()> {
-    // Not by `head`, nor from `yes`: as applets that busybox's shell runs in itself, both write each
-    // line by itself, as to the terminal, and Linux reads each page of a disk before it writes a
-    // part of it. 96 MiB took more than eight minutes so, here and on plain QEMU.
+    // Not by `head`, nor from `yes`: as applets that busybox's shell runs in itself, both write
+    // each line by itself, as to the terminal, and Linux reads each page of a disk before it writes
+    // a part of it. 96 MiB took more than eight minutes so, here and on plain QEMU.
     const READ: &str = "dd if=/dev/vda bs=64k count=1536 2> /dev/null | md5sum";
     let disk = lab.disk_of(1 << 30)?;
     let setup = machine(lab)?.change("linux", |guest| guest.disks[0].size = 256 << 20);

@@ -33,7 +33,7 @@ impl Build {
     ///
     /// # Errors
     ///
-    /// That says which file the folder lacks, and what makes it.
+    /// Which file the folder lacks, and what makes it.
     pub fn earlier(checkout: &Path) -> Result<Self> {
         let file = |name: &str, command: &str| {
             let file = checkout.join(name);

@@ -1,5 +1,5 @@
-//! Draws how long guests stand still over their memory, and how much their checkpoints write, as SVG:
-//! two panels, whose scales are logarithmic. An earlier build's lines are dashed.
+//! Draws how long guests stand still over their memory, and how much their checkpoints write, as
+//! SVG: two panels, whose scales are logarithmic. An earlier build's lines are dashed.
 
 use std::fmt::Write;
 
@@ -33,7 +33,8 @@ const COSTS: [(u64, &str); 7] = [
     (1_000_000, "1000M"),
 ];
 
-/// A line of a panel: what it shows, its color, and its value in thousands of instructions or bytes.
+/// A line of a panel: what it shows, its color, and its value in thousands of instructions or
+/// bytes.
 type Line = (&'static str, &'static str, fn(&Pauses) -> Option<u64>);
 
 const BLUE: &str = "#3a6ea5";

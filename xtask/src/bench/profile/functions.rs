@@ -1,4 +1,5 @@
-//! [`Functions`]: the functions that addresses of the hypervisor's image are in, by its symbols and its debugging information.
+//! [`Functions`]: the functions that addresses of the hypervisor's image are in, by its symbols and
+//! its debugging information.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

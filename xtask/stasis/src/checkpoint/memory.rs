@@ -1,4 +1,5 @@
-//! [`Memory`]: a guest's memory at any address, read from its checkpoint a page at a time when it is asked for.
+//! [`Memory`]: a guest's memory at any address, read from its checkpoint a page at a time when it
+//! is asked for.
 //!
 //! An [`Index`] says where in the file a page is. Page tables and symbols are read this way,
 //! because they may lie anywhere.

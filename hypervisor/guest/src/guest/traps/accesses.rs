@@ -150,8 +150,8 @@ impl Guest {
         OfUart { kick: self.update_line(line), sent }
     }
 
-    /// Answers an access to a virtio-mmio slot by a vCPU that is little-endian. Returns what is left
-    /// to do. Its PC is as before.
+    /// Answers an access to a virtio-mmio slot by a vCPU that is little-endian. Returns what is
+    /// left to do. Its PC is as before.
     #[inline]
     pub fn virtio_at_once(&mut self, core: &mut Core, access: PlainAccess) -> OfVirtio {
         const SLOTS: Window = Slots::WINDOW;
