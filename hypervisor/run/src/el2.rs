@@ -115,8 +115,7 @@ unsafe impl Machine for El2 {
         }
     }
 
-    // Inlined: `cargo xtask bench` finds out by the return address where a function was called
-    // from.
+    // Inlined: one call for each page that is maintained.
     #[inline(always)]
     fn clean_and_invalidate(addresses: Range<usize>) {
         cache::clean_and_invalidate_to_poc(addresses.start, addresses.len());

@@ -4,6 +4,7 @@
 //! name must. N is one of 1 to 9999, and begins again behind that.
 
 use super::Volume;
+use crate::catalog::Which;
 use crate::layout::{NAME_LEN, crc32c};
 use alloc::collections::BinaryHeap;
 use alloc::format;
@@ -51,8 +52,7 @@ pub fn set_aside(name: &str) -> Option<SetAside<'_>> {
     let (volume, rest) = name.rsplit_once(&format!("-{BEFORE}"))?;
     // A number behind it tells several apart.
     let (number, again) = rest.split_once('-').unwrap_or((rest, "0"));
-    let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    let of = |text: &str| text.parse::<u64>().ok().filter(|_| are_digits(text));
+    let of = |text| if let Which::Number(number) = Which::from(text) { Some(number) } else { None };
     let checkpoint = of(again).and_then(|_| of(number))?;
     Some(SetAside { volume, checkpoint: Some(checkpoint) })
 }
