@@ -135,6 +135,27 @@ fn a_checkpoint_goes_onto_a_disk_and_comes_back() {
     assert!(refused(&["checkpoint", "get", disk.text(), "1", copy.text()]).contains('1'));
 }
 
+/// Such as that of a newer Stasis, or one with a sector that is damaged.
+#[test]
+fn a_store_that_can_not_be_opened_is_not_replaced_by_an_empty_one() {
+    const MAGIC: &[u8] = b"STASISCP";
+    let disk = Scratch::new("newer.img");
+    printed(&["disk", disk.text(), "--size", "64M"]);
+    let bytes = std::fs::read(&disk.0).unwrap();
+    let copies = bytes.chunks(512).enumerate().filter(|(_, sector)| sector.starts_with(MAGIC));
+    let mut damaged = bytes.clone();
+    for (sector, _) in copies {
+        damaged[sector * 512 + 100] ^= 1;
+    }
+    assert!(damaged != bytes);
+    std::fs::write(&disk.0, &damaged).unwrap();
+    let error = refused(&["checkpoint", "format", disk.text()]);
+    assert!(error.contains("has a store that can't be opened: the store's superblock"), "{error}");
+    assert!(std::fs::read(&disk.0).unwrap() == damaged);
+    printed(&["checkpoint", "format", disk.text(), "--force"]);
+    assert_eq!(listed(&disk)["checkpoints"].as_array().unwrap().len(), 0);
+}
+
 /// Returns the list of a disk's checkpoints, as a program reads it.
 fn listed(disk: &Scratch) -> serde_json::Value {
     serde_json::from_str(&printed(&["checkpoint", "list", disk.text(), "--json"])).unwrap()

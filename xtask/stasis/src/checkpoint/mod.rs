@@ -26,13 +26,14 @@ pub(crate) mod translation;
 mod verdict;
 mod with_disks;
 
+use std::fmt::{Debug, Display};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use stasis_store::{Compression, Store};
 
-use crate::disk;
+use crate::disk::{self, FileDisk};
 use crate::report;
 use diff::Difference;
 pub use source::{Loaded, Opened, anyhow_of, check_file, only, routines};
@@ -152,7 +153,7 @@ pub enum Action {
     Format {
         /// A disk image, or a device
         disk: PathBuf,
-        /// Also where there are checkpoints, or no store yet
+        /// Also where there are checkpoints, a store that can't be opened, or no partition table
         #[arg(long)]
         force: bool,
     },
@@ -260,16 +261,38 @@ fn verify(path: &Path, which: Option<&str>) -> Result<()> {
     tally.result()
 }
 
+/// Checks that a disk's partition holds no store, or one with nothing in it.
+///
+/// # Errors
+///
+/// The store has something in it, or can't be opened: what it has is not known then.
+fn check_empty<E: Display + Debug>(
+    path: &Path,
+    opened: Result<Store<&mut FileDisk>, stasis_store::Error<E>>,
+) -> Result<()> {
+    let path = path.display();
+    let store = match opened {
+        Ok(store) => store,
+        Err(stasis_store::Error::Unformatted) => return Ok(()),
+        Err(why) => {
+            bail!("{path} has a store that can't be opened: {why}; --force if all in it may go")
+        }
+    };
+    let (checkpoints, volumes) = (store.list().len(), store.volumes().len());
+    let volumes = if volumes > 0 { format!(" and {volumes} volumes") } else { String::new() };
+    ensure!(
+        checkpoints == 0 && volumes.is_empty(),
+        "{path} has {checkpoints} checkpoints{volumes}; --force if they may go"
+    );
+    Ok(())
+}
+
 fn format(path: &Path, force: bool) -> Result<()> {
     // The disk is opened only once, so that nobody puts a checkpoint there between the check and
     // the formatting.
     let (mut disk, partition) = disk::stasis_partition(path, true, force)?;
-    let counts = |store: Store<_>| (store.list().len(), store.volumes().len());
-    let (checkpoints, volumes) = Store::open(&mut disk, partition).map_or((0, 0), counts);
-    let volumes = if volumes > 0 { format!(" and {volumes} volumes") } else { String::new() };
-    if (checkpoints > 0 || !volumes.is_empty()) && !force {
-        let path = path.display();
-        bail!("{path} has {checkpoints} checkpoints{volumes}; --force if they may go");
+    if !force {
+        check_empty(path, Store::open(&mut disk, partition))?;
     }
     Store::format(disk, partition)?;
     report::step(format_args!(
