@@ -14,6 +14,7 @@ use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_state::virtio::{Virtio, device_id};
 use stasis_tool::checkpoint::image_of;
+use stasis_tool::disk::lock::{self, Access};
 use stasis_tool::output::Output;
 use stasis_tool::report;
 use stasis_tool::volume::image;
@@ -41,7 +42,8 @@ impl Disk {
     ///
     /// # Errors
     ///
-    /// An image is not there, or has not the size of its disk; or there is no room.
+    /// An image is not there, has not the size of its disk, or a machine writes to it; or there is
+    /// no room.
     pub fn all(virtio: &Virtio, file: &Path, out: &Path) -> Result<Vec<Self>> {
         let disks = virtio.slots().filter(|(_, id)| *id == device_id::BLOCK);
         let disk = |(slot, _): (usize, u32)| {
@@ -50,6 +52,7 @@ impl Disk {
             let of = File::open(&image).with_context(|| {
                 format!("disk \"{volume}\" is lacking: {WRITES}: cannot open {}", image.display())
             })?;
+            lock::hold(&of, &image, Access::Shared)?;
             let (has, needs) = (of.metadata()?.len(), virtio.capacity[slot] * SECTOR);
             let name = image.display();
             ensure!(

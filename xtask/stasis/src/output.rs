@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::content::Content;
+use crate::disk::lock;
 use crate::report;
 
 /// A file that is being made. If it is dropped without [`finish`](Self::finish), nothing is left of
@@ -27,8 +28,17 @@ pub struct Output {
 
 impl Output {
     /// Begins a file that will have the path `path`.
+    ///
+    /// # Errors
+    ///
+    /// It can't be written there, or an older file of the name is [in use](lock): a disk of a
+    /// machine that runs, or one that this command reads.
     pub fn create(path: &Path) -> Result<Self> {
-        Self::begin(path).with_context(|| cannot_write(path))
+        let output = Self::begin(path).with_context(|| cannot_write(path))?;
+        if output.beside.is_some() {
+            lock::check_unused(&output.path).with_context(|| cannot_write(path))?;
+        }
+        Ok(output)
     }
 
     fn begin(path: &Path) -> io::Result<Self> {

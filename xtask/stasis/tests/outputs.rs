@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use stasis_tool::disk::lock::{self, Access};
+
 fn golden() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/1.0/one-vcpu.stasis");
     path.to_str().unwrap().to_owned()
@@ -62,4 +64,27 @@ fn an_older_file_is_replaced_aloud_and_a_disk_never() {
     let disk = run(folder.path(), "unlimited", &["disk", "it", "--size", "64M"]);
     assert!(!disk.status.success());
     assert!(complaints(&disk).contains("it is there already; remove it first if it may go"));
+}
+
+/// A machine that runs would go on with a file that has no name any more.
+#[test]
+fn a_disk_that_somebody_has_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = golden();
+    let run = |words: &[&str]| run(folder.path(), "unlimited", words);
+    assert!(run(&["disk", "disk.img", "--size", "64M"]).status.success());
+    assert!(run(&["checkpoint", "put", "disk.img", &golden, "it"]).status.success());
+    let before = std::fs::read(folder.path().join("disk.img")).unwrap();
+    // The command itself has it, as it reads the checkpoint there.
+    let failed = run(&["checkpoint", "get", "disk.img", "it", "disk.img"]);
+    let said = complaints(&failed);
+    assert!(!failed.status.success(), "{said}");
+    assert!(said.contains("disk.img is in use: this command itself has it open"), "{said}");
+    let machine = lock::open(&folder.path().join("disk.img"), Access::Exclusive).unwrap();
+    let failed = run(&["checkpoint", "core", &golden, "disk.img"]);
+    let said = complaints(&failed);
+    assert!(!failed.status.success() && said.contains("disk.img is in use: outputs"), "{said}");
+    drop(machine);
+    assert!(std::fs::read(folder.path().join("disk.img")).unwrap() == before);
+    assert_eq!(names(folder.path()).len(), 1, "{:?}", names(folder.path()));
 }

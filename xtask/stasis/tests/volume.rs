@@ -5,6 +5,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use stasis_tool::disk::lock::{self, Access};
+
 fn run(folder: &Path, arguments: &[&str]) -> Output {
     let program = env!("CARGO_BIN_EXE_stasis");
     Command::new(program).args(arguments).current_dir(folder).output().unwrap()
@@ -134,6 +136,20 @@ fn a_volume_is_not_written_over_the_disk_that_has_it() {
         assert!(error.contains("is the disk that has the volume"), "{error}");
     }
     assert!(fs::read(folder.join("disk.img")).unwrap() == before);
+}
+
+/// What a machine has written half would be a file system that is damaged.
+#[test]
+fn an_image_that_a_machine_writes_is_not_read() {
+    let folder = with_disk();
+    let folder = folder.path();
+    fs::write(folder.join("image"), [7; 8192]).unwrap();
+    let machine = lock::open(&folder.join("image"), Access::Exclusive).unwrap();
+    let import = ["volume", "import", "disk.img", "image", "root"];
+    let said = refused(folder, &import);
+    assert!(said.contains("image is in use: ") && said.contains("half written"), "{said}");
+    drop(machine);
+    printed(folder, &import);
 }
 
 #[test]

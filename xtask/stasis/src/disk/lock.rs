@@ -16,7 +16,7 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{F_RDLCK, F_UNLCK, F_WRLCK, O_EXCL, SEEK_SET, flock};
@@ -70,11 +70,37 @@ pub fn open(path: &Path, access: Access) -> Result<File> {
         ),
         file => file.with_context(|| format!("cannot open {}", path.display()))?,
     };
-    let free = lock(&file, access).with_context(|| format!("cannot lock {}", path.display()))?;
-    if !free {
-        bail!("{}", in_use(path, &file, access));
-    }
+    hold(&file, path, access)?;
     Ok(file)
+}
+
+/// Locks a disk image or a block device that is open, until it is closed. `path` is for the error.
+///
+/// # Errors
+///
+/// Somebody else has it open in a way that is contrary to this use, or it can't be locked.
+pub fn hold(file: &File, path: &Path, access: Access) -> Result<()> {
+    let free = lock(file, access).with_context(|| format!("cannot lock {}", path.display()))?;
+    let advice = match access {
+        Access::Shared => "what is read might be half written",
+        Access::Exclusive => "two that write would lose each other's checkpoints",
+    };
+    ensure!(free, "{}", in_use(path, file, advice));
+    Ok(())
+}
+
+/// Checks that nobody has a file open that is to be replaced by another one, as far as that can be
+/// found out: a machine would go on with one that nobody finds any more.
+///
+/// # Errors
+///
+/// Who has it open; it may be this process.
+pub fn check_unused(path: &Path) -> Result<()> {
+    // What can't be read or locked is nobody's disk.
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let is_free = lock(&file, Access::Exclusive).unwrap_or(true);
+    ensure!(is_free, "{}", in_use(path, &file, "it would be lost"));
+    Ok(())
 }
 
 /// Locks the bytes of this use, and returns whether nobody else has locked a contrary one.
@@ -104,21 +130,18 @@ fn single(byte: i64, kind: i32) -> flock {
     flock { l_type: kind as _, l_whence: SEEK_SET as _, l_start: byte, l_len: 1, l_pid: 0 }
 }
 
-/// Returns who has the file open, as far as that can be found out, and what to do.
-fn in_use(path: &Path, file: &File, access: Access) -> String {
+/// Returns who has the file open, as far as that can be found out, why not, and what to do.
+fn in_use(path: &Path, file: &File, why_not: &str) -> String {
     let holders = match &holders(file).unwrap_or_default()[..] {
         [] => "another program, likely a QEMU whose machine runs, has it open".to_owned(),
         [holder] => format!("{holder} has it open"),
         holders => format!("{} have it open", holders.join(", ")),
     };
-    let advice = match access {
-        Access::Shared => "what is read might be half written",
-        Access::Exclusive => "two that write would lose each other's checkpoints",
-    };
-    format!("{} is in use: {holders}, and {advice}; end that first", path.display())
+    format!("{} is in use: {holders}, and {why_not}; end that first", path.display())
 }
 
-/// Returns the other processes that have this file open, as far as this process may look into them.
+/// Returns the other processes that have this file open, and this one if it has it open twice, as
+/// far as this process may look into them.
 fn holders(file: &File) -> Result<Vec<String>, Error> {
     let ours = file.metadata()?;
     let same = |path: &Path| {
@@ -130,7 +153,10 @@ fn holders(file: &File) -> Result<Vec<String>, Error> {
         let (Ok(number), Ok(files)) = (number, std::fs::read_dir(process.path().join("fd"))) else {
             continue;
         };
-        if number != std::process::id() && files.flatten().any(|open| same(&open.path())) {
+        let count = files.flatten().filter(|open| same(&open.path())).count();
+        if number == std::process::id() && count > 1 {
+            holders.push("this command itself".to_owned());
+        } else if number != std::process::id() && count > 0 {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             holders.push(format!("{} (process {number})", name.trim_end()));
         }
@@ -182,15 +208,19 @@ mod tests {
 
     #[test]
     fn who_has_a_disk_open_is_said() {
-        let image = image();
+        let image = image().into_temp_path();
         let mut other = std::process::Command::new("sleep")
             .arg("60")
-            .stdin(File::open(image.path()).unwrap())
+            .stdin(File::open(&image).unwrap())
             .spawn()
             .unwrap();
-        let holders = holders(&File::open(image.path()).unwrap()).unwrap();
+        let all = || holders(&File::open(&image).unwrap()).unwrap();
+        let once = all();
+        let twice = File::open(&image).map(|_ours| all()).unwrap();
         other.kill().unwrap();
         other.wait().unwrap();
-        assert_eq!(holders, [format!("sleep (process {})", other.id())]);
+        let other = format!("sleep (process {})", other.id());
+        assert_eq!(once, [&*other]);
+        assert!(twice.contains(&other) && twice.contains(&"this command itself".to_owned()));
     }
 }

@@ -12,6 +12,7 @@ use nix::unistd::{Whence, lseek};
 use stasis_store::{Store, layout::BLOCK};
 
 use crate::disk::FileDisk;
+use crate::disk::lock::{self, Access};
 use crate::output::Output;
 use crate::report;
 
@@ -19,7 +20,7 @@ use crate::report;
 const PIECE: usize = 1 << 20;
 
 /// Makes a volume of a raw image, all of it or nothing. It has the image's size, up to a multiple
-/// of a block, or `size`, which must suffice.
+/// of a block, or `size`, which must suffice. Nobody may write to the image meanwhile.
 pub fn import(
     store: &mut Store<FileDisk>,
     path: &Path,
@@ -45,6 +46,7 @@ pub fn load(
 ) -> Result<u64> {
     let named = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(named)?;
+    lock::hold(&file, path, Access::Shared)?;
     // A block device has no length in its metadata, but it has an end. A pipe has none.
     let length = file.seek(SeekFrom::End(0)).with_context(named)?;
     let wanted = size.unwrap_or_else(|| length.next_multiple_of(BLOCK as u64));
@@ -129,12 +131,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// The image can't be read, or the copy not be written.
+/// The image can't be read, a machine that runs writes to it, or the copy can't be written.
 pub fn begin_copy(from: &Path, to: &Path) -> Result<Option<(Output, u64)>> {
     if is_same(from, to) {
         return Ok(None);
     }
     let file = File::open(from).with_context(|| format!("cannot read {}", from.display()))?;
+    lock::hold(&file, from, Access::Shared)?;
     let mut output = Output::create(to)?;
     let copied = copy_data(&file, output.file());
     let length = copied.with_context(|| format!("cannot copy {}", from.display()))?;
