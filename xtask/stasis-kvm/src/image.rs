@@ -60,7 +60,7 @@ fn plain(error: LoadError<Error>) -> Error {
     let advice = match error {
         NoDirectory => {
             return anyhow!(
-                "it is of an older version of the format: `stasis checkpoint upgrade` makes it one of today's"
+                "it is of a version of the format before 1.5, which is not run here: resume it under Stasis, and store the guest anew"
             );
         }
         NotACheckpoint => "`stasis checkpoint get DISK NAME FILE` writes one of a disk's",
