@@ -83,6 +83,8 @@ pub(super) struct State {
     /// The rows of the table that comes, and the bytes of a line that is not whole.
     coming: Vec<Value>,
     begun: Vec<u8>,
+    /// Number of the rows that had come at the last look.
+    seen: usize,
     /// Rows and the begun line of the list of guests that comes, and of that of windows.
     listed: Vec<Value>,
     begun_list: Vec<u8>,
@@ -117,16 +119,30 @@ impl State {
         add_lines(&mut self.begun, bytes, &mut self.coming);
     }
 
-    /// Forgets the line of a table that was begun, and has no end.
+    /// Forgets the rows of a table that was begun, and may have no end.
     pub(super) fn drop_begun(&mut self) {
         self.begun.clear();
+        self.coming.clear();
     }
 
-    /// Makes the table that has come the last one. Returns its rows; `None` if none has come.
+    /// Makes the table that has come whole the last one, for who looks from time to time. Returns
+    /// its rows; `None` if none has come, or more of it may come: a table has no end, so it is
+    /// whole if another one has begun behind it, or nothing has come since the last look.
     pub(super) fn settle(&mut self) -> Option<Value> {
-        let first = self.coming.iter().rposition(|row| row["milliseconds"].is_u64())?;
+        let is_quiet = self.begun.is_empty() && self.seen == self.coming.len();
+        self.seen = self.coming.len();
+        let is_first = |row: &Value| row["milliseconds"].is_u64();
+        let last = self.coming.iter().rposition(is_first)?;
+        let before = self.coming[..last].iter().rposition(is_first);
+        let (first, end) = match (is_quiet, before) {
+            (true, _) => (last, self.coming.len()),
+            (false, Some(before)) => (before, last),
+            (false, None) => return None,
+        };
+        let behind = self.coming.split_off(end);
         let rows = self.coming.split_off(first);
-        self.coming.clear();
+        self.seen = behind.len();
+        self.coming = behind;
         self.millis = rows[0]["milliseconds"].as_u64().unwrap_or(0);
         self.vcpus = of_kind(&rows);
         self.cores = of_kind(&rows[..rows.len() - self.vcpus.len()]);
@@ -217,6 +233,7 @@ pub(super) mod tests {
         let (first, second) = TABLE.as_bytes().split_at(60);
         state.tables(first);
         state.tables(second);
+        assert_eq!(state.settle(), None);
         assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3);
         state.list(b"{\"number\":0,\"name\":\"linux\",\"state\":\"running\",\"vcpus\":1,\"memory\":268435456,\"own\":268435456,\"shared\":0,\"to_load\":0,\"cores\":[0],\"changed\":3174400}\n");
         state.end_list(true);
@@ -231,6 +248,28 @@ pub(super) mod tests {
         assert_eq!((state.vcpus[0].fault, state.cores[0].share), (8, 0.25));
         assert_eq!(state.history[&0], [250]);
         assert_eq!(state.events, ["linux: checkpoint 3 \"morning\""]);
+    }
+
+    #[test]
+    fn a_table_of_which_a_part_has_come_is_no_table_yet() {
+        let mut state = known();
+        // Between any two lines, and within each.
+        for at in 1..TABLE.len() {
+            let (first, second) = TABLE.as_bytes().split_at(at);
+            state.tables(first);
+            assert_eq!(state.settle(), None, "{at}");
+            state.tables(second);
+            assert_eq!(state.settle(), None, "{at}");
+            assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3, "{at}");
+        }
+        // Where tables come without a pause, each is told of when the next one has begun.
+        for _ in 0..3 {
+            state.tables(TABLE.as_bytes());
+            state.tables(&TABLE.as_bytes()[..30]);
+            assert_eq!(state.settle().unwrap().as_array().unwrap().len(), 3);
+            state.drop_begun();
+            assert_eq!((state.settle(), state.settle()), (None, None));
+        }
     }
 
     #[test]
