@@ -136,7 +136,8 @@ impl Client {
         Ok(id)
     }
 
-    fn next_id(&mut self) -> u16 {
+    /// Returns the id of the next request or stream.
+    pub(crate) fn next_id(&mut self) -> u16 {
         self.last_id = self.last_id.checked_add(1).unwrap_or(1);
         self.last_id
     }
@@ -228,11 +229,7 @@ impl Client {
             }
             Kind::End => self.take_end(id, payload),
             Kind::Welcome => self.note_welcome(payload),
-            Kind::Pong => {
-                let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
-                let ids = ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect();
-                self.under_way = UnderWay { last: id, ids };
-            }
+            Kind::Pong => self.note_pong(id, payload),
             _ => {
                 if kind == Kind::Done {
                     self.flows.remove(&id);
@@ -240,6 +237,13 @@ impl Client {
                 self.messages.extend(Message::of(frame));
             }
         }
+    }
+
+    /// Notes what the machine says to be under way, in its answer to the ping with this id.
+    fn note_pong(&mut self, id: u16, payload: &[u8]) {
+        let ids = payload.get(4..).unwrap_or(&[]).chunks_exact(2);
+        let ids = ids.map(|id| u16::from_le_bytes([id[0], id[1]])).collect();
+        self.under_way = UnderWay { last: id, ids };
     }
 
     /// Notes whether a welcome is another client's: each hello of this session has its own nonce.
@@ -263,7 +267,8 @@ impl Client {
     }
 
     /// Returns the frames that have come, for who keeps the session's requests and streams itself.
-    /// Asks the machine whether it is there if it has been silent.
+    /// Asks the machine whether it is there if it has been silent. What an answer to a ping says to
+    /// be under way is noted, for [`Self::has_vanished`].
     ///
     /// # Errors
     ///
@@ -275,8 +280,12 @@ impl Client {
             self.hear();
         }
         self.keep_alive()?;
-        for (_, _, payload) in frames.iter().filter(|(kind, ..)| *kind == Kind::Welcome) {
-            self.note_welcome(payload);
+        for (kind, id, payload) in &frames {
+            match kind {
+                Kind::Welcome => self.note_welcome(payload),
+                Kind::Pong => self.note_pong(*id, payload),
+                _ => {}
+            }
         }
         if self.is_taken_over { Err(Error::TakenOver) } else { Ok(frames) }
     }

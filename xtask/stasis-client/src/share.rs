@@ -57,7 +57,6 @@ pub struct Share {
     guests: BTreeMap<u64, Guest>,
     owners: BTreeMap<u16, Owner>,
     last_guest: u64,
-    last_id: u16,
 }
 
 impl Come {
@@ -69,14 +68,7 @@ impl Come {
 impl Share {
     /// Returns what shares a session among those who connect to `place`.
     pub fn new(machine: Client, place: Rendezvous) -> Self {
-        Self {
-            place,
-            machine,
-            guests: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            last_guest: 0,
-            last_id: 0,
-        }
+        Self { place, machine, guests: BTreeMap::new(), owners: BTreeMap::new(), last_guest: 0 }
     }
 
     /// Serves clients until a signal ends it.
@@ -91,6 +83,8 @@ impl Share {
                 Err(Error::Interrupted(_)) => return Ok(()),
                 frames => Come::all(frames?).for_each(|frame| self.take_from_machine(frame)),
             }
+            // The line has lost their ends, or their beginnings: a client that asks is told so.
+            self.owners.retain(|id, _| !self.machine.has_vanished(*id));
             self.accept();
             self.take_from_guests()?;
         }
@@ -190,6 +184,8 @@ impl Share {
                 let ids = ids.flat_map(|owner| owner.id.to_le_bytes());
                 let pong: Vec<u8> = [0; 4].into_iter().chain(ids).collect();
                 self.answer(number, Kind::Pong, id, &pong);
+                // What the machine does not know of is not under way, whoever is in between.
+                self.machine.ping()?;
             }
             Kind::Request | Kind::Open => self.begin(number, Come { kind, id, payload })?,
             Kind::Cancel | Kind::Data | Kind::Grant | Kind::End => {
@@ -240,9 +236,9 @@ impl Share {
             return Ok(());
         }
         let ours = loop {
-            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            if !self.owners.contains_key(&self.last_id) {
-                break self.last_id;
+            let id = self.machine.next_id();
+            if !self.owners.contains_key(&id) {
+                break id;
             }
         };
         self.owners.insert(ours, Owner { guest: Some(number), id });

@@ -101,6 +101,31 @@ fn a_machine_is_reached_by_a_port_and_by_a_serial_line() {
     }
 }
 
+/// Each is asked again by a person, and must not be waited for, nor take one of the 16 places.
+#[test]
+fn a_request_that_the_line_has_lost_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (machine, kinds) = at_a_socket(folder.path());
+    let said = "error: the line has lost the end of the answer; ask again\n".to_owned();
+    let alone = run(folder.path(), &["ctl", "--to", &machine, "lost"]);
+    assert_eq!(code_and_words(&alone), (Some(4), said.clone()));
+    let connect = started(folder.path(), &["connect", &machine], &kinds, Kind::Hello);
+    wait_for("the list", || run(folder.path(), &["ctl", "guests"]).status.success().then_some(()));
+    // More than a session has room for, all at a time.
+    let tools = (0..20).map(|_| {
+        let words = ["ctl", "--timeout", "60", "lost"];
+        stasis(folder.path(), &words).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    let tools: Vec<Child> = tools.collect();
+    for tool in tools {
+        let (code, words) = code_and_words(&tool.wait_with_output().unwrap());
+        assert!(code == Some(1) && words.contains("of all clients") || words == said, "{words}");
+    }
+    let after = run(folder.path(), &["ctl", "--timeout", "60", "lost"]);
+    assert_eq!(code_and_words(&after), (Some(4), said));
+    assert_eq!(ended_by(Signal::SIGTERM, connect).0, Some(0));
+}
+
 #[test]
 fn a_command_is_given_up_by_a_signal_and_by_its_time_limit() {
     let folder = tempfile::tempdir().unwrap();

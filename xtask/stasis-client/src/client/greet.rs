@@ -136,10 +136,7 @@ impl Client {
                 Err(error) => error,
             });
         }
-        if silent >= PING && self.pinged.elapsed() >= PING {
-            self.pinged = Instant::now();
-            self.asked.get_or_insert(self.pinged);
-            self.send(Kind::Ping, self.last_id, &[])?;
+        if silent >= PING && self.ping()? {
             // The line may have lost a grant.
             let grants: Vec<(u16, u32)> =
                 self.flows.iter().map(|(id, flow)| (*id, flow.incoming.limit())).collect();
@@ -148,5 +145,21 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Asks the machine what is under way, unless it was asked less than [`PING`] ago. Returns
+    /// whether it is asked.
+    ///
+    /// # Errors
+    ///
+    /// The connection is lost.
+    pub(crate) fn ping(&mut self) -> Result<bool, Error> {
+        if self.pinged.elapsed() < PING {
+            return Ok(false);
+        }
+        self.pinged = Instant::now();
+        self.asked.get_or_insert(self.pinged);
+        self.send(Kind::Ping, self.last_id, &[])?;
+        Ok(true)
     }
 }

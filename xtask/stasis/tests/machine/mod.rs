@@ -20,9 +20,11 @@ fn send(line: &mut impl Write, kind: Kind, id: u16, payload: &[u8]) {
 
 /// Answers as a machine that is busy with a checkpoint, until the line is closed: lists of guests
 /// at once, all else when it is given up, and the list of checkpoints has come to its end by then.
-/// Tells of each frame that has come.
+/// It has never heard of a request `lost`, as if the line had lost that. Tells of each frame that
+/// has come.
 pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
     let (mut reader, mut byte, mut nearly_done) = (Reader::new(), [0], None);
+    let mut lost = Vec::new();
     while from.read(&mut byte).is_ok_and(|count| count == 1) {
         let Some(Ok(Frame { kind, id, payload })) = reader.push(byte[0]) else { continue };
         match kind {
@@ -38,6 +40,7 @@ pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
                 send(&mut to, Kind::Rows, id, b"{\"name\":\"counter\"}\n{\"name\":\"idle\"}\n");
                 send(&mut to, Kind::Done, id, &[Status::Done as u8]);
             }
+            Kind::Request if payload == b"lost" => lost.push(id),
             // QEMU closes the line.
             Kind::Request if payload == b"quit" => return,
             Kind::Request if payload == b"store --json" => nearly_done = Some(id),
@@ -46,6 +49,7 @@ pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
                 send(&mut to, Kind::Done, id, &[Status::Done as u8]);
             }
             Kind::Cancel => send(&mut to, Kind::Done, id, &[Status::GivenUp as u8, b'n', b'o']),
+            Kind::Ping if lost.contains(&id) => send(&mut to, Kind::Pong, id, &[0; 4]),
             Kind::Ping => send(&mut to, Kind::Pong, id, &[&[0; 4][..], &id.to_le_bytes()].concat()),
             Kind::Bye => send(&mut to, Kind::Done, 0, &[Status::Done as u8]),
             _ => {}
