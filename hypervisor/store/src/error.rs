@@ -1,6 +1,6 @@
 //! Everything that can go wrong with a store, each in words that name it.
 
-use crate::layout::{BLOCK, MAX_CHECKPOINTS, MAX_INSTANTS, NEW_VERSION, VERSION};
+use crate::layout::{BLOCK, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, MAX_INSTANTS, NEW_VERSION, VERSION};
 use crate::{gpt, mbr};
 use alloc::string::String;
 use core::fmt::{Debug, Display};
@@ -521,6 +521,14 @@ pub enum Error<E: Display + Debug> {
 }
 
 impl<E: Display + Debug> Error<E> {
+    /// Returns the error of a partition that has so few blocks.
+    pub(crate) const fn too_small(blocks: u64) -> Self {
+        Self::PartitionTooSmall {
+            bytes: blocks * BLOCK as u64,
+            needed: (FIRST_DATA_BLOCK as u64 + 1) * BLOCK as u64,
+        }
+    }
+
     /// Returns whether a checkpoint's map, or what is compressed in it, is not what was written.
     pub const fn is_of_damage(&self) -> bool {
         matches!(self, Self::MapDamaged { .. } | Self::UnitDamaged { .. })

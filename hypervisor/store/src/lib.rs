@@ -2,7 +2,8 @@
 //!
 //! - [`block`]: the seam to a disk, and a disk in memory for tests.
 //! - [`partition`]: finds the store's partition, in a [`gpt`] or an [`mbr`].
-//! - [`store`]: formats, opens, lists, deletes; [`Writer`] adds a checkpoint, [`Reader`] reads one.
+//! - [`store`]: formats, opens, begins, commits, lists, deletes; [`Writer`] adds a checkpoint,
+//!   [`Reader`] reads one.
 //! - [`catalog`]: which checkpoints there are and where; [`layout`]: how all that stands on the
 //!   disk.
 //! - [`set`]: checkpoints of several guests at one instant; [`space`]: runs of blocks.
@@ -10,8 +11,9 @@
 //!   `blockset`: which blocks nobody has; `shares`: which one alone has.
 //! - [`volume`]: disks of guests in the store; [`Volumes`] reads and writes them.
 //! - `unit`: compressed contents; `unpacked`: the ones that were read last.
-//! - `io`: what is read and written on the device. `entry`, `slots`, `superblock`, `upgrade`: what
-//!   stands in the catalog's slots, and how the store gets from one version to the next.
+//! - `io`: what is read and written on the device; `buffer`: memory for it. `entry`, `slots`,
+//!   `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one
+//!   version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 
@@ -22,6 +24,7 @@ extern crate alloc;
 
 pub mod block;
 mod blockset;
+mod buffer;
 pub mod catalog;
 mod entry;
 pub mod error;

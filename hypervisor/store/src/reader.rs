@@ -1,11 +1,12 @@
 //! Reads a checkpoint: [`Reader`].
 
 use crate::block::{BlockDevice, SECTOR};
+use crate::buffer::buffer;
 use crate::catalog::Checkpoint;
 use crate::error::Error;
 use crate::layout::{BLOCK, BLOCK_SECTORS};
 use crate::map::BlockMap;
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use crate::volume::Volumes;
 use crate::writer::CHUNK;
 use alloc::vec::Vec;

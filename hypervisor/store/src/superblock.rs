@@ -11,7 +11,7 @@ use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, METHOD_LZ4, METHOD_NONE, SUPERBLOCK_COPY, Superblock,
     VERSION, VERSION_OF_UNITS, checksum,
 };
-use crate::store::{Result, Store, too_small};
+use crate::store::{Result, Store};
 use core::fmt::{Debug, Display};
 use zerocopy::IntoBytes;
 
@@ -113,7 +113,7 @@ impl<D: BlockDevice> Store<D> {
             });
         }
         if blocks <= FIRST_DATA_BLOCK.into() {
-            return Err(too_small(blocks));
+            return Err(Error::too_small(blocks));
         }
         let compression = Compression::of(version, superblock.compress.get())?;
         Ok(Found { blocks, version, compression, copy_holds: first.is_none() })

@@ -5,9 +5,9 @@
 //! before. What can't be unpacked is damaged for certain, and what is unpacked is no more trusted
 //! than a block that was read.
 
+use crate::buffer::buffer;
 use crate::error::Error;
 use crate::layout::{BLOCK, METHOD_LZ4, UNIT_BLOCKS, UnitHeader};
-use crate::store::buffer;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 use lz4_flex::block::{

@@ -1,11 +1,12 @@
 //! The packed unit that was read last: [`Unpacked`].
 
 use crate::block::BlockDevice;
+use crate::buffer::buffer;
 use crate::error::Error;
 use crate::layout::BLOCK;
 use crate::map::Run;
 use crate::space::Extent;
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use crate::unit::{UNIT, unpack};
 use alloc::vec::Vec;
 

@@ -3,12 +3,13 @@
 mod packing;
 
 use crate::block::BlockDevice;
+use crate::buffer::buffer;
 use crate::catalog::{Checkpoint, Identity, Location};
 use crate::error::Error;
 use crate::layout::{BLOCK, MAX_INSTANTS};
 use crate::map::{BlockMap, Builder, Run};
 use crate::space::{Extent, Extents, locate, truncate};
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use crate::superblock::Compression;
 use crate::unit::Packer;
 use crate::volume::{Instant, Volumes};

@@ -2,11 +2,12 @@
 
 use super::{Node, NodeRef, Run, Whose};
 use crate::block::BlockDevice;
+use crate::buffer::buffer;
 use crate::catalog::{Checkpoint, Location};
 use crate::error::Error;
 use crate::layout::BLOCK;
 use crate::space::{Extent, locate};
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use alloc::vec::Vec;
 
 /// The map of a checkpoint. The nodes that were read last are kept: one of each level, whatever the

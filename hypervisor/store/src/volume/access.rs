@@ -2,12 +2,13 @@
 
 use super::map::{NodeIndex, Open, VolumeMap};
 use crate::block::{BlockDevice, SECTOR};
+use crate::buffer::buffer;
 use crate::error::Error;
 use crate::free::UnderWay;
 use crate::layout::{BLOCK, BLOCK_SECTORS, LEAF_BLOCKS};
 use crate::map::Builder;
 use crate::space::Extent;
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -5,13 +5,14 @@
 
 use super::{Name, Volume, check_root, root_level};
 use crate::block::BlockDevice;
+use crate::buffer::buffer;
 use crate::catalog::Checkpoint;
 use crate::entry::stored_name;
 use crate::error::Error;
 use crate::layout::{BLOCK, InstantEntry, InstantsHeader, MAX_INSTANTS, MapEntry, crc32c};
 use crate::map::{Builder, NodeRef, Visitor, Whose};
 use crate::space::Extent;
-use crate::store::{Result, Store, buffer};
+use crate::store::{Result, Store};
 use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
