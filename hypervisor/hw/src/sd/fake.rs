@@ -65,6 +65,8 @@ pub struct FakeCard {
     pub drops: usize,
     /// The number of questions for which the card stays busy after a write.
     pub busy_for: usize,
+    /// The milliseconds that pass from one look at the clock to the next.
+    pub look_ms: u64,
     /// The number of questions until the card has powered up.
     pub powers_up_after: usize,
     /// How the card behaves when asked for high speed; `None`: the card is too old to be asked.
@@ -116,6 +118,7 @@ impl FakeCard {
             pulled_after: None,
             drops: 0,
             busy_for: 2,
+            look_ms: 1,
             powers_up_after: 3,
             csd: 0,
             voltages: 0x00ff_8000,
@@ -358,6 +361,6 @@ impl Bus for FakeCard {
     }
 
     fn millis(&self) -> u64 {
-        self.clock.replace(self.clock.get() + 1)
+        self.clock.replace(self.clock.get() + self.look_ms)
     }
 }

@@ -248,7 +248,10 @@ fn a_card_that_was_exchanged_while_nobody_looked_is_noticed() {
 #[test]
 fn a_card_that_is_busy_for_ever_is_given_up() {
     let mut fake = high();
-    let mut card = started(&mut fake, |fake| fake.busy_for = usize::MAX);
+    // A hundred questions, which Miri asks in seconds.
+    let mut card = started(&mut fake, |fake| {
+        (fake.busy_for, fake.look_ms) = (usize::MAX, 30);
+    });
     let error = card.write(5, &pattern(2)).unwrap_err();
     assert_eq!(
         error.to_string(),

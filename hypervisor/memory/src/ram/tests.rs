@@ -4,9 +4,11 @@
 mod concurrent;
 
 use super::*;
+use crate::access::{AccessError, GuestMemory};
 use crate::machine::Portable;
 use core::cell::RefCell;
-use stasis_state::{PAGE_SIZE, routines};
+use core::ptr::NonNull;
+use stasis_state::{OutOfRange, PAGE_SIZE, ReadRam, WriteRam, routines};
 use std::vec;
 use std::vec::Vec;
 
