@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a store, each in words that name it.
 
+use crate::buffer;
 use crate::layout::{BLOCK, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, MAX_INSTANTS, NEW_VERSION, VERSION};
 use crate::{gpt, mbr};
 use alloc::string::String;
@@ -518,6 +519,12 @@ pub enum Error<E: Display + Debug> {
         /// Bytes asked for.
         bytes: usize,
     },
+}
+
+impl<E: Display + Debug> From<buffer::OutOfMemory> for Error<E> {
+    fn from(buffer::OutOfMemory { bytes }: buffer::OutOfMemory) -> Self {
+        Self::OutOfMemory { bytes }
+    }
 }
 
 impl<E: Display + Debug> Error<E> {

@@ -21,15 +21,15 @@
 //!    checkpoint is begun, or, in a store with block maps, when a block is needed. What is free
 //!    there is derived from the maps of both (`free.rs`); blocks of a committed checkpoint may be
 //!    referred to, and are not written. Where only blocks will do that the other slot still refers
-//!    to, the current catalog is written there first. A [`Writer`] has ended all of its writes when
-//!    it is gone, so none comes late to a block that is another checkpoint's by then.
+//!    to, the current catalog is written there first. A [`Writer`](crate::Writer) has ended all of
+//!    its writes when it is gone, so none comes late to a block that is another checkpoint's by
+//!    then.
 //! 3. A slot is written by `write_catalog` (`commit`) alone. It flushes before, so that all data
-//!   that the new
-//!    catalog refers to, and the slot that a torn write would leave us with, are on the medium; and
-//!    after, so that what is called committed is there, too.
+//!    that the new catalog refers to, and the slot that a torn write would leave us with, are on the
+//!    medium; and after, so that what is called committed is there, too.
 //!
 //! What remains of a checkpoint that was not committed are blocks that no slot refers to: free
-//! ones. `tests/power_loss.rs` tries it: without any one of these steps it fails.
+//! ones. `tests/power_loss` tries it: without any one of these steps it fails.
 
 mod begin;
 mod commit;

@@ -1,5 +1,5 @@
 //! Stores that older versions of this code have made, in `tests/golden/store`: they are read for
-//! ever. (`power_loss.rs` takes those of version 1 further.)
+//! ever. (`power_loss/versions.rs` takes those of version 1 further.)
 
 mod common;
 

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::{add, contents, formatted, golden, open};
+use common::{add, contents, formatted, golden, open, read};
 use stasis_store::layout::MAX_CHECKPOINTS;
-use stasis_store::{BlockDevice, Error, Member, Store};
+use stasis_store::{BlockDevice, Error, Member, RamDisk, Store};
 
 /// Stores a set of guests.
 fn add_set<D: BlockDevice>(store: &mut Store<D>, set: &str, guests: &[&str]) {
@@ -153,4 +153,28 @@ fn a_set_that_names_do_not_tell_takes_a_store_to_version_2() {
     let store = open(store.into_device());
     assert_eq!(store.version(), 2);
     assert!(store.find_set("x").is_err());
+}
+
+#[test]
+fn a_set_is_there_when_its_last_is_committed_and_not_before() {
+    let mut store = open(formatted(40));
+    let stage = |store: &mut Store<RamDisk>| {
+        let mut writer = store.begin("set/a", 10_000, 0).unwrap();
+        writer.write(&contents(1, 10_000)).unwrap();
+        writer.stage().unwrap();
+    };
+    stage(&mut store);
+    assert!(store.list().is_empty());
+    let free = store.usage().free;
+    store.discard_staged();
+    assert!(store.usage().free > free, "what was given up takes no room");
+    stage(&mut store);
+    assert_eq!(add(&mut store, "set/b", &contents(2, 9_000)).unwrap(), 2);
+    let mut store = open(store.into_device());
+    assert_eq!(read(&mut store, 1), contents(1, 10_000));
+    assert_eq!(read(&mut store, 2), contents(2, 9_000));
+    store.delete_all(&[1, 7]).expect_err("7 is not there");
+    assert_eq!(store.list().len(), 2, "so none is deleted");
+    store.delete_all(&[1, 2]).unwrap();
+    assert!(store.list().is_empty());
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FaultyDisk, add, contents, formatted, formatted_as, open, read};
+use common::{FaultyDisk, Random, add, contents, formatted, formatted_as, open, read};
 use stasis_store::layout::{BLOCK, MAX_CHECKPOINTS, MAX_EXTENTS};
 use stasis_store::writer::CHUNK;
 use stasis_store::{BlockDevice, Doing, Error, Partition, RamDisk, Store, Which};
@@ -375,4 +375,38 @@ fn what_replaces_has_no_place_where_there_is_nothing_to_replace() {
     store.discard_staged();
     let store = open(store.into_device());
     assert_eq!(store.list().len(), MAX_CHECKPOINTS - 1);
+}
+
+#[test]
+fn the_number_of_pages_is_kept_where_it_was_told() {
+    let mut store = open(formatted(40));
+    for pages in [0, 7, u64::MAX] {
+        let mut writer = store.begin("it", 10, 0).unwrap();
+        writer.set_pages(pages);
+        writer.write(&[1; 10]).unwrap();
+        writer.commit().unwrap();
+    }
+    let store = open(store.into_device());
+    let pages: Vec<_> = store.list().iter().map(|c| c.pages.map(|pages| pages.get())).collect();
+    assert_eq!(pages, [None, Some(7), None]);
+}
+
+#[test]
+fn numbers_are_never_given_out_twice() {
+    let mut random = Random::new(7);
+    let mut store = open(FaultyDisk::new(formatted(40)));
+    let mut highest = 0;
+    for round in 0..100 {
+        if let Ok(number) = add(&mut store, "it", &contents(round, 5_000)) {
+            assert!(number > highest);
+            highest = number;
+        }
+        if let Some(last) = store.list().last().map(|c| c.number) {
+            store.delete(last).unwrap();
+        }
+        if random.below(3) == 0 {
+            store = open(store.into_device());
+        }
+    }
+    assert!(highest >= 100);
 }
