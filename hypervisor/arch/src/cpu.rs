@@ -26,6 +26,14 @@ pub fn wait_for_interrupt() {
     asm::wfi();
 }
 
+/// Returns whether a physical interrupt is pending for this core, where interrupts are masked.
+#[inline(always)]
+pub fn is_interrupt_pending() -> bool {
+    /// ISR_EL1.I and F. EL2 reads them of the physical interrupts.
+    const INTERRUPTS: u64 = 1 << 7 | 1 << 6;
+    mrs!("isr_el1") & INTERRUPTS != 0
+}
+
 /// Waits a moment for another core: YIELD, after which an emulator that runs one core at a time
 /// goes on with another one, and ISB, which keeps a real core from asking too often.
 pub fn wait_for_core() {

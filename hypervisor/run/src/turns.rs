@@ -67,10 +67,13 @@ impl Task {
         self.away += timer::counter() - left;
     }
 
-    /// Returns whether somebody else may have the core now.
+    /// Returns whether somebody else may have the core now. An interrupt may be for one who sleeps:
+    /// nobody takes it while the task goes on.
     #[inline]
     fn turn_is_over(&self) -> bool {
-        roster::of_console().must_decide() || timer::counter() >= self.until
+        cpu::is_interrupt_pending()
+            || roster::of_console().must_decide()
+            || timer::counter() >= self.until
     }
 
     /// Makes the task sleep until the counter reads `counter`, or until something happens for the

@@ -1,7 +1,8 @@
 //! Drives a PL031 (ARM DDI 0224B) that it was given: an alarm each second, and a line for each.
 //!
 //! Told so by a `c` on its UART, it crashes in the midst of the next alarm's interrupt: when it is
-//! born again, the interrupt must come again.
+//! born again, the interrupt must come again. Told by a `q`, it is quiet from then on, and nothing
+//! but its alarms wakes it; by an `l`, it says how many of these alarms were late by a second.
 
 #![no_std]
 #![no_main]
@@ -28,6 +29,8 @@ const PRIORITY: u8 = 0xa0;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 static TO_CRASH: AtomicBool = AtomicBool::new(false);
+static IS_QUIET: AtomicBool = AtomicBool::new(false);
+static LATE: AtomicU32 = AtomicU32::new(0);
 
 fn main() {
     println!("born");
@@ -42,12 +45,20 @@ fn main() {
     let mut told = 0;
     loop {
         let count = COUNT.load(Relaxed);
-        if count != told {
+        if count != told && !IS_QUIET.load(Relaxed) {
             told = count;
             println!("alarm {count}");
         }
-        if read32(uart::FR) & uart::FR_RXFE == 0 && uart::get() == b'c' {
-            TO_CRASH.store(true, Relaxed);
+        if read32(uart::FR) & uart::FR_RXFE == 0 {
+            match uart::get() {
+                b'c' => TO_CRASH.store(true, Relaxed),
+                b'q' => {
+                    IS_QUIET.store(true, Relaxed);
+                    println!("quiet");
+                }
+                b'l' => println!("{} late", LATE.load(Relaxed)),
+                _ => {}
+            }
         }
         wfi();
     }
@@ -71,10 +82,14 @@ fn irq() {
             unsafe { asm!("msr vbar_el1, {}", "isb", "brk #0", in(reg) NOWHERE, options(noreturn)) }
         }
         ALARM => {
+            if IS_QUIET.load(Relaxed) && read32(DR) > read32(MR) {
+                LATE.fetch_add(1, Relaxed);
+            }
             write32(ICR, 1);
             set_alarm();
             COUNT.fetch_add(1, Relaxed);
         }
+        timer::VIRTUAL if IS_QUIET.load(Relaxed) => msr!("CNTV_CTL_EL0", 0u64),
         timer::VIRTUAL => set_timer(),
         _ => {}
     }

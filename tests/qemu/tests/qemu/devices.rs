@@ -89,6 +89,32 @@ pub fn a_devices_interrupts_reach_its_guest_while_others_have_its_core(lab: &Lab
     stasis.quit()
 }
 
+/// The guest shares core 0 with a command that computes for some seconds, and waits for nothing. A
+/// second there is as many instructions.
+pub fn a_devices_interrupt_comes_in_the_midst_of_a_command(lab: &Lab) -> Result<()> {
+    let alarm = GuestConfig { cores: vec![0], ..alarm(CLOCK) };
+    let machine = lab.machine().cpus(1).configured(alarm, Some(lab.guest("alarm")?));
+    // With a virtio device, all of its memory is cleared before it starts.
+    let large = GuestConfig { entropy: true, ..guest("idle", 512) };
+    let machine = machine.configured(large, Some(lab.guest("idle")?));
+    let machine = machine.counting_instructions(9).argument("-rtc").argument("clock=vm");
+    let mut stasis = machine.boot()?;
+    stasis.attach("alarm")?;
+    stasis.qemu.console.send(b"q")?;
+    wait_for(&mut stasis, "quiet")?;
+    stasis.detach()?;
+    for command in ["stop idle", "remove idle", "start idle"] {
+        stasis.command(command)?;
+    }
+    stasis.attach("alarm")?;
+    stasis.qemu.console.send(b"l")?;
+    let late = |line: &str| line.strip_suffix(" late")?.parse::<u32>().ok();
+    let late = stasis.qemu.console.find_line("how many were late", SILENCE, late)?;
+    ensure!(late == 0, "{late} interrupts have come when the command was done");
+    stasis.detach()?;
+    stasis.quit()
+}
+
 pub fn a_device_that_cannot_be_given_is_named(lab: &Lab) -> Result<()> {
     for (device, words) in [
         ("/pl031@9999999", &["no device", "/pl031@9999999"][..]),

@@ -276,6 +276,7 @@ fn main() -> ExitCode {
             lldb_sees_both_vcpus_of_a_linux;
         devices:
             a_devices_interrupts_reach_its_guest_while_others_have_its_core,
+            a_devices_interrupt_comes_in_the_midst_of_a_command,
             a_device_that_cannot_be_given_is_named,
             linux_drives_the_machines_clock,
             linux_reads_and_writes_a_disk_of_the_machines,
