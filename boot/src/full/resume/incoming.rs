@@ -168,10 +168,7 @@ where
         shared.map(|one| Shared { region: one.name(), keeper: one.keeper(resumed) }).collect()
     }
 
-    fn bring_back(
-        &mut self,
-        guests: &mut [Incoming<'a>],
-    ) -> Result<Vec<bool>, CheckpointReadError> {
+    fn bring_back(&mut self, guests: &[Incoming]) -> Result<Vec<bool>, CheckpointReadError> {
         let before = match self.way.disks {
             Disks::Stay => return Ok(vec![false; guests.len()]),
             Disks::BroughtBack => Before::Kept,
@@ -181,14 +178,13 @@ where
         // The guests that have them stand still.
         self.kept.append(&mut self.store.bring_back(&numbers, before)?);
         let virtio = self.stored.iter().map(|one| &one.state.devices.virtio);
-        let have_disks: Vec<bool> = virtio.map(|it| it.volumes().next().is_some()).collect();
-        for (guest, _) in guests.iter_mut().zip(&have_disks).filter(|(_, has_disks)| **has_disks) {
-            if let Seat::Existing(_, parked, _) = &mut guest.seat {
-                // A system can't go on on a disk of another time.
-                parked.set_state(RunState::Lost);
-            }
+        Ok(virtio.map(|virtio| virtio.volumes().next().is_some()).collect())
+    }
+
+    fn lose(&mut self, guest: &mut Incoming) {
+        if let Seat::Existing(_, parked, _) = &mut guest.seat {
+            parked.set_state(RunState::Lost);
         }
-        Ok(have_disks)
     }
 
     fn load(
@@ -203,12 +199,6 @@ where
         let mut regions: Vec<Option<Overwritten>> =
             regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
         if on_demand.is_some() || guest.is_loaded {
-            if puts_back.contains(&true)
-                && let Seat::Existing(_, parked, _) = &mut guest.seat
-            {
-                // What it shares is of another time from here on.
-                parked.set_state(RunState::Lost);
-            }
             let loaded = regions::load(self.store, number, state, &mut regions);
             self.finish(regions);
             loaded.map_err(CheckpointReadError::Memory)?;

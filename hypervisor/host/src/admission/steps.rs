@@ -32,12 +32,16 @@ pub trait Steps {
     fn regions(&self, guest: &Self::Guest, resumed: &[&str]) -> Vec<Shared>;
 
     /// Brings the disks of all guests back to what they were at their instants, at once. Returns
-    /// for each guest whether it has such disks: one whose place another takes is lost then.
+    /// for each guest whether it has such disks.
     ///
     /// # Errors
     ///
     /// Why no disk was brought back.
-    fn bring_back(&mut self, guests: &mut [Self::Guest]) -> Result<Vec<bool>, Self::LoadError>;
+    fn bring_back(&mut self, guests: &[Self::Guest]) -> Result<Vec<bool>, Self::LoadError>;
+
+    /// Makes sure that the guest in whose place this one comes never goes on, also if the resume
+    /// fails: its disks, or what it shares with others, are of another time from here on.
+    fn lose(&mut self, guest: &mut Self::Guest);
 
     /// Loads the memory of the guest that was admitted as number `index`, and of its regions those
     /// for which `puts_back` says so, in the order of [`Steps::regions`]. A person may give that up
@@ -71,7 +75,7 @@ pub struct Shared {
 ///
 /// Why no guest was resumed. Every guest was admitted before any memory is overwritten and any disk
 /// is brought back; but if a guest's memory is not loaded to its end, the guests are lost whose
-/// memory was overwritten, or whose disks were brought back, by then.
+/// memory was overwritten, also such that they share, or whose disks were brought back, by then.
 pub fn resume<S: Steps>(
     steps: &mut S,
     states: &[&GuestState],
@@ -82,18 +86,20 @@ pub fn resume<S: Steps>(
         guests.push(steps.admit(state)?);
     }
     let resumed: Vec<&str> = states.iter().map(|state| state.guest.name_text()).collect();
-    let mut stay = Vec::new();
+    let shared: Vec<Vec<Shared>> =
+        guests.iter().map(|guest| steps.regions(guest, &resumed)).collect();
     let mut losses = Losses::default();
     let mut are_back = false;
     for index in 0..guests.len() {
-        let regions = steps.regions(&guests[index], &resumed);
-        stay.extend(regions.iter().filter_map(Shared::stays));
-        let puts_back: Vec<bool> = regions.iter().map(|one| one.keeper.is_none()).collect();
+        let puts_back: Vec<bool> = shared[index].iter().map(|one| one.keeper.is_none()).collect();
         let in_place = steps.is_in_place(&guests[index]);
         if (in_place || puts_back.contains(&true)) && !core::mem::replace(&mut are_back, true) {
             bring_back(steps, &mut guests, &resumed, &mut losses)?;
         }
         let can_give_up = losses.begin(resumed[index], in_place, puts_back.contains(&true));
+        let are_sharers: Vec<bool> =
+            shared.iter().map(|other| puts_one_back(other, &shared[index])).collect();
+        lose(steps, &mut guests, &resumed, &are_sharers, &mut losses);
         if let Err(why) = steps.load(index, &mut guests[index], &puts_back, can_give_up) {
             return Err(losses.after(why).into());
         }
@@ -102,7 +108,7 @@ pub fn resume<S: Steps>(
         bring_back(steps, &mut guests, &resumed, &mut losses)?;
     }
     steps.run(guests)?;
-    Ok(each_once(stay))
+    Ok(each_once(shared.iter().flatten().filter_map(Shared::stays)))
 }
 
 /// Brings the disks of all guests, of these names, back. Notes those that are lost then.
@@ -117,12 +123,31 @@ fn bring_back<S: Steps>(
     losses: &mut Losses,
 ) -> Result<(), S::Error> {
     let have_disks = steps.bring_back(guests).map_err(|why| losses.clone().after(why))?;
-    for ((guest, name), has_disks) in guests.iter().zip(names).zip(have_disks) {
-        if has_disks && steps.is_in_place(guest) {
+    lose(steps, guests, names, &have_disks, losses);
+    Ok(())
+}
+
+/// Makes those of the guests, of these names, lost that take the place of another one and for which
+/// `are_lost` says so. Notes them.
+fn lose<S: Steps>(
+    steps: &mut S,
+    guests: &mut [S::Guest],
+    names: &[&str],
+    are_lost: &[bool],
+    losses: &mut Losses,
+) {
+    for ((guest, name), is_lost) in guests.iter_mut().zip(names).zip(are_lost) {
+        if *is_lost && steps.is_in_place(guest) {
+            steps.lose(guest);
             losses.lose(name);
         }
     }
-    Ok(())
+}
+
+/// Returns whether one of these regions is among the `others`, and is put back.
+fn puts_one_back(regions: &[Shared], others: &[Shared]) -> bool {
+    let is_put_back = |one: &Shared| one.keeper.is_none() && others.contains(one);
+    regions.iter().any(is_put_back)
 }
 
 impl Shared {
@@ -134,7 +159,7 @@ impl Shared {
 
 /// Returns the same without what came before. Guests that are resumed together may share the same
 /// regions.
-fn each_once(all: Vec<Stays<'static>>) -> Vec<Stays<'static>> {
+fn each_once(all: impl Iterator<Item = Stays<'static>>) -> Vec<Stays<'static>> {
     let mut once = Vec::new();
     for one in all {
         if !once.contains(&one) {

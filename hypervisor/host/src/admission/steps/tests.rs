@@ -10,8 +10,10 @@ use alloc::vec;
 struct Machine {
     /// The guests that are on the machine.
     existing: Vec<&'static str>,
-    /// The regions that every guest shares.
+    /// The regions that every guest shares, but for one.
     regions: Vec<Shared>,
+    /// The guest that shares nothing.
+    alone: &'static str,
     /// The guest that is not admitted.
     refuses: &'static str,
     /// The guest whose memory is not loaded.
@@ -58,11 +60,11 @@ impl Steps for Machine {
         self.existing.contains(&guest.as_str())
     }
 
-    fn regions(&self, _: &String, _: &[&str]) -> Vec<Shared> {
-        self.regions.clone()
+    fn regions(&self, guest: &String, _: &[&str]) -> Vec<Shared> {
+        if guest == self.alone { vec![] } else { self.regions.clone() }
     }
 
-    fn bring_back(&mut self, guests: &mut [String]) -> Result<Vec<bool>, &'static str> {
+    fn bring_back(&mut self, guests: &[String]) -> Result<Vec<bool>, &'static str> {
         let have_disks = guests.iter().map(|guest| self.disks.contains(&guest.as_str())).collect();
         match self.disks.is_empty() {
             true => {}
@@ -70,6 +72,10 @@ impl Steps for Machine {
             false => self.done.push("bring back".to_string()),
         }
         Ok(have_disks)
+    }
+
+    fn lose(&mut self, guest: &mut String) {
+        self.done.push(format!("lose {guest}"));
     }
 
     fn load(
@@ -200,4 +206,30 @@ fn shared_memory_that_others_use_stays_and_is_named_once() {
     let stay = [("ring", "rt"), ("log", "rt")].map(|(region, keeper)| Stays { region, keeper });
     assert_eq!(machine.resume(&["a", "b"]), Ok(stay.to_vec()));
     assert_eq!(machine.done[2], "load 0 a [false, true, false] until the end");
+}
+
+#[test]
+fn all_who_share_memory_that_is_put_back_are_lost_before_it_is_overwritten() {
+    let ring = Shared { region: "ring", keeper: None };
+    for (existing, lost) in [(vec!["a", "b", "c"], vec!["a", "b"]), (vec!["b", "c"], vec!["b"])] {
+        let regions = vec![ring];
+        let mut machine =
+            Machine { existing, regions, alone: "c", damaged: "a", ..Machine::default() };
+        let names = lost.iter().map(|name| name.to_string()).collect();
+        let failed = LoadFailed { why: "damaged", lost: names };
+        assert_eq!(machine.resume(&["a", "b", "c"]), Err(Failed::Load(failed)));
+        let loses: Vec<String> = lost.iter().map(|name| format!("lose {name}")).collect();
+        let load = ["load 0 a [true] until the end".to_string()];
+        assert_eq!(machine.done[3..], [&loses[..], &load].concat());
+    }
+}
+
+#[test]
+fn nobody_is_lost_by_shared_memory_that_others_use() {
+    let regions = vec![Shared { region: "ring", keeper: Some("rt") }];
+    let existing = vec!["a", "b"];
+    let mut machine = Machine { existing, regions, damaged: "a", ..Machine::default() };
+    let failed = LoadFailed { why: "damaged", lost: vec!["a".to_string()] };
+    assert_eq!(machine.resume(&["a", "b"]), Err(Failed::Load(failed)));
+    assert!(!machine.done.contains(&"lose b".to_string()), "{:?}", machine.done);
 }
