@@ -50,7 +50,7 @@ pub fn of_guest(work: &mut Work, name: &str) -> Result<Vec<u64>, NoStore> {
 }
 
 /// Returns the name of the guest whose state a checkpoint is; `None` if that can't be read.
-fn guest_of(store: &mut Store<Disk>, number: u64) -> Option<String> {
+pub fn guest_of(store: &mut Store<Disk>, number: u64) -> Option<String> {
     stasis_state::read_name(&mut open(store, number).ok()?, routines()).ok()
 }
 

@@ -1,6 +1,7 @@
 //! The commands about the volumes that the store has.
 
 use crate::answer::Answer;
+use crate::catalog;
 use crate::disks::{self, VolumeInUse};
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
@@ -8,7 +9,8 @@ use crate::work::Work;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use stasis_console::table::{self, Room, VolumeRow};
+use stasis_console::table::{self, Room, SetAsideRow, VolumeRow};
+use stasis_host::volumes::{Origin, origin_of};
 use stasis_run::clock;
 use stasis_store::volume::Source;
 use stasis_store::{Error, Store, Usage};
@@ -35,14 +37,23 @@ pub fn list(work: &mut Work, json: bool, out: &mut Answer) -> Result<(), VolumeC
     work.with_store(|store| {
         let frees = store.freed_by_each_volume();
         let Usage { free, capacity, .. } = store.usage();
-        let volumes = store.volumes().iter().zip(frees);
+        let names: Vec<String> =
+            store.volumes().iter().map(|volume| volume.name.to_string()).collect();
+        let origins: Vec<Option<Origin>> =
+            names.iter().map(|name| origin_of(store, name, catalog::guest_of)).collect();
+        let volumes = store.volumes().iter().zip(frees).zip(origins);
         let rows: Vec<VolumeRow> = volumes
-            .map(|(volume, frees)| VolumeRow {
+            .map(|((volume, frees), origin)| VolumeRow {
                 name: &volume.name,
                 size: volume.length,
                 frees,
                 when: volume.created,
                 guest: disks::user_of(&volume.name),
+                set_aside: origin.map(|Origin { volume, checkpoint, guest }| SetAsideRow {
+                    volume,
+                    checkpoint,
+                    guest,
+                }),
             })
             .collect();
         table::volumes(&rows).write(out, json)?;

@@ -141,6 +141,32 @@ pub struct VolumeRow<'a> {
     pub when: u64,
     /// The guest that has it as a disk; `None` if none has.
     pub guest: Option<String>,
+    /// What a resume has set aside here; `None` if the name is not one that a resume makes.
+    pub set_aside: Option<SetAsideRow>,
+}
+
+/// Of what and by what a volume was set aside.
+#[derive(Clone, Debug)]
+pub struct SetAsideRow {
+    /// The name of the volume that was brought back.
+    pub volume: String,
+    /// The number of the checkpoint that was resumed; `None` if it is not known.
+    pub checkpoint: Option<u64>,
+    /// The guest that was resumed; `None` if it is not known.
+    pub guest: Option<String>,
+}
+
+impl SetAsideRow {
+    fn cell(&self) -> Cell {
+        let guest = self.guest.as_ref().map_or(String::new(), |guest| format!(" of {guest}"));
+        let number = self.checkpoint.map_or(String::new(), |n| format!(", checkpoint {n}"));
+        let fields = vec![
+            ("volume", Cell::text(&self.volume)),
+            ("checkpoint", self.checkpoint.map_or(Cell::Unknown, Cell::Number)),
+            ("guest", self.guest.as_deref().map_or(Cell::Unknown, Cell::text)),
+        ];
+        Cell::Object(format!("{}{guest}{number}", self.volume), fields)
+    }
 }
 
 /// Returns the list of volumes as a table.
@@ -151,6 +177,7 @@ pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
         Column::number("frees"),
         Column::text("when (UTC)").key("when"),
         Column::text("guest"),
+        Column::text("set aside").key("set_aside"),
     ];
     let rows = volumes.iter().map(|volume| {
         vec![
@@ -159,6 +186,7 @@ pub fn volumes(volumes: &[VolumeRow<'_>]) -> Table {
             Cell::Size(volume.frees),
             if volume.when == 0 { Cell::Unknown } else { Cell::When(volume.when) },
             volume.guest.as_deref().map_or(Cell::Unknown, Cell::text),
+            volume.set_aside.as_ref().map_or(Cell::Unknown, SetAsideRow::cell),
         ]
     });
     Table { columns: COLUMNS, rows: rows.collect(), nothing: "no volumes" }

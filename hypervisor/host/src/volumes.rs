@@ -1,9 +1,13 @@
 //! The volumes behind guests' disks: [`provide`] makes those that are not there, [`check_kept`]
 //! looks whether a guest that is resumed can have those that are, and [`check_stored`] whether its
-//! checkpoint has them.
+//! checkpoint has them. [`origin_of`] tells whose a volume is that a resume has set aside.
 //!
 //! All functions work on the store, so they run on any [`BlockDevice`]. Which guest has a volume,
 //! the machine knows: `boot` asks its guests.
+
+mod origin;
+
+pub use origin::{Origin, origin_of};
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};

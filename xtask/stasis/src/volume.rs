@@ -12,9 +12,11 @@ use std::time::SystemTime;
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value, json};
-use stasis_store::volume::{SetAside, Source, set_aside};
+use stasis_host::volumes::{Origin, origin_of};
+use stasis_store::volume::Source;
 use stasis_store::{Instant, Store, Volume};
 
+use crate::checkpoint::on_disk::guest_of;
 use crate::disk::{self, FileDisk};
 use crate::report;
 
@@ -155,20 +157,23 @@ fn list(disk: &Path, json: bool) -> Result<()> {
     let frees = store.freed_by_each_volume();
     let instants = instants(&mut store)?;
     let usage = store.usage();
+    let names: Vec<String> = store.volumes().iter().map(|one| one.name.to_string()).collect();
+    let origins: Vec<Option<Origin>> =
+        names.iter().map(|name| origin_of(&mut store, name, guest_of)).collect();
     let volumes = store.volumes().iter().zip(frees);
     if json {
         let damaged: Vec<String> =
             store.damaged_volumes().iter().map(|name| name.to_string()).collect();
-        let volume = |(volume, frees): (&Volume, u64)| {
+        let volume = |((volume, frees), origin): ((&Volume, u64), Option<Origin>)| {
             let Volume { name, length, created, .. } = volume;
             json!({
                 "name": name.to_string(), "bytes": length, "frees": frees, "created": created,
-                "set_aside": set_aside(name).map(origin),
+                "set_aside": origin.map(set_aside),
             })
         };
         let instant = |(number, one): &(u64, Instant)| json!({ "checkpoint": number, "name": one.name.to_string(), "bytes": one.length });
         return report::print_json(&json!({
-            "volumes": volumes.map(volume).collect::<Value>(),
+            "volumes": volumes.zip(origins).map(volume).collect::<Value>(),
             "damaged": damaged,
             "damaged_of_checkpoints": store.with_damaged_volumes(),
             "of_checkpoints": instants.iter().map(instant).collect::<Value>(),
@@ -194,8 +199,8 @@ fn list(disk: &Path, json: bool) -> Result<()> {
 }
 
 /// Returns what a resume has set aside, for a program.
-fn origin(SetAside { volume, checkpoint }: SetAside<'_>) -> Value {
-    json!({ "volume": volume, "checkpoint": checkpoint })
+fn set_aside(Origin { volume, checkpoint, guest }: Origin) -> Value {
+    json!({ "volume": volume, "checkpoint": checkpoint, "guest": guest })
 }
 
 /// Names what was found damaged when all maps were looked at.

@@ -72,7 +72,7 @@ fn volumes_are_made_copied_listed_and_deleted() {
     printed(folder, &["volume", "copy", "disk.img", "root", "root-before-3"]);
     let json = printed(folder, &["volume", "list", "disk.img", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let expected = serde_json::json!({ "volume": "root", "checkpoint": 3 });
+    let expected = serde_json::json!({ "volume": "root", "checkpoint": 3, "guest": null });
     assert_eq!(json["volumes"][2]["set_aside"], expected);
     printed(folder, &["volume", "delete", "disk.img", "root-before-3"]);
     printed(folder, &["volume", "delete", "disk.img", "other"]);

@@ -17,7 +17,7 @@ use super::*;
 use crate::command::{
     List, Window, find_guest, find_guests, list_for, parse, words_for, write_help,
 };
-use crate::table::{GuestRow, StoreRow};
+use crate::table::{GuestRow, SetAsideRow, StoreRow, VolumeRow};
 use crate::terminal::Text;
 use crate::{line, table};
 

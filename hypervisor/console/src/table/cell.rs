@@ -27,6 +27,8 @@ pub enum Cell {
     When(u64),
     /// A share in thousandths, shown as a percentage.
     Share(u64),
+    /// Several values, which a program finds by their names, and a person as this text.
+    Object(String, Vec<(&'static str, Self)>),
     /// A value that is not known.
     Unknown,
 }
@@ -52,6 +54,14 @@ impl Cell {
             Self::Share(thousandths) => {
                 write!(out, "{}.{:03}", thousandths / 1000, thousandths % 1000)
             }
+            Self::Object(_, fields) => {
+                for (index, (key, cell)) in fields.iter().enumerate() {
+                    let before = if index == 0 { '{' } else { ',' };
+                    write!(out, "{before}{}:", json_text(key))?;
+                    cell.write_json(out)?;
+                }
+                out.write_char('}')
+            }
             Self::Unknown => out.write_str("null"),
         }
     }
@@ -61,7 +71,7 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => out.write_str(text),
+            Self::Text(text) | Self::Object(text, _) => out.write_str(text),
             Self::Number(number) => write!(out, "{number}"),
             Self::List(numbers) if !numbers.is_empty() => out.write_str(&commas(numbers)),
             Self::Left(0) => out.write_str("-"),

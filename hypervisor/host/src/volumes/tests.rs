@@ -138,3 +138,41 @@ fn two_guests_of_a_set_have_no_volume_in_common() {
     assert_eq!(in_common(own.into_iter().chain([("data", "two")])), Some(("data", "one")));
     assert_eq!(in_common([("root", "one"), ("root", "one")]), Some(("root", "one")));
 }
+
+/// Stores a checkpoint of nothing with these volumes.
+fn commit(store: &mut Store<RamDisk>, name: &str, volumes: &[&str]) {
+    let instants = store.take_instants(volumes).unwrap();
+    let mut writer = store.begin(name, 0, 0).unwrap();
+    writer.set_instants(instants).unwrap();
+    writer.commit().unwrap();
+}
+
+#[test]
+fn what_a_resume_has_set_aside_is_the_guests_that_was_resumed() {
+    let mut store = store(8);
+    for volume in ["root", "data"] {
+        store.create_volume(volume, MIB, 0).unwrap();
+    }
+    commit(&mut store, "linux", &["root"]);
+    commit(&mut store, "other", &[]);
+    commit(&mut store, "web", &["data"]);
+    let guests = |_: &mut Store<RamDisk>, number| {
+        Some(["linux", "other", "web"][number as usize - 1].to_string())
+    };
+    let origin = |volume: &str, checkpoint, guest: Option<&str>| Origin {
+        volume: volume.to_string(),
+        checkpoint,
+        guest: guest.map(str::to_string),
+    };
+    for (name, expected) in [
+        ("root", None),
+        ("root-before-1", Some(origin("root", Some(1), Some("linux")))),
+        // Checkpoint 2 has no such volume, and there is no checkpoint 9.
+        ("root-before-2", Some(origin("root", Some(2), None))),
+        ("root-before-9", Some(origin("root", Some(9), None))),
+        ("data-recovered-1", Some(origin("data", None, Some("web")))),
+        ("gone-recovered-1", Some(origin("gone", None, None))),
+    ] {
+        assert_eq!(origin_of(&mut store, name, guests), expected, "{name}");
+    }
+}

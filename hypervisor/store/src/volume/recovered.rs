@@ -43,6 +43,17 @@ pub struct SetAside<'n> {
     pub checkpoint: Option<u64>,
 }
 
+impl SetAside<'_> {
+    /// Returns whether this was set aside of the volume called `name`. Of one whose name was cut,
+    /// when a person has resumed the checkpoint, the beginning alone tells.
+    pub fn is_of(&self, name: &str) -> bool {
+        match self.checkpoint {
+            Some(_) => name.starts_with(self.volume),
+            None => stem(name) == self.volume,
+        }
+    }
+}
+
 /// Returns what was set aside under this name; `None` if no resume makes such a name. A person can
 /// make one of those that tell a checkpoint, too.
 pub fn set_aside(name: &str) -> Option<SetAside<'_>> {
@@ -135,6 +146,22 @@ mod tests {
             ("root-twin", None),
         ] {
             assert_eq!(set_aside(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_set_aside_is_known_by_its_volumes_name_however_long_that_is() {
+        let long = "a-volume-with-a-long-name";
+        let recovered = make_room(&mut Vec::new(), long, &|_| false);
+        for (kept, name, is_of) in [
+            ("root-before-3", "root", true),
+            ("root-before-3", "other", false),
+            ("root-recovered-7", "root", true),
+            ("root-recovered-7", "rootfs", false),
+            (&recovered, long, true),
+            (&recovered, "a-volume-with-a-long-nose", false),
+        ] {
+            assert_eq!(set_aside(kept).unwrap().is_of(name), is_of, "{kept} of {name}");
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod html;
 mod interrupts;
 mod json;
 pub(crate) mod memory;
-mod on_disk;
+pub mod on_disk;
 mod pages;
 mod registers;
 mod show;

@@ -91,11 +91,13 @@ fn print_list(
 /// read.
 fn guests_of(store: &mut Store<FileDisk>) -> Vec<Option<String>> {
     let numbers: Vec<u64> = store.list().iter().map(|one| one.number).collect();
-    let guest = |number: u64| {
-        let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number).ok()?));
-        stasis_state::read_name(&mut opened, routines()).ok()
-    };
-    numbers.into_iter().map(guest).collect()
+    numbers.into_iter().map(|number| guest_of(store, number)).collect()
+}
+
+/// Returns the guest whose state a checkpoint is; `None` if that can't be read.
+pub fn guest_of(store: &mut Store<FileDisk>, number: u64) -> Option<String> {
+    let mut opened = Opened::Disk(Box::new(store.open_checkpoint(number).ok()?));
+    stasis_state::read_name(&mut opened, routines()).ok()
 }
 
 fn as_json(

@@ -63,3 +63,42 @@ fn the_checkpoints_are_listed_with_size_and_time() {
         "{\"number\":7,\"name\":\"a\\\"b\\\\\",\"guest\":\"linux\",\"size\":999,\"frees\":499,\"pages\":null,\"parent\":null,\"when\":null,\"member\":null}\n"
     );
 }
+
+#[test]
+fn volumes_are_listed_with_what_a_resume_has_set_aside() {
+    let row = |name, set_aside| VolumeRow {
+        name,
+        size: 1 << 30,
+        frees: 4096,
+        when: 0,
+        guest: Some("linux".to_string()).filter(|_| name == "root"),
+        set_aside,
+    };
+    let aside = |checkpoint, guest: Option<&str>| SetAsideRow {
+        volume: "root".to_string(),
+        checkpoint,
+        guest: guest.map(str::to_string),
+    };
+    let rows = [
+        row("root", None),
+        row("root-before-3", Some(aside(Some(3), Some("linux")))),
+        row("root-before-4", Some(aside(Some(4), None))),
+        row("root-recovered-1", Some(aside(None, Some("linux")))),
+    ];
+    assert_eq!(
+        written(|out| table::volumes(&rows).write(out, false)),
+        "  name                 size    frees  when (UTC)  guest  set aside\n\
+        \x20 root              1.0 GiB  4.0 KiB  -           linux  -\n\
+        \x20 root-before-3     1.0 GiB  4.0 KiB  -           -      root of linux, checkpoint 3\n\
+        \x20 root-before-4     1.0 GiB  4.0 KiB  -           -      root, checkpoint 4\n\
+        \x20 root-recovered-1  1.0 GiB  4.0 KiB  -           -      root of linux\n"
+    );
+    let json = written(|out| table::volumes(&rows[..3]).write(out, true));
+    let ends = [
+        "\"guest\":\"linux\",\"set_aside\":null}",
+        "\"set_aside\":{\"volume\":\"root\",\"checkpoint\":3,\"guest\":\"linux\"}}",
+        "\"set_aside\":{\"volume\":\"root\",\"checkpoint\":4,\"guest\":null}}",
+    ];
+    assert_eq!(json.lines().count(), ends.len());
+    assert!(json.lines().zip(ends).all(|(line, end)| line.ends_with(end)), "{json}");
+}
