@@ -125,15 +125,16 @@ impl<N: Notes> Copies<N> {
     ) -> Result<usize, NoFrame> {
         let mut kept = self.kept.lock();
         let released = kept.released;
-        if page < released || kept.frame_of(page).is_some() {
+        if page < released {
             return Ok(released);
         }
         match kept.take_frame(page) {
-            Some(frame) => {
+            Ok(None) => Ok(released),
+            Ok(Some(frame)) => {
                 copy(frame);
                 Ok(released)
             }
-            None => {
+            Err(NoFrame) => {
                 match refused {
                     Refused::Waits => kept.is_wanted = true,
                     Refused::Writes => kept.is_spoiled = true,
@@ -239,24 +240,32 @@ impl<N: Notes> Kept<N> {
         })
     }
 
-    /// Takes a frame for the copy of a page; `None` if there is no frame.
-    fn take_frame(&mut self, page: usize) -> Option<usize> {
-        let count = self.counts.get_mut(page / BLOCK)?;
+    /// Takes a frame for the copy of a page; `None` if the page has one.
+    fn take_frame(&mut self, page: usize) -> Result<Option<usize>, NoFrame> {
+        let block = page / BLOCK;
+        if block >= self.counts.len() {
+            return Err(NoFrame);
+        }
+        // A guest waits for this: its word is loaded once.
+        let (index, shift) = (page / LANES, page % LANES * LANE_BITS);
+        let word = self.notes.load(index);
+        if (word >> shift) as u16 != 0 {
+            return Ok(None);
+        }
         let frame = match self.returned.checked_sub(1) {
             Some(last) => {
-                *count += 1;
                 self.returned = last;
                 self.number(self.pages + last)
             }
             None if self.fresh < self.frames => {
-                *count += 1;
                 self.fresh += 1;
                 (self.fresh - 1) as u16
             }
-            None => return None,
+            None => return Err(NoFrame),
         };
-        self.set_number(page, frame + 1);
-        Some(frame.into())
+        self.notes.store(index, word | u64::from(frame + 1) << shift);
+        self.counts[block] += 1;
+        Ok(Some(frame.into()))
     }
 
     /// Frees the frames of pages.
