@@ -1,7 +1,7 @@
-//! Guests that stand still because there is no memory for what they write: clones, guests that have
-//! clones, and those with `overcommit`.
+//! Guests that stand still because there is no memory for what they write, or for what is loaded of
+//! them while they run: clones, guests that have clones, and those with `overcommit`.
 //!
-//! A core that finds a guest without memory notes it here. The console's task says so, in one line,
+//! A core that finds a guest without memory notes it here, and so does who loads. The console's task says so, in one line,
 //! and lets the guest go on when there is memory again: somebody has removed a guest, or a
 //! checkpoint has ended. All of that is done by the same task, which looks after each.
 
@@ -22,13 +22,23 @@ pub fn note(domain: &Arc<Domain>) {
     roster::wake_console();
 }
 
+/// Makes a guest stand still until there is memory, if it runs. The caller has no guest parked.
+pub fn starve(domain: &Arc<Domain>) {
+    let mut parked = domain.park();
+    if parked.state == RunState::Running {
+        parked.set_state(RunState::Starved);
+        drop(parked);
+        note(domain);
+    }
+}
+
 /// Says which guests have begun to wait, and lets those go on for which there is memory. Returns
 /// whether anything was done.
 pub fn serve(task: &mut Task) -> bool {
     let mut is_busy = false;
     while let Some(domain) = STARVED.lock(task).next_unsaid() {
         log::warn!(
-            "guest \"{}\" waits: no memory is free for what it writes; it goes on when there is some",
+            "guest \"{}\" waits: no memory is free for what it writes or loads; it goes on when there is some",
             domain.name
         );
         is_busy = true;

@@ -5,7 +5,9 @@
 //! [`stasis_host::loading`] makes a unit what the checkpoint says, [`Domain::arrive`] shows it to
 //! the guest. While the disk can't be read, the guest waits; for a place that the disk refuses
 //! again and again it waits for a while only. A guest whose memory is damaged, or can't be read, is
-//! stopped, and cared for as one that has crashed.
+//! stopped, and cared for as one that has crashed. Where no frame is free for what is loaded of a
+//! guest with `overcommit`, it runs on for as long as it does not want that, and
+//! [stands still](starved) then.
 
 pub mod origin;
 
@@ -16,7 +18,7 @@ use crate::storage::error::NoStore;
 use crate::stream::progress::Progress;
 use crate::typed::GivenUp;
 use crate::work::Work;
-use crate::{disks, meanwhile, notes, typed};
+use crate::{disks, meanwhile, notes, starved, typed};
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
@@ -25,7 +27,7 @@ use origin::{Origin, OriginError};
 use stasis_arch::timer;
 use stasis_console::text::Size;
 use stasis_guest::stop::{Crash, Stopped};
-use stasis_host::loading::{NotLoaded, Retry, Then, Why, fill};
+use stasis_host::loading::{Kind, NotLoaded, Retry, Then, Why, fill};
 use stasis_host::run_state::RunState;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::{Domain, Lacking};
@@ -62,11 +64,13 @@ struct Load {
     /// Guest-physical address of the RAM.
     base: u64,
     origin: Origin,
-    /// When the checkpoint is read again, if the disk has failed.
+    /// When the checkpoint is read again, if the disk has failed, or there was no frame.
     retry: Retry,
+    /// Whether there was no frame at the last try.
+    lacks_frame: bool,
 }
 
-/// Seconds after which a disk that has failed is read again.
+/// Seconds after which a disk that has failed is read again, and frames are looked for again.
 const RETRY_SECONDS: u64 = 1;
 
 /// What is loaded, the load that is next at the front. No load is in it while it is carried out.
@@ -84,7 +88,8 @@ pub fn begin(task: &Task, domain: Arc<Domain>, origin: Origin) {
         Some(start..start.saturating_add(pages as usize * PAGE_SIZE))
     }));
     let missing = Arc::downgrade(&missing);
-    LOADS.lock(task).push_back(Load { domain, missing, base, origin, retry: Retry::default() });
+    let retry = Retry::default();
+    LOADS.lock(task).push_back(Load { domain, missing, base, origin, retry, lacks_frame: false });
 }
 
 /// Brings one unit of a guest's memory: one that a vCPU waits for, if there is one. Returns whether
@@ -99,8 +104,8 @@ pub fn serve(work: &mut Work) -> bool {
     true
 }
 
-/// Returns the value of the counter at which a disk that has failed is read again; `None` if none
-/// has.
+/// Returns the value of the counter at which a disk that has failed is read again, or frames are
+/// looked for again; `None` if nothing has failed.
 pub fn next_due(task: &Task) -> Option<u64> {
     LOADS.lock(task).iter().filter_map(|load| load.retry.due()).min()
 }
@@ -182,6 +187,7 @@ impl Load {
         log::debug!("guest \"{name}\": {} at {address:#x} are loaded", Size(unit.len() as u64));
         let task = store.task();
         if self.domain.arrive(unit.clone(), has_content, task).is_err() {
+            self.no_table(&unit)?;
             self.bring_block(store, &missing, unit, has_content)?;
         }
         Ok(missing.left() > 0)
@@ -205,6 +211,16 @@ impl Load {
         arrived.map_err(|_| NotLoaded { address, why: Why::Source(OriginError::NoTable) })
     }
 
+    /// Returns the error of a unit for which there is no table, if the guest takes memory as it
+    /// writes: it waits for that. What others have is in one place, and can arrive as a block.
+    fn no_table(&self, unit: &Range<usize>) -> Result<(), NotLoaded<OriginError>> {
+        let address = self.base + unit.start as u64;
+        match self.domain.shares_ram() {
+            true => Err(NotLoaded { address, why: Why::NoFrame }),
+            false => Ok(()),
+        }
+    }
+
     /// Makes a unit what the checkpoint says. Returns whether it has any content.
     fn fill(
         &mut self,
@@ -224,7 +240,8 @@ impl Load {
     ) -> Result<bool, NotLoaded<OriginError>> {
         match &brought {
             Ok(more) => {
-                if self.retry.succeeded() {
+                let lacked_frame = core::mem::take(&mut self.lacks_frame);
+                if self.retry.succeeded() && !lacked_frame {
                     log::info!(
                         "guest \"{}\" has got the memory that it waited for",
                         self.domain.name
@@ -234,12 +251,26 @@ impl Load {
                     LOADS.lock(task).push_back(self);
                 }
             }
+            Err(NotLoaded { address, why: Why::NoFrame }) => {
+                self.await_frames(*address);
+                LOADS.lock(task).push_back(self);
+            }
             Err(error) => match self.goes_on(error) {
                 true => LOADS.lock(task).push_back(self),
                 false => self.fail(error),
             },
         }
         brought
+    }
+
+    /// Makes the load wait for frames, and so the guest, if it can't go on without what is loaded.
+    fn await_frames(&mut self, address: u64) {
+        let (now, pause) = (timer::counter(), RETRY_SECONDS * timer::frequency());
+        let _ = self.retry.failed(Kind::Absent, address, now..now.saturating_add(pause));
+        self.lacks_frame = true;
+        if self.domain.waits_for_ram() {
+            starved::starve(&self.domain);
+        }
     }
 
     /// Returns whether the load waits for the disk, and says so if it did not before. It does not

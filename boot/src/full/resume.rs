@@ -22,6 +22,7 @@ use crate::work::Work;
 use crate::{loading, notes, registry};
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use error::{CheckpointReadError, ResumeError};
@@ -43,6 +44,8 @@ struct Found {
     origin: Option<Origin>,
     /// The memory, if it was loaded.
     loaded: Option<Ram>,
+    /// Whether its guest takes memory as it writes.
+    overcommits: bool,
 }
 
 /// Resumes a guest, beside the stored one under the name `copy` if that is given, or all guests of
@@ -159,8 +162,8 @@ impl Found {
     ) -> Result<(), ResumeError> {
         let Some(mut origin) = self.origin.take() else { return Ok(()) };
         let (number, state) = (self.number, &self.checkpoint.state);
-        incoming::look(state, way)?;
-        match whole::take(state) {
+        incoming::look(state, way, self.overcommits)?;
+        match whole::take(state, origin.index(), self.overcommits, store.device_mut().task()) {
             Some(mut ram) => {
                 let baseline = baseline(store, number, state);
                 whole::load(store, &mut origin, &mut ram, state, baseline, out)?;
@@ -179,7 +182,8 @@ impl Found {
         let state = &self.checkpoint.state;
         let index = self.origin.as_ref().map(Origin::index);
         let (number, baseline) = (self.number, baseline(store, self.number, state));
-        Resumable { number, state, index, baseline }
+        let overcommits = self.overcommits;
+        Resumable { number, state, index, baseline, overcommits }
     }
 }
 
@@ -213,10 +217,12 @@ fn find(
             checkpoint.skipped
         );
     }
+    let stored_name = String::from(checkpoint.state.guest.name_text());
+    let overcommits = incoming::overcommits(&stored_name, copy.unwrap_or(&stored_name));
     if let Some(name) = copy {
         checkpoint.state.guest.set_name(name);
     }
-    Ok(Found { number, checkpoint, origin, loaded: None })
+    Ok(Found { number, checkpoint, origin, loaded: None, overcommits })
 }
 
 /// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the
@@ -251,7 +257,8 @@ fn read(
         if let Some(name) = copy {
             state.guest.set_name(name);
         }
-        Ok(incoming::look(&state, way)?)
+        // All of its memory will be taken.
+        Ok(incoming::look(&state, way, false)?)
     };
     let report = &mut |done, total| progress.report(done, total);
     let read = stasis_state::read_if(&mut source, routines(), admits, report);

@@ -152,6 +152,11 @@ impl Absent {
         !self.units.lock().wanted.is_empty()
     }
 
+    /// Returns whether somebody has asked in vain since a unit has arrived last.
+    pub fn is_waited_for(&self) -> bool {
+        self.units.lock().is_waited_for
+    }
+
     /// Returns the unit that is brought next; `None` if all are there. One loader calls this, and
     /// brings the unit before it calls again.
     pub fn next(&self) -> Option<usize> {

@@ -19,6 +19,7 @@ use core::ops::Range;
 
 use place::{Destination, Scratch, Shared};
 pub use retry::{Kind, MOST_TRIES, Retry, Then};
+use stasis_memory::frames::NoFrame;
 use stasis_memory::missing::{Filling, UNIT_PAGES, UNIT_SIZE};
 use stasis_memory::{Machine, WriteRam};
 use stasis_state::PAGE_SIZE;
@@ -88,6 +89,8 @@ pub enum Why<E> {
     },
     /// The source has passed on more or fewer bytes than it was asked for.
     Length,
+    /// The memory takes frames as it is written, and there is none for the page.
+    NoFrame,
 }
 
 impl<E: Display> Display for NotLoaded<E> {
@@ -99,6 +102,7 @@ impl<E: Display> Display for NotLoaded<E> {
                 write!(out, "the page has CRC {computed:#010x} and should have {found:#010x}")
             }
             Why::Length => out.write_str("the store has passed on another number of bytes"),
+            Why::NoFrame => out.write_str("no memory is free for it"),
         }
     }
 }
@@ -176,6 +180,9 @@ fn bring<S: PageSource, P: Destination>(
     while page < pages.len() {
         let run = run(&pages[page..]);
         let bytes = unit.start + page * PAGE_SIZE..unit.start + (page + run) * PAGE_SIZE;
+        if pages[page] != Page::Zero {
+            place.claim(bytes.clone()).map_err(|NoFrame| failed(page, Why::NoFrame))?;
+        }
         match pages[page] {
             Page::Zero => place.zero(bytes).map_err(|_| failed(page, Why::Length)),
             Page::Word(word) => place.fill(bytes, word).map_err(|_| failed(page, Why::Length)),

@@ -19,7 +19,7 @@ pub enum RunState {
     Paused,
     /// The guest stands still until its debugger lets it go on.
     Debugged,
-    /// The guest stands still until there is memory for what it writes.
+    /// The guest stands still until there is memory for what it writes, or for what is loaded.
     Starved,
     /// The guest has switched its machine off, or a person has stopped it.
     Off,

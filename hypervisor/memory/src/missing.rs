@@ -10,6 +10,14 @@
 //! [cleans](Filling::finish) it out of the caches, maps it in stage 2, and notes that it is
 //! [there](Missing::arrived).
 //!
+//! # Frames
+//!
+//! Memory that takes frames as it is written takes those of a unit's pages when their content is
+//! brought ([`Filling::claim`]). Pages of zeros take none. The loader takes them without the lock
+//! of the guest, which may write pages of the same block meanwhile: the table of each block that is
+//! missing was taken before ([`GuestRam::reserve_tables`](crate::GuestRam::reserve_tables)), so
+//! each of the two puts addresses of its own pages into it.
+//!
 //! # Caches
 //!
 //! What is filled has left the caches before the guest finds it, as what is written before the
@@ -27,6 +35,7 @@ use stasis_state::directory::Touched;
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{OutOfRange, PAGE_SIZE};
 
+use crate::frames::NoFrame;
 use crate::machine::Machine;
 use crate::raw::Raw;
 
@@ -80,6 +89,11 @@ impl<M: Machine> Missing<M> {
     /// Returns whether somebody waits for something that was not brought yet.
     pub fn is_wanted(&self) -> bool {
         self.absent.is_wanted()
+    }
+
+    /// Returns whether somebody has asked in vain since something has arrived last.
+    pub fn is_waited_for(&self) -> bool {
+        self.absent.is_waited_for()
     }
 
     /// Makes these bytes arrive before all others that nobody waits for, in this order: at most
@@ -188,24 +202,56 @@ impl<M: Machine> Filling<'_, M> {
         if is_inside { Ok(()) } else { Err(OutOfRange { start, end, size: self.unit.end }) }
     }
 
+    /// Takes frames for the pages of `bytes`, if the memory takes frames as it is written. They are
+    /// not cleared: the caller writes all of each page, before the unit arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is none for one of the pages, or the bytes are not in the unit. Those
+    /// that were taken are the unit's: who tries again goes on with them.
+    pub fn claim(&mut self, bytes: Range<usize>) -> Result<(), NoFrame> {
+        self.check(&bytes).map_err(|_| NoFrame)?;
+        bytes.step_by(PAGE_SIZE).try_for_each(|page| self.ram.claim(page))
+    }
+
+    /// Checks that bytes lie in the unit, and that nobody else sees what is written there.
+    fn check_own(&self, bytes: &Range<usize>) -> Result<(), OutOfRange> {
+        self.check(bytes)?;
+        match bytes.is_empty() || self.ram.has_frames(bytes.clone()) {
+            true => Ok(()),
+            false => Err(OutOfRange { start: bytes.start, end: bytes.end, size: self.unit.end }),
+        }
+    }
+
     /// Makes the bytes from `offset` on these.
     ///
     /// # Errors
     ///
-    /// [`OutOfRange`] if they are not all in the unit; nothing is written then.
+    /// [`OutOfRange`] if they are not all in the unit, or their pages were not
+    /// [claimed](Self::claim); nothing is written then.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
-        self.check(&(offset..offset.saturating_add(bytes.len())))?;
+        self.check_own(&(offset..offset.saturating_add(bytes.len())))?;
         self.ram.write(offset, bytes)
     }
 
-    /// Makes `bytes` 0.
+    /// Makes `bytes` 0. A page without a frame is so already.
     ///
     /// # Errors
     ///
-    /// The errors of [`Self::write`].
+    /// [`OutOfRange`] if they are not all in the unit; nothing is written then.
     pub fn zero(&mut self, bytes: Range<usize>) -> Result<(), OutOfRange> {
         self.check(&bytes)?;
-        self.ram.zero(bytes)
+        if self.ram.map().is_none() {
+            return self.ram.zero(bytes);
+        }
+        let pages = bytes.start - bytes.start % PAGE_SIZE..bytes.end;
+        for page in pages.step_by(PAGE_SIZE) {
+            let part = bytes.start.max(page)..bytes.end.min(page + PAGE_SIZE);
+            if self.ram.has_frames(part.clone()) {
+                self.ram.zero(part)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes each word of `bytes`, which begin and end at multiples of 8, this one.
@@ -214,7 +260,7 @@ impl<M: Machine> Filling<'_, M> {
     ///
     /// The errors of [`Self::write`].
     pub fn fill(&mut self, bytes: Range<usize>, word: u64) -> Result<(), OutOfRange> {
-        self.check(&bytes)?;
+        self.check_own(&bytes)?;
         self.ram.fill(bytes, word)
     }
 

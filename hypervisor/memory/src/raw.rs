@@ -74,6 +74,26 @@ impl<M> Raw<M> {
         }
     }
 
+    /// Takes a frame for the page at `offset`, if it has none and the memory has a map. The frame is
+    /// not cleared. Nobody reaches the page, or looks for it, before the caller says so.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is none.
+    pub fn claim(&self, offset: usize) -> Result<(), NoFrame> {
+        match &self.place {
+            Backing::Together(_) => Ok(()),
+            // What it has left goes back at once: nobody reaches it here.
+            Backing::Mapped(map) => map.make_own(offset, |_, _| ()).map(drop),
+        }
+    }
+
+    /// Returns whether each page of `bytes` is in a frame, or the memory has no map.
+    pub fn has_frames(&self, bytes: Range<usize>) -> bool {
+        let mut pages = (bytes.start - bytes.start % PAGE_SIZE..bytes.end).step_by(PAGE_SIZE);
+        self.map().is_none_or(|map| pages.all(|page| map.has_frame(page)))
+    }
+
     /// Returns the map; `None` if all is in one place.
     pub fn map(&self) -> Option<&Map> {
         match &self.place {

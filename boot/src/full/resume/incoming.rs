@@ -10,7 +10,7 @@ use crate::devices::Granted;
 use crate::disks::{self, VolumeInUse};
 use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::disk::Disk;
-use crate::{archive, meanwhile, registry, terminal};
+use crate::{archive, meanwhile, plans, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -24,6 +24,7 @@ use stasis_host::config::DEFAULT_WEIGHT;
 use stasis_host::run_state::RunState;
 use stasis_host::volumes;
 use stasis_memory::ReadRam;
+use stasis_memory::frames::NoFrame;
 use stasis_memory::range::{NoRam, Range};
 use stasis_run::domain::{Domain, Parked, Placement, Ram};
 use stasis_run::el2::GuestRam;
@@ -55,10 +56,19 @@ pub struct Resumable<'a> {
     pub index: Option<&'a Index>,
     /// The checkpoint that has its memory, if the next one can share with it.
     pub baseline: Option<Baseline>,
+    /// Whether the guest takes memory as it writes.
+    pub overcommits: bool,
 }
 
 /// Volumes that were brought back, each with the name of the volume that has what it had become.
 pub type Kept = Vec<(Name, Name)>;
+
+/// Returns whether a guest takes memory as it writes, which is called `name` and was `stored_name`
+/// when it was stored: it does so if it was configured so, and has no window, which must not wait
+/// for memory.
+pub fn overcommits(stored_name: &str, name: &str) -> bool {
+    archive::guest(stored_name).is_some_and(|config| config.overcommit) && !plans::has_window(name)
+}
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
@@ -151,10 +161,13 @@ where
         let place = self.stored.iter().position(is_same);
         let memory = match place.and_then(|place| self.loaded.get_mut(place)?.take()) {
             Some(ram) => NewMemory::Loaded(Box::new(ram)),
-            None if place.is_some_and(|place| self.stored[place].index.is_some()) => {
-                NewMemory::OnDemand
-            }
-            None => NewMemory::ToLoad,
+            None => match place.map(|place| self.stored[place]) {
+                Some(Resumable { index: Some(index), overcommits: true, .. }) => {
+                    NewMemory::AsLoaded(index)
+                }
+                Some(Resumable { index: Some(_), .. }) => NewMemory::OnDemand,
+                _ => NewMemory::ToLoad,
+            },
         };
         admit(task, state, memory, self.way, self.existing)
     }
@@ -194,7 +207,7 @@ where
         puts_back: &[bool],
         can_give_up: bool,
     ) -> Result<(), CheckpointReadError> {
-        let Resumable { number, state, index: on_demand, baseline } = self.stored[index];
+        let Resumable { number, state, index: on_demand, baseline, .. } = self.stored[index];
         let regions = guest.shared.iter().zip(puts_back);
         let mut regions: Vec<Option<Overwritten>> =
             regions.map(|(one, puts_back)| puts_back.then(|| one.overwrite())).collect();
@@ -279,11 +292,14 @@ impl Incoming<'_> {
 }
 
 /// Where the memory of a guest comes from that will be resumed.
-enum NewMemory {
+enum NewMemory<'a> {
     /// RAM that was loaded.
     Loaded(Box<Ram>),
     /// The checkpoint, while the guest runs: RAM for that need not be cleared.
     OnDemand,
+    /// The checkpoint, while the guest runs, which takes RAM as it is loaded and as it writes. This
+    /// says which blocks have content.
+    AsLoaded(&'a Index),
     /// The checkpoint, before the guest runs.
     ToLoad,
 }
@@ -292,7 +308,7 @@ enum NewMemory {
 fn admit<'a>(
     task: &mut Task,
     state: &GuestState,
-    memory: NewMemory,
+    memory: NewMemory<'_>,
     way: Way,
     existing: &'a [Arc<Domain>],
 ) -> Result<Incoming<'a>, ResumeError> {
@@ -300,7 +316,7 @@ fn admit<'a>(
     let mut terms = terms(&identity, way);
     let name = state.guest.name_text();
     let is_loaded = matches!(memory, NewMemory::Loaded(_));
-    let on_demand = matches!(memory, NewMemory::OnDemand);
+    let on_demand = matches!(memory, NewMemory::OnDemand | NewMemory::AsLoaded(_));
     let (mut admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
         Some(domain) => {
             let ram = domain.look().ram;
@@ -309,6 +325,9 @@ fn admit<'a>(
             let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
             let fresh = match memory {
                 NewMemory::Loaded(ram) => Some(*ram),
+                NewMemory::AsLoaded(index) => {
+                    Some(take_as_loaded(state, index, task).map_err(no_room)?)
+                }
                 // What it shares must stay as it is.
                 _ if is_shared => Some(Ram::take_uncleared(0, ram.len()).map_err(no_room)?),
                 _ => None,
@@ -316,9 +335,12 @@ fn admit<'a>(
             (admitted, Seat::Existing(domain, parked, fresh))
         }
         None => {
-            if let NewMemory::Loaded(ram) = &memory {
+            match &memory {
                 // What was taken for it is not free any more.
-                terms.free_memory += ram.len() as u64;
+                NewMemory::Loaded(ram) => terms.free_memory += ram.len() as u64,
+                // Nobody knows how much it will need.
+                NewMemory::AsLoaded(_) => terms.free_memory = *state.guest.ram_size,
+                NewMemory::OnDemand | NewMemory::ToLoad => {}
             }
             let admitted = terms.admit(state, None)?;
             // The RAM keeps its address in the guest's map. It may be anywhere on the machine: the
@@ -326,6 +348,7 @@ fn admit<'a>(
             let len = admitted.guest.ram_size();
             let ram = match memory {
                 NewMemory::Loaded(ram) => Ok(*ram),
+                NewMemory::AsLoaded(index) => take_as_loaded(state, index, task),
                 NewMemory::OnDemand => Ram::take_uncleared(0, len),
                 NewMemory::ToLoad => Ram::take(0, len, &mut || meanwhile::yield_now(task)),
             };
@@ -337,16 +360,33 @@ fn admit<'a>(
     Ok(Incoming { admitted, seat, is_loaded, shared })
 }
 
+/// Returns zeros for a guest that takes memory as it is loaded and as it writes. Takes what is
+/// needed to load the blocks that have content.
+///
+/// # Errors
+///
+/// [`NoRam`] if there is no memory for notes, or less than a page for each such block.
+pub fn take_as_loaded(state: &GuestState, index: &Index, task: &mut Task) -> Result<Ram, NoRam> {
+    let (base, len) = (*state.guest.ram_base, *state.guest.ram_size);
+    let ram = Ram::overcommitted(len, &mut || meanwhile::yield_now(task))?;
+    let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
+    ram.reserve_tables(has_content).map_err(|NoFrame| NoRam::Unnoted)?;
+    Ok(ram)
+}
+
 /// Returns the error of a machine without memory for a guest.
 fn no_room(why: NoRam) -> ResumeError {
     GuestError::from(why).into()
 }
 
 /// Checks what the registers tell of a guest whose memory was not read yet, as [`Terms::look`]
-/// says.
-pub fn look(state: &GuestState, way: Way) -> Result<(), Refusal> {
+/// says. How much memory a guest needs that `overcommits`, nobody knows.
+pub fn look(state: &GuestState, way: Way, overcommits: bool) -> Result<(), Refusal> {
     let identity = guests::host_identity();
-    let terms = terms(&identity, way);
+    let mut terms = terms(&identity, way);
+    if overcommits {
+        terms.free_memory = *state.guest.ram_size;
+    }
     let existing = registry::all();
     match existing.iter().find(|domain| domain.name == state.guest.name_text()) {
         None => terms.look(state, None),

@@ -3,6 +3,7 @@
 //! should have, that memory is given back, and all is as it was.
 
 use super::error::CheckpointReadError;
+use super::incoming;
 use crate::answer::Answer;
 use crate::loading::fill_unit;
 use crate::loading::origin::Origin;
@@ -14,13 +15,20 @@ use stasis_devices::machine::RAM_BASE;
 use stasis_host::config::MemoryMap;
 use stasis_run::domain::{Domain, Ram};
 use stasis_run::tables;
-use stasis_state::{Baseline, GuestState};
+use stasis_run::turns::Task;
+use stasis_state::{Baseline, GuestState, Index};
 use stasis_store::Store;
 
 /// Returns memory for a guest, as it comes from the pool; `None` if its checkpoint must be checked
 /// first and loaded then: there is no room for both, or the guest comes in the place of one whose
 /// memory must stay where it is, or others could ask for what is free meanwhile.
-pub fn take(state: &GuestState) -> Option<Ram> {
+///
+/// A guest that `overcommits` gets zeros, for which frames are taken as they are loaded; `index`
+/// says which blocks have content.
+pub fn take(state: &GuestState, index: &Index, overcommits: bool, task: &mut Task) -> Option<Ram> {
+    if overcommits {
+        return incoming::take_as_loaded(state, index, task).ok();
+    }
     let (base, len) = (*state.guest.ram_base, *state.guest.ram_size);
     let may_take = match registry::named(state.guest.name_text()) {
         // What it shares is not its own to overwrite, so it takes other memory in any case.
@@ -72,6 +80,7 @@ pub fn load(
         let filled = fill_unit(store, origin, &missing, unit.clone(), base);
         let has_content = filled.map_err(|why| CheckpointReadError::Memory(Box::new(why)))?;
         let _ = missing.arrived(unit.start);
+        ram.note_frames(unit.clone());
         match baseline {
             _ if !has_content => {}
             Some(_) => ram.mark_loaded(unit),

@@ -4,12 +4,18 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use stasis_memory::frames::NoFrame;
 use stasis_memory::missing::Filling;
 use stasis_memory::{Machine, WriteRam};
 use stasis_state::OutOfRange;
 
 /// Memory that is written, and looked at. Each method fails if the bytes are not all in it.
 pub trait Destination {
+    /// Takes what the pages of `bytes` need before they are written.
+    fn claim(&mut self, _: Range<usize>) -> Result<(), NoFrame> {
+        Ok(())
+    }
+
     /// Makes the bytes from `offset` on these.
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange>;
 
@@ -24,6 +30,10 @@ pub trait Destination {
 }
 
 impl<M: Machine> Destination for Filling<'_, M> {
+    fn claim(&mut self, bytes: Range<usize>) -> Result<(), NoFrame> {
+        self.claim(bytes)
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), OutOfRange> {
         self.write(offset, bytes)
     }

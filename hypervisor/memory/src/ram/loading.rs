@@ -3,10 +3,11 @@
 
 use alloc::sync::Arc;
 use core::ops::Range;
-use stasis_state::OutOfRange;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{OutOfRange, PAGE_SIZE};
 
 use super::GuestRam;
+use crate::frames::NoFrame;
 use crate::machine::Machine;
 use crate::missing::Missing;
 
@@ -21,9 +22,12 @@ impl<M: Machine> GuestRam<M> {
     ///
     /// # Panics
     ///
-    /// If it is [not in one place](Self::is_mapped): its guest gets other memory.
+    /// If it is [not in one place](Self::is_mapped), and not zeros that nobody has written, with
+    /// [tables](Self::reserve_tables) for what will be brought: its guest gets other memory.
     pub fn begin_loading(&mut self, has_content: impl Fn(usize) -> bool) {
-        assert!(!self.is_mapped(), "others would see what is loaded");
+        let can_take = |block| !has_content(block) || self.has_table(block);
+        let is_ready = self.is_untouched() && (0..self.raw.len()).step_by(BLOCK_SIZE).all(can_take);
+        assert!(!self.is_mapped() || is_ready, "others would see what is loaded");
         self.abandon_loading();
         let is_missing = |offset: &usize| {
             self.is_fresh
@@ -43,6 +47,41 @@ impl<M: Machine> GuestRam<M> {
         self.is_fresh = false;
         // What is missing is finished by whoever brings it.
         self.is_finished = true;
+    }
+
+    /// Returns whether it is zeros that take frames as they are written, and none was taken.
+    fn is_untouched(&self) -> bool {
+        let is_of_zeros = self.raw.map().is_some_and(|map| map.is_of_zeros());
+        is_of_zeros && self.written.blocks().next().is_none()
+    }
+
+    /// Returns whether the block at `offset` of memory that has a map has a table of frames.
+    fn has_table(&self, offset: usize) -> bool {
+        self.raw.map().is_some_and(|map| map.has_table(offset))
+    }
+
+    /// Takes what it needs to be [loaded](Self::begin_loading) while its guest runs, if it takes
+    /// frames as it is written: for each block that `has_content` names, by its offset, one frame.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is none.
+    pub fn reserve_tables(&self, has_content: impl Fn(usize) -> bool) -> Result<(), NoFrame> {
+        let Some(map) = self.raw.map() else { return Ok(()) };
+        let mut blocks =
+            (0..self.raw.len()).step_by(BLOCK_SIZE).filter(|block| has_content(*block));
+        blocks.try_for_each(|block| map.reserve_table(block))
+    }
+
+    /// Notes where the pages of `bytes`, which were missing and are filled, are: those that have
+    /// content were brought to frames, if the memory takes frames as it is written.
+    pub fn note_frames(&mut self, bytes: Range<usize>) {
+        let Some(sharing) = &mut self.sharing else { return };
+        for page in bytes.step_by(PAGE_SIZE) {
+            if self.raw.map().is_some_and(|map| map.has_frame(page)) {
+                sharing.note_frame(page);
+            }
+        }
     }
 
     /// Returns what is missing; `None` if all is there.
@@ -71,7 +110,9 @@ impl<M: Machine> GuestRam<M> {
         let len = self.raw.len();
         let blocks = (0..len).step_by(BLOCK_SIZE);
         for offset in blocks.filter(|offset| !missing.is_block_there(*offset)) {
-            self.written.mark(offset..len.min(offset + BLOCK_SIZE));
+            let block = offset..len.min(offset + BLOCK_SIZE);
+            self.note_frames(block.clone());
+            self.written.mark(block);
         }
         self.forget_baseline();
         self.is_finished &= missing.left() == 0;

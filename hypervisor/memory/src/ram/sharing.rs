@@ -62,6 +62,13 @@ impl Sharing {
         Ok(Self { own, moved, unseen, is_any_unseen: false, lacks_frame: false, left: Vec::new() })
     }
 
+    /// Notes that the page at `offset` is in a frame that no other memory uses, and that stage 2
+    /// leads to nothing there.
+    pub(super) fn note_frame(&mut self, offset: usize) {
+        self.moved.insert(offset);
+        self.own.insert(offset);
+    }
+
     /// Returns whether the hypervisor has found no frame for a page that it wanted to write.
     pub(super) fn lacks_frame(&self) -> bool {
         self.lacks_frame

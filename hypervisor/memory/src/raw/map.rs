@@ -196,6 +196,25 @@ impl Map {
         table[offset % BLOCK_SIZE / PAGE_SIZE].find()
     }
 
+    /// Returns whether the page at `offset` is in a frame.
+    pub fn has_frame(&self, offset: usize) -> bool {
+        self.frame(offset).is_some()
+    }
+
+    /// Returns whether the block in which `offset` lies has a table.
+    pub fn has_table(&self, offset: usize) -> bool {
+        self.table(offset / BLOCK_SIZE).is_some()
+    }
+
+    /// Takes the table of the block in which `offset` lies, if it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`NoFrame`] if there is no frame for it.
+    pub fn reserve_table(&self, offset: usize) -> Result<(), NoFrame> {
+        self.table_or_new(offset / BLOCK_SIZE).map(|_| ())
+    }
+
     /// Returns the physical address of the byte at `offset`. The rest of its page follows.
     pub fn address_of(&self, offset: usize) -> u64 {
         match self.frame(offset) {

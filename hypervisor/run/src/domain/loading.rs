@@ -14,11 +14,11 @@ use core::ops::Range;
 use stasis_arch::mmu;
 use stasis_guest::outbox::Errand;
 use stasis_host::run_state::RunState;
-use stasis_hw::paging::{Attributes, MapError};
+use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::ReadRam;
 use stasis_memory::missing::{Asked, Missing};
-use stasis_state::Baseline;
 use stasis_state::written::BLOCK_SIZE;
+use stasis_state::{Baseline, PAGE_SIZE, PageBits};
 use stasis_vgic::VcpuMask;
 
 /// What a guest's memory lacks on this machine.
@@ -47,21 +47,41 @@ impl Resident {
         }
     }
 
-    /// Maps a unit that was filled, or a block whose missing units were all filled.
+    /// Maps a unit that was filled, or a block whose missing units were all filled. Of memory that
+    /// takes frames as it is written, each page is where it is, and read-only until its first
+    /// write: one of zeros is everybody's.
     pub(super) fn map_arrived(&mut self, bytes: &Range<usize>) -> Result<(), NoTable> {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return Ok(()) };
+        if ram.is_mapped() {
+            // The table comes with the first page, or not at all.
+            return bytes.clone().step_by(PAGE_SIZE).try_for_each(|page| {
+                let (input, output) = (guest.ram_base() + page as u64, ram.address_of(page));
+                let attributes = Attributes::guest_ram_unwritten();
+                map_there(stage2, input, output, PAGE_SIZE, attributes)
+            });
+        }
         let attributes = match ram.is_block_writable(bytes.start) {
             true => Attributes::guest_ram(),
             false => Attributes::guest_ram_unwritten(),
         };
         let (input, output) = (guest.ram_base() + bytes.start as u64, ram.address_of(bytes.start));
-        let tables = &mut GuestTables::OfPool(Ok(()));
-        let mapped = stage2.arrive(tables, input, output, bytes.len() as u64, attributes);
-        match mapped {
-            Ok(()) => Ok(()),
-            Err(MapError::OutOfMemory) => Err(NoTable),
-            Err(other) => unreachable!("nothing that is missing is mapped: {other:?}"),
-        }
+        map_there(stage2, input, output, bytes.len(), attributes)
+    }
+}
+
+/// Maps `len` bytes that are there now.
+fn map_there(
+    stage2: &mut Translation,
+    input: u64,
+    output: u64,
+    len: usize,
+    attributes: Attributes,
+) -> Result<(), NoTable> {
+    let tables = &mut GuestTables::OfPool(Ok(()));
+    match stage2.arrive(tables, input, output, len as u64, attributes) {
+        Ok(()) => Ok(()),
+        Err(MapError::OutOfMemory) => Err(NoTable),
+        Err(other) => unreachable!("nothing that is missing is mapped: {other:?}"),
     }
 }
 
@@ -70,6 +90,15 @@ impl Domain {
     /// the guest parked.
     pub fn missing(&self) -> Option<Arc<Lacking>> {
         self.resident.lock().ram.missing().cloned()
+    }
+
+    /// Returns whether the guest can't go on before more of its RAM is there: a vCPU wants it, or a
+    /// device has requests, which it does when all is there. Panics if the caller has the guest
+    /// parked.
+    pub fn waits_for_ram(&self) -> bool {
+        let resident = self.resident.lock();
+        let is_wanted = resident.ram.missing().is_some_and(|missing| missing.is_waited_for());
+        is_wanted || resident.guest.has_work() || resident.guest.has_disk_work()
     }
 
     /// Returns whether somebody has the guest parked, or has its lock for a moment.
@@ -96,6 +125,7 @@ impl Domain {
     ) -> Result<(), NoTable> {
         let mut resident = self.resident.lock();
         let Some(missing) = resident.ram.missing().cloned() else { return Ok(()) };
+        resident.ram.note_frames(bytes.clone());
         if has_content {
             match resident.ram.baseline() {
                 Some(_) => resident.ram.mark_loaded(bytes.clone()),
@@ -130,10 +160,13 @@ impl Domain {
 }
 
 impl Resident {
-    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2. The caller
-    /// has the task, and `number` is that of the domain.
+    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2, if it is in
+    /// one place. The caller has the task, and `number` is that of the domain.
     fn settle(&mut self, offset: usize, number: usize) {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return };
+        if ram.moved_of_block(offset) != PageBits::NONE {
+            return;
+        }
         let address = guest.ram_base() + offset as u64;
         let root = stage2.root();
         // SAFETY: 1. The caller has the task, so no vCPU is loaded on this core. 2. The root stays

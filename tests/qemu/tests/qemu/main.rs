@@ -219,6 +219,7 @@ fn main() -> ExitCode {
             a_clone_is_bit_for_bit_its_original,
             a_clone_is_stored_and_resumed_and_outlives_its_original,
             a_guest_without_memory_waits_and_goes_on_when_another_is_removed,
+            a_guest_without_memory_for_what_is_loaded_waits_and_loses_nothing,
             a_guest_takes_memory_as_it_writes_if_it_is_configured_so,
             what_can_not_be_cloned_is_named,
             a_linux_and_its_clone_go_on;

@@ -2,6 +2,7 @@
 //! what it wrote, and nothing that another one wrote, and nobody keeps memory that he does not
 //! need.
 
+mod loaded;
 mod short;
 
 use super::*;
