@@ -9,7 +9,8 @@
 //!   `load` reads what is needed of it, within one bound of memory for all volumes, and `seal`
 //!   writes what has changed.
 //! - `zero` makes parts of volumes zeros, which take no room; `lost` sees to it that no flush says
-//!   of lost writes that they are in the store.
+//!   of lost writes that they are in the store; `late` has writes that were completed before the
+//!   store has them.
 //! - `manage` creates, copies, deletes and brings back volumes; `instants` is what a checkpoint has
 //!   of them.
 //!
@@ -20,6 +21,7 @@
 
 mod access;
 mod instants;
+mod late;
 mod load;
 mod lost;
 mod manage;
@@ -32,6 +34,7 @@ mod zero;
 pub use access::Volumes;
 pub use instants::Instant;
 pub(crate) use instants::{InstantsRef, Taken};
+pub use late::{Late, LateWrites, MOST_LATE};
 pub use manage::{Before, Source};
 pub(crate) use map::Open;
 pub use recovered::{MOST_RECOVERED, SetAside, set_aside};

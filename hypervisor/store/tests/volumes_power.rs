@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{FaultyDisk, Random, contents, formatted, open, read};
+use common::{FaultyDisk, Random, Writer, contents, formatted, open, read};
 use stasis_store::volume::{Before, Source};
 use stasis_store::{BlockDevice, Error, RamDisk, Store};
 use std::collections::BTreeMap;
@@ -44,7 +44,7 @@ impl Model {
     }
 
     /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors
-    /// of one, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one,
+    /// of one, `l` makes late writes, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one,
     /// `b` brings back the newest, `y` copies, `t` copies what was not flushed, too, `x` deletes
     /// the copy and what was kept, `m` stores a checkpoint during which the volume is written and
     /// flushed.
@@ -72,6 +72,17 @@ impl Model {
             's' => {
                 let first = random.below(BLOCKS as u64 * 8 - 3) as usize;
                 self.write(store, first * 512, &contents(seed, 3 * 512))
+            }
+            'l' => {
+                let (writer, data) = (Writer::default(), contents(seed, 3 * 1024));
+                let first = random.below(BLOCKS as u64 * 8 - 6) as usize * 512;
+                let begun =
+                    store.volumes_mut().begin_late("v", first as u64, Box::new(writer.clone()));
+                if begun.is_err() {
+                    return matches!(begun, Err(Error::VolumeFull { .. }));
+                }
+                self.now[first..first + data.len()].copy_from_slice(&data);
+                data.chunks(512).all(|sector| writer.write(sector))
             }
             'z' => {
                 let first = random.below(BLOCKS as u64 - 3) as usize * BLOCK + 512;
@@ -242,7 +253,8 @@ fn prepared(blocks: u32) -> (RamDisk, Model) {
 }
 
 /// The scripts that are interrupted.
-const SCRIPTS: [&str; 7] = ["wf", "wswfzf", "cwfd", "wcwb", "mwfy", "wfcbwyxf", "wtwsfxt"];
+const SCRIPTS: [&str; 10] =
+    ["wf", "wswfzf", "cwfd", "wcwb", "mwfy", "wfcbwyxf", "wtwsfxt", "lflwlzf", "lclb", "lltfm"];
 
 /// Every outcome of every operation: the blocks and the sectors of catalogs that were not flushed
 /// are kept, lost or torn. What is left goes on, and fails again.

@@ -15,7 +15,7 @@ use core::ops::Range;
 
 /// Blocks that no data are written to, so that something can be made zeros, and freed thereby, in a
 /// store that is full otherwise.
-const SPARE: u64 = 8;
+pub(super) const SPARE: u64 = 8;
 
 /// Zeros that are handed out at once of what stands nowhere, in bytes.
 const ZEROS: usize = 64 << 10;
@@ -139,13 +139,12 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     pub fn open_instant(&mut self, number: u64, name: &str) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
-        let map = VolumeMap::new(&volume);
         self.close(name);
         self.store
             .open
             .try_reserve(1)
             .map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
-        self.store.open.push(Open { volume, map });
+        self.store.open.push(Open::new(volume));
         Ok(())
     }
 
@@ -164,8 +163,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     ) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
-        let map = VolumeMap::new(&volume);
-        let mut open = Open { volume, map };
+        let mut open = Open::new(volume);
         let len = into.len() as u64;
         check(&open, offset, len)?;
         self.store.read_volume(&mut open.map, offset, len, &mut copy_into(&mut into)).map(drop)
@@ -189,15 +187,16 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     }
 
     /// Calls `action` with the store and a volume that is in use, which the store does not have
-    /// meanwhile, and with what else is under way.
-    fn with<T>(
+    /// meanwhile, and with what else is under way. Its late writes are written before.
+    pub(super) fn with<T>(
         &mut self,
         name: &str,
         action: impl FnOnce(&mut Store<D>, &mut Open, &[&dyn UnderWay<D>]) -> Result<T, D>,
     ) -> Result<T, D> {
         let mut open = self.store.take_open(name)?;
         let builder = self.beside.map(|builder| builder as &dyn UnderWay<D>);
-        let result = action(self.store, &mut open, builder.as_slice());
+        let written = self.store.write_late(&mut open, builder.as_slice());
+        let result = written.and_then(|()| action(self.store, &mut open, builder.as_slice()));
         // The list of open volumes has room: one was taken out, or reserved.
         self.store.open.push(open);
         if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, &result) {
@@ -219,7 +218,7 @@ fn copy_into<'i>(into: &'i mut &mut [u8]) -> impl FnMut(&[u8]) -> bool + 'i {
 }
 
 /// Checks that an access is to bytes that a volume has, and to whole sectors.
-fn check<E: core::fmt::Display + core::fmt::Debug>(
+pub(super) fn check<E: core::fmt::Display + core::fmt::Debug>(
     open: &Open,
     offset: u64,
     len: u64,
@@ -250,8 +249,7 @@ impl<D: BlockDevice> Store<D> {
         }
         let volume = self.find_volume(name)?.clone();
         self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
-        let map = VolumeMap::new(&volume);
-        Ok(Open { volume, map })
+        Ok(Open::new(volume))
     }
 
     /// Makes what was written to a volume part of the store.
@@ -466,9 +464,9 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Returns how many blocks must stay free, so that what has changed of the maps in use can be
-    /// written.
+    /// written, and late writes.
     pub(crate) fn kept_for_volumes(&self) -> u64 {
-        self.open.iter().map(|open| open.map.needed()).sum()
+        self.open.iter().map(|open| open.map.needed() + open.map.promised).sum()
     }
 
     /// Sees to it that there is room for a node that will change, and those above it, and for

@@ -119,7 +119,8 @@ impl<D: BlockDevice> Store<D> {
             let open = self.open.iter().position(|open| open.volume.name.as_str() == *name);
             let volume = match open.map(|at| self.open.swap_remove(at)) {
                 Some(mut open) => {
-                    let sealed = self.seal(&mut open.map, &[]);
+                    let written = self.write_late(&mut open, &[]);
+                    let sealed = written.and_then(|()| self.seal(&mut open.map, &[]));
                     let volume = Volume { root: open.map.root(), ..open.volume.clone() };
                     self.open.push(open);
                     sealed?;

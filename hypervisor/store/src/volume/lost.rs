@@ -28,9 +28,9 @@ impl<D: BlockDevice> Volumes<'_, D> {
 impl<D: BlockDevice> Store<D> {
     /// Returns the volumes to which something was written since their last flush, and those that
     /// have [lost](Self::lose_writes) writes: whoever opens the store of a disk anew tells the new
-    /// one of them.
+    /// one of them. Nobody makes late writes of any volume after that.
     pub fn unflushed_volumes(&self) -> Vec<Name> {
-        let open = self.open.iter().filter(|open| self.is_unflushed(open));
+        let open = self.open.iter().filter(|open| open.end_late() || self.is_unflushed(open));
         let names = open.map(|open| open.volume.name);
         // A heap's sorting is a tenth of the code of a slice's.
         let mut all =

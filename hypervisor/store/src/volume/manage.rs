@@ -1,6 +1,6 @@
 //! Creates, copies, deletes and brings back volumes. Each is one commit.
 
-use super::map::{Open, VolumeMap};
+use super::map::Open;
 use super::recovered::{self, cut};
 use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
@@ -74,8 +74,7 @@ impl<D: BlockDevice> Store<D> {
     pub fn begin_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
         let volume = self.new_volume(name, length, created)?;
         self.open.try_reserve(1).map_err(|_| Error::OutOfMemory { bytes: size_of::<Open>() })?;
-        let map = VolumeMap::new(&volume);
-        self.open.push(Open { volume, map });
+        self.open.push(Open::new(volume));
         Ok(())
     }
 

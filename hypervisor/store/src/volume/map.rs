@@ -4,6 +4,7 @@
 //! (`load`): a block is found by a look-up, and opening a volume reads nothing. A node that has
 //! changed is kept until it is written (`seal`), with all nodes above it, which change with it.
 
+use super::late::Keeper;
 use super::table::Table;
 use super::{Name, Volume, root_level};
 use crate::block::BlockDevice;
@@ -22,6 +23,16 @@ pub(crate) struct Open {
     /// The volume; its root is the catalog's, or was when it was opened.
     pub volume: Volume,
     pub map: VolumeMap,
+    /// What keeps its late writes; `None` if nobody makes such.
+    pub late: Option<Keeper>,
+}
+
+impl Open {
+    /// Returns a volume that is used from now on.
+    pub fn new(volume: Volume) -> Self {
+        let map = VolumeMap::new(&volume);
+        Self { volume, map, late: None }
+    }
 }
 
 /// Where all blocks of a volume stand.
@@ -34,6 +45,8 @@ pub(crate) struct VolumeMap {
     pub(super) root: Option<NodeRef>,
     /// The nodes in memory, in the order of their places.
     pub(super) kept: Vec<Kept>,
+    /// Blocks that must stay free for late writes.
+    pub promised: u64,
 }
 
 /// The level of a node, and how many nodes of that level are before it.
@@ -117,7 +130,7 @@ impl VolumeMap {
     /// Returns the map of a volume, of which nothing is read yet.
     pub fn new(volume: &Volume) -> Self {
         let (name, blocks, root) = (volume.name, volume.blocks(), volume.root);
-        Self { name, blocks, top: root_level(blocks), root, kept: Vec::new() }
+        Self { name, blocks, top: root_level(blocks), root, kept: Vec::new(), promised: 0 }
     }
 
     /// Returns how many blocks the volume has.

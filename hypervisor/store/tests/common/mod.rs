@@ -1,7 +1,10 @@
 //! A disk whose power fails, and the contents that tests write.
 #![allow(dead_code)]
 
+use std::sync::{Arc, Mutex};
+
 use stasis_store::block::{BeyondEnd, pieces};
+use stasis_store::volume::{Late, LateWrites, MOST_LATE};
 use stasis_store::{BlockDevice, Partition, RamDisk, Request, SECTOR, Store};
 
 /// Random numbers that a seed repeats (xorshift64*).
@@ -366,4 +369,50 @@ pub fn golden(name: &str) -> RamDisk {
         disk.bytes[at..at + SECTOR].copy_from_slice(&sector[4..]);
     }
     disk
+}
+
+/// A user of a volume who makes late writes, as a guest does.
+#[derive(Clone, Debug, Default)]
+pub struct Writer(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    late: Late,
+    is_open: bool,
+}
+
+impl Writer {
+    /// Makes a late write behind those before. Returns whether it may.
+    pub fn write(&self, data: &[u8]) -> bool {
+        let kept = &mut *self.0.lock().unwrap();
+        let Late { len, buffer, .. } = &mut kept.late;
+        if !kept.is_open || *len + data.len() > MOST_LATE {
+            return false;
+        }
+        buffer.resize(MOST_LATE, 0xdb);
+        buffer[*len..][..data.len()].copy_from_slice(data);
+        *len += data.len();
+        true
+    }
+}
+
+impl LateWrites for Writer {
+    fn begin(&self, offset: u64) {
+        let kept = &mut *self.0.lock().unwrap();
+        (kept.is_open, kept.late.offset, kept.late.len) = (true, offset, 0);
+    }
+
+    fn end(&self) -> bool {
+        let kept = &mut *self.0.lock().unwrap();
+        kept.is_open = false;
+        kept.late.len > 0
+    }
+
+    fn take(&self) -> Late {
+        std::mem::take(&mut self.0.lock().unwrap().late)
+    }
+
+    fn put_back(&self, late: Late) {
+        self.0.lock().unwrap().late = late;
+    }
 }
