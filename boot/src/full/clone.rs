@@ -158,8 +158,8 @@ fn take_with_disks(
     // The guest shares its memory from the instant on, also if there is no clone after all.
     store.check_copies(&volumes, name).map_err(of_disks)?;
     let taken = take(store.device_mut().task(), domain)?;
-    // Nobody has written to the disks since that instant: only this task does, and each request is
-    // done or still in its guest's queue.
+    // Nobody has written to the disks since that instant: only this task does, as late writes have
+    // ended, and each request is done or still in its guest's queue.
     let instants = store.take_instants(&volumes).map_err(of_disks)?;
     let copies = store.copy_taken(&instants, name, clock::date()).map_err(of_disks)?;
     Ok((taken, copies))

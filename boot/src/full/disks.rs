@@ -11,7 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt::Display;
 use core::ops::Range;
-use stasis_devices::virtio::block::Request;
+use stasis_devices::virtio::block::{Request, What};
 use stasis_devices::virtio::volume::{Volume, VolumeError};
 use stasis_host::failures::Failures;
 use stasis_host::task::TaskLock;
@@ -145,11 +145,24 @@ impl Wanted<'_> {
     /// Does the request's next turn on its volume in the store. Then reads on, if the guest seems
     /// to want that next.
     fn carry_out_on(&self, lent: &mut dyn Lent) {
+        if self.request.begins_late() && self.write_late(lent) {
+            return;
+        }
         let (guest, name) = (&self.domain.name, self.request.volume());
         self.carry_out(&mut OnStore { lent, guest, name });
         if !self.request.ahead().is_empty() {
             self.read_ahead(lent);
         }
+    }
+
+    /// Begins late writes of the guest, which go into memory for a while, with this request. Returns
+    /// whether it is done. If not, it is done as any other, which says why it can't be.
+    fn write_late(&self, lent: &mut dyn Lent) -> bool {
+        let &Self { domain, request } = self;
+        let What::Write { offset, .. } = request.what() else { return false };
+        let Some(late) = domain.begin_late(request) else { return false };
+        let begun = lent.access_volume(request.volume(), VolumeAccess::BeginLate(offset, late));
+        begun.is_ok() && domain.write_late(request)
     }
 
     /// Reads what stands behind the request, for the guest's next ones. Nobody has asked for it, so
@@ -214,6 +227,7 @@ impl OnStore<'_> {
             VolumeAccess::Write(..) => "a write",
             VolumeAccess::Zero(..) => "a discard",
             VolumeAccess::Flush => "a flush",
+            VolumeAccess::BeginLate(..) => "a write",
         };
         let done = self.lent.access_volume(self.name, access);
         done.map_err(|error| {

@@ -5,12 +5,15 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::stream::error::StreamError;
 use crate::work::Work;
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use stasis_devices::virtio::late::{self, Late};
 use stasis_run::turns::Task;
 use stasis_state::Source;
 use stasis_store::catalog::Checkpoint;
 use stasis_store::reader::Reader;
 use stasis_store::writer::Writer;
-use stasis_store::{Error, Store, Volumes};
+use stasis_store::{Error, Store, Volumes, volume};
 
 /// What is done to a volume in the store. Offsets and lengths are in bytes.
 pub enum VolumeAccess<'b> {
@@ -24,6 +27,33 @@ pub enum VolumeAccess<'b> {
     Zero(u64, u64),
     /// Makes what was written part of the store.
     Flush,
+    /// Begins late writes from this offset on, which have this place.
+    BeginLate(u64, Arc<Late>),
+}
+
+/// The late writes of a guest, as the store takes them.
+#[derive(Debug)]
+struct OfGuest(Arc<Late>);
+
+const _: () = assert!(late::MOST_LATE == volume::MOST_LATE);
+
+impl volume::LateWrites for OfGuest {
+    fn begin(&self, offset: u64) {
+        self.0.begin(offset);
+    }
+
+    fn end(&self) -> bool {
+        self.0.end()
+    }
+
+    fn take(&self) -> volume::Late {
+        let (offset, len, buffer) = self.0.take();
+        volume::Late { offset, len, buffer }
+    }
+
+    fn put_back(&self, late: volume::Late) {
+        self.0.put_back((late.offset, late.len, late.buffer));
+    }
 }
 
 /// A store, or what somebody works with who has borrowed it.
@@ -71,6 +101,9 @@ fn access(
         }
         VolumeAccess::Zero(offset, len) => volumes.zero(name, offset, len),
         VolumeAccess::Flush => volumes.flush(name),
+        VolumeAccess::BeginLate(offset, late) => {
+            volumes.begin_late(name, offset, Box::new(OfGuest(late)))
+        }
     }
 }
 

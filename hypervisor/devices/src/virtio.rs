@@ -14,7 +14,8 @@
 //!   devices a new guest has; [`fresh`]: their record.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
 //! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk;
-//!   [`ahead`]: what was read of it before it is asked for; [`switch`]: what is between network
+//!   [`ahead`]: what was read of it before it is asked for; [`late`]: what was written and it does
+//!   not have yet; [`switch`]: what is between network
 //!   cards, which have an [`address`].
 
 pub mod address;
@@ -27,6 +28,7 @@ pub mod console;
 mod entropy;
 pub mod fitting;
 pub mod fresh;
+pub mod late;
 pub mod net;
 pub mod queue;
 mod slot_config;
@@ -48,6 +50,7 @@ use crate::equipment::Equipment;
 use crate::tree::{EDGE_RISING, Writer};
 use ahead::Ahead;
 use chain::Chain;
+use late::Writes;
 use queue::Queue;
 use status::{Interrupt, Status};
 use view::Broken;
@@ -144,6 +147,8 @@ pub struct Slots {
     under_way: Queues,
     /// What was read ahead of each disk.
     ahead: [Ahead; MAX_VIRTIO],
+    /// How each disk is written.
+    writes: [Writes; MAX_VIRTIO],
     /// Number of resets of each device since the guest was made: what was begun before the last one
     /// is not completed.
     resets: [u32; MAX_VIRTIO],
@@ -175,6 +180,7 @@ impl Device for Slots {
             notified: 0,
             under_way: 0,
             ahead: Default::default(),
+            writes: Default::default(),
             resets: [0; MAX_VIRTIO],
             begun: None,
             traffic: Default::default(),

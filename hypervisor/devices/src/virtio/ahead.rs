@@ -6,7 +6,7 @@
 //! (`at_exit`).
 //!
 //! What is kept is what the volume has: any request that changes the volume, or fails, drops it
-//! when it is taken, and so does a reset of the device. It is part of no record.
+//! when it is taken, and so do a [late](super::late) write and a reset of the device. It is part of no record.
 
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -24,17 +24,23 @@ static BUFFERS: AtomicUsize = AtomicUsize::new(0);
 
 /// A buffer for what is read ahead.
 #[derive(Debug)]
-pub struct Buffer(Vec<u8>);
+pub struct Buffer(pub(super) Vec<u8>);
 
 impl Buffer {
     /// Returns an empty buffer; None if there are too many, or there is no memory for one.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let more = |count| (count < MOST_BUFFERS).then_some(count + 1);
         BUFFERS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
         // Counted from here on, until it is dropped.
         let mut buffer = Self(Vec::new());
         buffer.0.try_reserve_exact(AHEAD).ok()?;
         Some(buffer)
+    }
+
+    /// Returns the buffer with as many zeros as it has room for.
+    pub(super) fn filled(mut self) -> Self {
+        self.0.resize(AHEAD, 0);
+        self
     }
 
     /// Adds what was read next. Returns whether there was room.
@@ -61,6 +67,8 @@ pub(super) struct Ahead {
     /// Offset of what the buffer has.
     from: u64,
     buffer: Option<Buffer>,
+    /// Whether somebody reads ahead, and nothing was written since he began.
+    is_read: bool,
 }
 
 /// A copy has nothing of what was read: the volume of its disk is another one.
@@ -74,6 +82,7 @@ impl Ahead {
     /// Drops what was read, and its buffer: another disk may have more use for one.
     pub fn forget(&mut self) {
         self.buffer = None;
+        self.is_read = false;
     }
 
     /// Notes a read, of a disk of `capacity` bytes. Returns what is read ahead when it is
@@ -94,14 +103,17 @@ impl Ahead {
 
     /// Returns the buffer, empty, for what is read ahead; None if there is none.
     pub fn take_buffer(&mut self) -> Option<Buffer> {
+        self.is_read = true;
         let Some(mut buffer) = self.buffer.take() else { return Buffer::new() };
         buffer.0.clear();
         Some(buffer)
     }
 
-    /// Keeps what was read from this offset on.
+    /// Keeps what was read from this offset on, unless something was written meanwhile.
     pub fn keep(&mut self, from: u64, buffer: Buffer) {
-        (self.from, self.buffer) = (from, Some(buffer));
+        if self.is_read {
+            (self.from, self.buffer) = (from, Some(buffer));
+        }
     }
 
     /// Returns whether nothing is there.

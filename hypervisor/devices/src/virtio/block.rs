@@ -143,6 +143,18 @@ impl What {
 /// Most bytes of a serial number.
 pub const SERIAL: u64 = 20;
 
+/// What a driver has asked for, as it stands in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    chain: Chain,
+    /// The data that are still to be moved: what the device reads behind the header, or what it
+    /// writes.
+    pub data: Bytes,
+    /// Address of the status, the last byte that the device writes. It may be anywhere.
+    status: u64,
+    pub what: What,
+}
+
 /// A request that was taken, and is not completed.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -150,20 +162,15 @@ pub struct Request {
     id: QueueId,
     /// Name of the volume behind the disk.
     volume: ArrayString<NAME_LEN>,
-    chain: Chain,
-    /// The data that are still to be moved: what the device reads behind the header, or what it
-    /// writes.
-    data: Bytes,
+    pub(super) asked: Asked,
     /// Bytes that earlier turns have moved.
     done: u64,
-    /// Address of the status, the last byte that the device writes. It may be anywhere.
-    status: u64,
     /// Number of resets of the device when it was taken.
     resets: u32,
-    /// What it is about.
-    pub what: What,
     /// Whether what it writes must survive when it is completed.
     writes_through: bool,
+    /// Whether [late](super::late) writes begin with it.
+    begins_late: bool,
     /// What is read ahead when it is completed: offsets in the volume.
     pub(super) ahead: Range<u64>,
 }
@@ -206,7 +213,12 @@ impl Request {
     /// Returns the request's data that are still to be moved: for [`Slots::disk_from_guest`] and
     /// [`Slots::disk_to_guest`].
     pub fn data(&self) -> Bytes {
-        self.data
+        self.asked.data
+    }
+
+    /// Returns what the request is about.
+    pub fn what(&self) -> What {
+        self.asked.what
     }
 
     /// Returns what is read ahead when the request is completed, by its offsets in the volume; an
@@ -215,14 +227,20 @@ impl Request {
         self.ahead.clone()
     }
 
+    /// Returns whether late writes begin with the request, if there is a place for them: for
+    /// [`Slots::begin_late`].
+    pub fn begins_late(&self) -> bool {
+        self.begins_late
+    }
+
     /// Does the request's next turn on `volume`: all of it, or 1 MiB of data, or 64 MiB that become
     /// zeros.
     pub fn perform(&self, volume: &mut dyn Volume, transfer: &mut dyn Transfer) -> Turn {
-        let (all, most) = self.what.bytes();
+        let (all, most) = self.asked.what.bytes();
         let now = (all - self.done).min(most);
         let is_last = self.done + now == all;
         let mut moved = Ok(());
-        let done = match self.what {
+        let done = match self.asked.what {
             What::Refuse(outcome) => return Turn::Ended(outcome),
             What::Read { offset, .. } => volume.read(offset + self.done, now, &mut |piece| {
                 moved = transfer.to_guest(piece);
@@ -240,7 +258,7 @@ impl Request {
                 Ok(())
             }
         };
-        let writes = matches!(self.what, What::Write { .. } | What::WriteZeroes { .. });
+        let writes = matches!(self.asked.what, What::Write { .. } | What::WriteZeroes { .. });
         let done = match done {
             Ok(()) if writes && is_last && self.writes_through && moved.is_ok() => volume.flush(),
             done => done,
@@ -260,7 +278,9 @@ impl Request {
         text[..count].copy_from_slice(&self.volume.as_bytes()[..count]);
         transfer.to_guest(&text[..len as usize])
     }
+}
 
+impl Asked {
     /// Returns the bytes that the device has written when the request is completed with `outcome`:
     /// data and status.
     fn written(&self, outcome: Outcome) -> u32 {
@@ -286,19 +306,33 @@ impl Slots {
         if let Some(begun) = self.begun.as_ref().filter(|begun| self.is_current(begun)) {
             return Some((begun.slot(), Some(begun.clone())));
         }
-        let n = usize::from(id.slot);
-        let mut taken = self.take(id, memory);
-        let served = taken.as_ref().map(|request| request.is_some()).map_err(|broken| *broken);
+        let taken = self.take(id, memory);
+        let served = taken.as_ref().map(|asked| asked.is_some()).map_err(|broken| *broken);
         self.settle(id, served);
-        if let Ok(Some(request)) = &mut taken {
-            self.under_way |= id.bit();
-            request.ahead = self.note(n, &request.what);
-        }
-        Some((id.slot, taken.unwrap_or(None)))
+        let Ok(Some(asked)) = taken else { return Some((id.slot, None)) };
+        self.under_way |= id.bit();
+        Some((id.slot, Some(self.begin(id, asked))))
     }
 
-    /// Notes what a request of slot `n` is about. Returns what is read ahead when it is completed.
-    fn note(&mut self, n: usize, what: &What) -> Range<u64> {
+    /// Returns the request that a driver has asked for, as whoever serves the disk does it.
+    fn begin(&mut self, id: QueueId, asked: Asked) -> Request {
+        let n = usize::from(id.slot);
+        let (volume, done, resets) = (self.names[n], 0, self.resets[n]);
+        let writes_through = self.writes_through(n);
+        let ahead = self.note_read(n, &asked.what);
+        let begins_late = self.note_write(n, &asked.what);
+        Request { id, volume, asked, done, resets, writes_through, begins_late, ahead }
+    }
+
+    /// Returns whether what is written to the disk in slot `n` must survive when a request is
+    /// completed.
+    pub(super) fn writes_through(&self, n: usize) -> bool {
+        self.record.driver_features[n] & FLUSH == 0
+    }
+
+    /// Notes what a request of slot `n` reads, or that it changes the volume. Returns what is read
+    /// ahead when it is completed.
+    fn note_read(&mut self, n: usize, what: &What) -> Range<u64> {
         let ahead = &mut self.ahead[n];
         match *what {
             What::Read { offset, len } => {
@@ -310,9 +344,22 @@ impl Slots {
         0..0
     }
 
+    /// Notes what a request of slot `n` writes. Returns whether late writes begin with it.
+    fn note_write(&mut self, n: usize, what: &What) -> bool {
+        let writes_through = self.writes_through(n);
+        let writes = &mut self.writes[n];
+        match *what {
+            What::Write { offset, len } if !writes_through => writes.note(offset, len),
+            _ => {
+                writes.forget();
+                false
+            }
+        }
+    }
+
     /// Returns the first request of a queue; None if there is none.
     #[inline]
-    pub(super) fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Request>, Broken> {
+    pub(super) fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Asked>, Broken> {
         let Some(chain) = self.first(id, memory)? else { return Ok(None) };
         let Measured { lengths, mut read, written } = chain.measure(memory)?;
         let mut header = [0_u64; 2];
@@ -323,22 +370,7 @@ impl Slots {
         let n = usize::from(id.slot);
         let what = self.what(n, header.map(u64::from_le), read, lengths, memory)?;
         let data = if let What::Write { .. } = what { read } else { written };
-        let (status, resets) = (lengths.last, self.resets[n]);
-        let writes_through = self.record.driver_features[n] & FLUSH == 0;
-        let volume = self.names[n];
-        let (done, ahead) = (0, 0..0);
-        Ok(Some(Request {
-            id,
-            volume,
-            chain,
-            data,
-            done,
-            status,
-            resets,
-            what,
-            writes_through,
-            ahead,
-        }))
+        Ok(Some(Asked { chain, data, status: lengths.last, what }))
     }
 
     /// Returns what the request is about whose header has these words, behind which it has these
@@ -420,7 +452,8 @@ impl Slots {
     /// still to be moved, unless its device was reset meanwhile. It is the next one that is taken.
     pub fn disk_goes_on(&mut self, request: &Request, done: u64, data: Bytes) {
         if self.is_current(request) {
-            self.begun = Some(Request { done, data, ..request.clone() });
+            let asked = Asked { data, ..request.asked };
+            self.begun = Some(Request { done, asked, ..request.clone() });
         }
     }
 
@@ -436,13 +469,22 @@ impl Slots {
         if outcome != Outcome::Done {
             self.ahead[usize::from(request.slot())].forget();
         }
+        self.complete_asked(request.id, memory, &request.asked, outcome);
+    }
+
+    /// Completes what a driver has asked for.
+    pub(super) fn complete_asked(
+        &mut self,
+        id: QueueId,
+        memory: &mut Memory<'_>,
+        asked: &Asked,
+        outcome: Outcome,
+    ) {
         // The status is the last byte, and a driver that has moved it meanwhile looks where it was.
-        let told = memory.write(request.status, &[outcome as u8]);
-        let completed = told.and_then(|()| {
-            let written = request.written(outcome);
-            self.complete(request.id, memory, &request.chain, written)
-        });
-        self.settle(request.id, completed.map(|()| true));
+        let told = memory.write(asked.status, &[outcome as u8]);
+        let completed =
+            told.and_then(|()| self.complete(id, memory, &asked.chain, asked.written(outcome)));
+        self.settle(id, completed.map(|()| true));
     }
 }
 

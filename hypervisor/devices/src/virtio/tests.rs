@@ -1,10 +1,11 @@
-//! A driver of the first slot, and what it meets.
+//! A driver of one slot, the first one if nothing else is said, and what it meets.
 
 mod ahead;
 mod cards;
 mod changing;
 mod console;
 mod hostile;
+mod late;
 mod requests;
 mod starved;
 mod transport;
@@ -97,6 +98,8 @@ pub struct Driver {
     pub slots: Slots,
     pub moment: Moment,
     pub published: u16,
+    /// The slot that is driven.
+    pub slot: u8,
     /// Number of the queue that is used.
     pub queue: u32,
     /// The last frame that was sent.
@@ -120,15 +123,15 @@ impl Driver {
         let moment = Moment { ram: FakeRam::new(RAM), ..at(0) };
         let slots = Slots::restored(record, 0);
         let (frame, typed, said) = Default::default();
-        let mut driver = Self { slots, moment, published: 0, queue, frame, typed, said };
+        let mut driver = Self { slots, moment, published: 0, slot: 0, queue, frame, typed, said };
         driver.set_up();
         driver
     }
 
     pub fn set_up(&mut self) {
         self.published = 0;
-        self.store(AVAIL, &[0; 4]);
-        self.store(USED, &[0; 4]);
+        self.store(AVAIL + self.rings(), &[0; 4]);
+        self.store(USED + self.rings(), &[0; 4]);
         self.write(0x70, 0);
         for status in [1, 3] {
             self.write(0x70, status);
@@ -144,12 +147,18 @@ impl Driver {
         assert_eq!(self.read(0x44), 0);
         self.write(0x38, NUM.into());
         for (offset, address) in [(0x80, DESC), (0x90, AVAIL), (0xa0, USED)] {
+            let address = address + self.rings();
             self.write(offset, address as u32);
             self.write(offset + 4, (address >> 32) as u32);
         }
         self.write(0x44, 1);
         assert_eq!(self.read(0x44), 1, "the queue is ready");
         self.write(0x70, 0xf);
+    }
+
+    /// Returns how far the slot's rings are behind those of the first one.
+    pub fn rings(&self) -> u64 {
+        u64::from(self.slot) * 0x4000
     }
 
     fn features(&mut self, sel: u32) -> u32 {
@@ -162,11 +171,11 @@ impl Driver {
     }
 
     pub fn read_as(&mut self, offset: u64, width: Width) -> u64 {
-        self.slots.read(Access { n: 0, offset, width }, &mut self.moment)
+        self.slots.read(Access { n: self.slot, offset, width }, &mut self.moment)
     }
 
     pub fn write(&mut self, offset: u64, value: u32) {
-        let access = Access { n: 0, offset, width: Width::Word };
+        let access = Access { n: self.slot, offset, width: Width::Word };
         self.slots.write(access, value.into(), &mut self.moment);
     }
 
@@ -194,9 +203,10 @@ impl Driver {
     /// device.
     pub fn publish(&mut self, head: u16) {
         let entry = u64::from(self.published % NUM);
-        self.store(AVAIL + 4 + entry * 2, &head.to_le_bytes());
+        let avail = AVAIL + self.rings();
+        self.store(avail + 4 + entry * 2, &head.to_le_bytes());
         self.published = self.published.wrapping_add(1);
-        self.store(AVAIL + 2, &self.published.to_le_bytes());
+        self.store(avail + 2, &self.published.to_le_bytes());
         self.write(0x50, self.queue);
     }
 
@@ -212,9 +222,9 @@ impl Driver {
 
     /// Returns the number of completed requests, and the last one's head and bytes.
     pub fn used(&self) -> (u16, u32, u32) {
-        let count = u16::from_le_bytes(self.load(USED + 2));
+        let count = u16::from_le_bytes(self.load(USED + self.rings() + 2));
         let entry = u64::from(count.wrapping_sub(1) % NUM);
-        let at = USED + 4 + entry * 8;
+        let at = USED + self.rings() + 4 + entry * 8;
         (count, u32::from_le_bytes(self.load(at)), u32::from_le_bytes(self.load(at + 4)))
     }
 

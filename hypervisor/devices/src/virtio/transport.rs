@@ -183,6 +183,7 @@ impl Slots {
         if is_ready != was_ready {
             // What was begun on the queue before is not completed on this one.
             self.resets[usize::from(id.slot)] += 1;
+            self.writes[usize::from(id.slot)].forget();
             (record.queue_next_avail[at], record.queue_used[at]) = (0, 0);
         }
     }
@@ -242,6 +243,7 @@ impl Slots {
         self.notified &= !queues_of(n);
         self.under_way &= !queues_of(n);
         self.ahead[n].forget();
+        self.writes[n].forget();
         self.resets[n] += 1;
     }
 }

@@ -1,12 +1,14 @@
 //! The requests of a guest's virtio devices: each is a step, for which the caller locks the guest.
 
 use super::{Guest, Line};
+use alloc::sync::Arc;
 use stasis_devices::device::Memory;
 use stasis_devices::generation;
 use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request};
 use stasis_devices::virtio::chain::Bytes;
+use stasis_devices::virtio::late::Late;
 use stasis_devices::virtio::net::Card;
 use stasis_memory::GuestMemory;
 use stasis_vgic::VcpuMask;
@@ -92,11 +94,12 @@ impl Guest {
         Some(Taken { request, kick })
     }
 
-    /// Does the next request of a disk, if what was [read ahead](Self::begin_ahead) is enough for
-    /// it. Returns the vCPUs that must be kicked; None if nothing was done.
-    pub fn serve_ahead(&mut self, ram: &mut impl GuestMemory) -> Option<VcpuMask> {
+    /// Does the next request of a disk, if it is small, and what was [read
+    /// ahead](Self::begin_ahead) is enough for it, or it is a [late write](Self::begin_late).
+    /// Returns the vCPUs that must be kicked; None if nothing was done.
+    pub fn serve_small(&mut self, ram: &mut impl GuestMemory) -> Option<VcpuMask> {
         let memory = &mut Memory { base: *self.record.ram_base, ram };
-        let slot = self.devices.virtio.serve_ahead(memory)?;
+        let slot = self.devices.virtio.serve_small(memory)?;
         Some(self.update_line(Line::of(&self.devices.virtio, slot)))
     }
 
@@ -110,6 +113,26 @@ impl Guest {
     /// since.
     pub fn end_ahead(&mut self, request: &Request, buffer: Buffer) {
         self.devices.virtio.end_ahead(request, buffer);
+    }
+
+    /// Returns the place of late writes that [begin](Request::begins_late) with a disk's request;
+    /// None if there is none.
+    pub fn begin_late(&mut self, request: &Request) -> Option<Arc<Late>> {
+        self.devices.virtio.begin_late(request)
+    }
+
+    /// Does a disk's request with which late writes have begun, and completes it. Returns the vCPUs
+    /// that must be kicked; None if it was not done.
+    pub fn disk_late(&mut self, ram: &mut impl GuestMemory, request: &Request) -> Option<VcpuMask> {
+        let memory = &mut Memory { base: *self.record.ram_base, ram };
+        let is_done = self.devices.virtio.disk_late(memory, request);
+        is_done.then(|| self.update_line(Line::of(&self.devices.virtio, request.slot())))
+    }
+
+    /// Makes no late writes until they begin again: at the instant of a checkpoint, all that was
+    /// completed is the volumes'.
+    pub fn end_late(&self) {
+        self.devices.virtio.end_late();
     }
 
     /// Returns the names of the volumes behind the disks.

@@ -136,9 +136,8 @@ impl AtExit<'_, '_> {
         self.answered(vcpu, self.domain.news.is_there())
     }
 
-    /// Answers an access to a virtio device. If the driver has put requests into queues, those of
-    /// disks are done for which what was read ahead is enough, and the console's task is woken for
-    /// the rest. The vCPU itself does a few of those of other devices, and leaves if there are
+    /// Answers an access to a virtio device. If the driver has put requests into queues, small
+    /// ones of disks are done that need no disk now, and the console's task is woken for the rest. The vCPU itself does a few of those of other devices, and leaves if there are
     /// more.
     #[inline(never)]
     fn access_virtio(&mut self, vcpu: Glimpse<'_>) -> Looked {
@@ -153,7 +152,7 @@ impl AtExit<'_, '_> {
         let work = work.filter(|_| resident.is_served());
         let mut is_for_console = false;
         if work == Some(Work::Disks) {
-            kick.0 |= resident.serve_ahead(self.times.turn_ends).0;
+            kick.0 |= resident.serve_small(self.times.turn_ends).0;
             is_for_console = resident.guest.has_disk_work();
         }
         kick.0 |= fill(&mut resident.guest, index, &mut self.gic).0;

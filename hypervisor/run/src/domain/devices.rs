@@ -17,6 +17,7 @@ use crate::gic::ThisCore;
 use crate::{above, network, random, roster};
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::timer;
@@ -25,6 +26,7 @@ use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer, Turn};
 use stasis_devices::virtio::chain::Bytes;
+use stasis_devices::virtio::late::Late;
 use stasis_devices::virtio::net::MAX_FRAME;
 use stasis_guest::{Guest, Whole};
 use stasis_host::run_state::RunState;
@@ -141,18 +143,18 @@ impl Resident {
         self.state == RunState::Running && self.ram.missing().is_none() && !self.ram.lacks_frame()
     }
 
-    /// Does some requests of disks for which what was read ahead is enough, for a vCPU that has
-    /// made one: the guest [is served](Self::is_served). Returns the vCPUs that must be kicked.
+    /// Does some small requests of disks, reads of what was read ahead and late writes, for a vCPU
+    /// that has made one: the guest [is served](Self::is_served). Returns the vCPUs that must be kicked.
     /// Where pages may move as they are written, it does nothing: a vCPU that goes on after a look
     /// would not see where they are. The turn of the vCPU ends when the counter reads `turn_ends`.
-    pub(super) fn serve_ahead(&mut self, turn_ends: u64) -> VcpuMask {
+    pub(super) fn serve_small(&mut self, turn_ends: u64) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
         let (guest, ram) = self.parts();
         if ram.is_mapped() {
             return kick;
         }
         for _ in 0..AT_ONCE {
-            let Some(more) = guest.serve_ahead(ram) else { break };
+            let Some(more) = guest.serve_small(ram) else { break };
             kick.0 |= more.0;
             if !guest.has_disk_work() || timer::counter() >= turn_ends {
                 break;
@@ -258,8 +260,8 @@ impl Domain {
         step
     }
 
-    /// Takes the first request of the guest's disks that is not completed, or does it, if what was
-    /// read ahead is enough for it. Panics if the caller has the guest parked.
+    /// Takes the first request of the guest's disks that is not completed, or does it, if it is a
+    /// small one that needs no disk. Panics if the caller has the guest parked.
     pub fn take_disk_request(&self) -> DiskStep {
         loop {
             let mut resident = self.resident.lock();
@@ -267,7 +269,7 @@ impl Domain {
                 return DiskStep::Nothing;
             }
             let (guest, ram) = resident.parts();
-            if let Some(kick) = guest.serve_ahead(ram) {
+            if let Some(kick) = guest.serve_small(ram) {
                 self.release(resident, kick);
                 return DiskStep::Done;
             }
@@ -290,6 +292,26 @@ impl Domain {
     /// with it. Panics if the caller has the guest parked.
     pub fn end_ahead(&self, request: &Request, buffer: Buffer) {
         self.resident.lock().guest.end_ahead(request, buffer);
+    }
+
+    /// Returns the place of late writes that [begin](Request::begins_late) with a request; `None` if
+    /// there is none. Panics if the caller has the guest parked.
+    pub fn begin_late(&self, request: &Request) -> Option<Arc<Late>> {
+        self.resident.lock().guest.begin_late(request)
+    }
+
+    /// Does a request with which late writes have begun, and completes it. Returns whether it did.
+    /// Panics if the caller has the guest parked.
+    pub fn write_late(&self, request: &Request) -> bool {
+        let mut resident = self.resident.lock();
+        // As any other request, it is done when there are frames.
+        if resident.ram.lacks_frame() {
+            return false;
+        }
+        let (guest, ram) = resident.parts();
+        let Some(kick) = guest.disk_late(ram, request) else { return false };
+        self.release(resident, kick);
+        true
     }
 
     /// Ends a turn of a request, which has moved what `transfer` has: completes it, or keeps what

@@ -294,6 +294,8 @@ impl Domain {
         self.resident.set_parked(true);
         // All vCPUs are kicked afterwards.
         self.receive_all(&mut resident.guest);
+        // Its disks are what they are now, until the console's task serves them again.
+        resident.guest.end_late();
         Parked { vcpus, resident, domain: self, _wakes: Wakes(self) }
     }
 }

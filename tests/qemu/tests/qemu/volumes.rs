@@ -67,6 +67,27 @@ pub fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
     shell(stasis, &format!("{dd} count={count} seek={seek} {how} 2> /dev/null")).map(drop)
 }
 
+/// Sector of 4 KiB from which on [`write_small`] writes, and how many it writes: they are no multiple
+/// of what is kept in memory at most.
+const SMALL_AT: u64 = 6000;
+const SMALL: u64 = 21;
+
+/// Writes random bytes to the guest's disk by pieces of 4 KiB, one behind the other, without a
+/// flush. The guest has them in a file, too.
+fn write_small(stasis: &mut Stasis) -> Result<()> {
+    let make = format!("dd if=/dev/urandom of=/small bs=4k count={SMALL} 2> /dev/null");
+    let write = format!("dd if=/small of=/dev/vda bs=4k seek={SMALL_AT} oflag=direct 2> /dev/null");
+    shell(stasis, &format!("{make} && {write}")).map(drop)
+}
+
+/// Checks that the guest's disk has what [`write_small`] has written.
+fn look_at_small(stasis: &mut Stasis) -> Result<()> {
+    let read = format!("dd if=/dev/vda bs=4k skip={SMALL_AT} count={SMALL} iflag=direct");
+    let found = line(stasis, &format!("{read} 2> /dev/null | cmp - /small && echo the same"))?;
+    ensure!(found == "the same", "small writes: {found}");
+    Ok(())
+}
+
 pub fn what_linux_has_flushed_is_there_after_a_power_cut(lab: &Lab) -> Result<()> {
     let disk = lab.disk()?;
     let mut stasis = machine(lab)?.disk(&disk).boot()?;
@@ -122,9 +143,12 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     // The guest has not flushed this, and the checkpoint has it nevertheless.
     write(&mut stasis, 2, 8, "oflag=direct")?;
     let then = hash(&mut stasis, 16)?;
+    // Some of it is not even in the volume yet.
+    write_small(&mut stasis)?;
     stasis.detach()?;
     let number = stasis.checkpoint("linux", "disks")?;
     stasis.attach("linux")?;
+    look_at_small(&mut stasis)?;
     write(&mut stasis, 8, 1, "conv=fsync")?;
     let later = hash(&mut stasis, 16)?;
     ensure!(later != then, "nothing was written");
@@ -137,6 +161,7 @@ pub fn a_checkpoint_has_the_disk_as_of_its_instant(lab: &Lab) -> Result<()> {
     stasis.attach("linux")?;
     let found = hash(&mut stasis, 16)?;
     ensure!(found == then, "{found} is there, {then} was at the instant");
+    look_at_small(&mut stasis)?;
     // The guest goes on with the disk.
     write(&mut stasis, 1, 3, "conv=fsync")?;
     stasis.kill()?;
@@ -173,6 +198,7 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
     // The disk has this and was not told to keep it, and this one is in the guest's memory alone.
     write(&mut stasis, 2, 8, "oflag=direct")?;
     write(&mut stasis, 1, 12, "")?;
+    write_small(&mut stasis)?;
     stasis.detach()?;
     let said = stasis.command("clone linux as twin")?;
     let has = |words: &str| said.iter().any(|line| line.contains(words));
@@ -182,6 +208,7 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
         // All that the device writes for this goes to memory that both share.
         shell(stasis, "sync")?;
         let hash = hash(stasis, 16)?;
+        look_at_small(stasis)?;
         stasis.detach()?;
         Ok(hash)
     };

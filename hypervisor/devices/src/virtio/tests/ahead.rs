@@ -7,7 +7,7 @@ use crate::virtio::block::{Outcome, SECTOR};
 use crate::virtio::volume::Volume;
 
 /// Returns a guard: the tests of one process have all buffers in common.
-fn alone() -> std::sync::MutexGuard<'static, ()> {
+pub fn alone() -> std::sync::MutexGuard<'static, ()> {
     static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -17,18 +17,18 @@ const COUNT: u64 = 8;
 const READ: u32 = 0;
 const WRITES: u32 = 1;
 
-fn ask_to_read(driver: &mut Driver, sector: u64) {
+pub fn ask_to_read(driver: &mut Driver, sector: u64) {
     ask(driver, READ, sector, &[(BUFFERS, (COUNT * SECTOR) as u32)], WRITE);
 }
 
-/// Returns whether the next request was done with what was read ahead.
-fn is_served(driver: &mut Driver) -> bool {
+/// Returns whether the next request was done as at an exit.
+pub fn is_served(driver: &mut Driver) -> bool {
     let (slots, mut memory) = driver.memory();
-    slots.serve_ahead(&mut memory).is_some()
+    slots.serve_small(&mut memory).is_some()
 }
 
 /// Reads from a sector on as whoever serves the disk does, and reads ahead. Returns how many bytes.
-fn read(driver: &mut Driver, volume: &mut Fake, sector: u64) -> u64 {
+pub fn read(driver: &mut Driver, volume: &mut Fake, sector: u64) -> u64 {
     ask_to_read(driver, sector);
     assert!(!is_served(driver));
     let request = take(driver).unwrap();

@@ -105,13 +105,14 @@ pub fn ask(driver: &mut Driver, kind: u32, sector: u64, data: &[(u64, u32)], fla
     header[8..].copy_from_slice(&sector.to_le_bytes());
     driver.store(HEADER, &header);
     driver.store(STATUS, &[0xaa]);
-    driver.describe(DESC, 0, (HEADER, 16), NEXT);
+    let table = DESC + driver.rings();
+    driver.describe(table, 0, (HEADER, 16), NEXT);
     let mut n = 1;
     for piece in data {
-        driver.describe(DESC, n, *piece, NEXT | flags);
+        driver.describe(table, n, *piece, NEXT | flags);
         n += 1;
     }
-    driver.describe(DESC, n, (STATUS, 1), WRITE);
+    driver.describe(table, n, (STATUS, 1), WRITE);
     driver.publish(0);
 }
 
@@ -179,7 +180,7 @@ fn a_disk_reads_into_many_buffers_and_writes_from_them() {
     let pieces = [(BUFFERS, 1000), (BUFFERS + 0x2000, 24), (BUFFERS + 0x4000, 8192 - 1024)];
     ask(&mut driver, 0, 3, &pieces, WRITE);
     let request = take(&mut driver).unwrap();
-    assert_eq!(request.what, What::Read { offset: 3 * 512, len: 8192 });
+    assert_eq!(request.what(), What::Read { offset: 3 * 512, len: 8192 });
     assert_eq!(finish(&mut driver, &request, &mut volume), Outcome::Done);
     assert_eq!(driver.used(), (1, 0, 8193));
     assert_eq!(status(&driver), 0);
@@ -309,11 +310,11 @@ fn a_request_with_more_data_than_the_guest_has_ram_is_refused() {
     for (kind, flags) in [(0, WRITE), (1, 0)] {
         let mut driver = Driver::of(&[Fitting::Disk { volume: "root", sectors }]);
         ask(&mut driver, kind, 0, &[(RAM_BASE, HALF), (RAM_BASE, HALF)], flags);
-        let whole = take(&mut driver).unwrap().what;
+        let whole = take(&mut driver).unwrap().what();
         assert!(matches!(whole, What::Read { .. } | What::Write { .. }), "{whole:?}");
         let mut driver = Driver::of(&[Fitting::Disk { volume: "root", sectors }]);
         ask(&mut driver, kind, 0, &[(RAM_BASE, HALF), (RAM_BASE, HALF), (RAM_BASE, 512)], flags);
-        assert_eq!(take(&mut driver).unwrap().what, What::Refuse(Outcome::Error));
+        assert_eq!(take(&mut driver).unwrap().what(), What::Refuse(Outcome::Error));
     }
 }
 
@@ -352,7 +353,7 @@ fn a_request_that_was_not_completed_is_taken_again_after_a_resume() {
     driver.slots = Slots::restored(record, 0);
     assert!(driver.slots.has_disk_work());
     let again = take(&mut driver).unwrap();
-    assert_eq!(again.what, first.what);
+    assert_eq!(again.what(), first.what());
     assert_eq!(finish(&mut driver, &again, &mut volume), Outcome::Done);
     assert_eq!(driver.used(), (1, 0, 1));
     assert!(take(&mut driver).is_none(), "it is done once");

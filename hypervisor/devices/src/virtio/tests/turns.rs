@@ -1,5 +1,6 @@
 //! Requests of disks that take several turns.
 
+use super::ahead::{alone, ask_to_read, is_served, read};
 use super::requests::{Fake, STATUS, ask, disk, finish, status, take, turn, volume};
 use super::*;
 use crate::virtio::block::{NotMoved, Outcome, Request, Transfer, Turn};
@@ -147,4 +148,40 @@ fn a_turn_that_lacks_a_frame_is_done_again_and_those_before_are_not() {
     assert_eq!(driver.load(BUFFERS), [0xee; 512], "the first turn is not done again");
     assert!(bytes(&driver)[512..] == volume.bytes[512..]);
     assert_eq!(driver.load::<1>(STATUS), [0]);
+}
+
+#[test]
+fn a_read_of_what_was_read_ahead_of_one_disk_leaves_the_turns_of_another_as_they_are() {
+    let _alone = alone();
+    let fittings = [("root", SECTORS), ("data", 256)]
+        .map(|(volume, sectors)| Fitting::Disk { volume, sectors });
+    let mut driver = Driver::of(&fittings);
+    driver.moment.ram = FakeRam::new(LARGE_RAM);
+    driver.set_up();
+    assert!(take(&mut driver).is_none());
+    let (_, mut root) = large();
+    let mut data = volume();
+    driver.slot = 1;
+    driver.set_up();
+    read(&mut driver, &mut data, 8);
+    assert_ne!(read(&mut driver, &mut data, 16), 0);
+    let behind = driver.published;
+    (driver.slot, driver.published) = (0, 0);
+    ask_large(&mut driver, 0, WRITE);
+    assert_eq!(next_turn(&mut driver, &mut root), Turn::Part(TURN as u64));
+    // Below the part of the buffers that comes next.
+    (driver.slot, driver.published) = (1, behind);
+    ask_to_read(&mut driver, 24);
+    assert!(is_served(&mut driver), "nobody is at a request of this disk");
+    assert_eq!((driver.used(), driver.read(0x60)), ((3, 0, 4097), 1));
+    assert!(driver.load::<4096>(BUFFERS)[..] == data.bytes[24 * 512..32 * 512]);
+    assert!(!is_served(&mut driver));
+    driver.slot = 0;
+    assert_eq!((driver.used().0, driver.read(0x60)), (0, 0));
+    assert_eq!(next_turn(&mut driver, &mut root), Turn::Part(2 * TURN as u64));
+    assert_eq!(next_turn(&mut driver, &mut root), Turn::Ended(Outcome::Done));
+    assert_eq!((driver.used(), status(&driver)), ((1, 0, LARGE as u32 + 1), 0));
+    // The other disk's read has overwritten what the first turn had read.
+    assert!(bytes(&driver)[4096..] == root.bytes[4096..]);
+    assert!(take(&mut driver).is_none());
 }
