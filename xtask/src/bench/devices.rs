@@ -44,9 +44,9 @@ const PHASES: [Phase; 5] = [
     Phase { name: "read-4k-apart", key: 'a', count: 64, bytes: 4096 },
 ];
 /// The function that copies, and who calls it to move a request's data between the guest and
-/// Stasis: of what was read ahead, too.
+/// Stasis: of what was read ahead, too, and of late writes.
 const COPY: [&str; 2] = ["stasis_copy", "memcpy"];
-const COPIED_FOR: [&str; 2] = ["DiskTransfer", "chain::Bytes::write"];
+const COPIED_FOR: [&str; 3] = ["DiskTransfer", "chain::Bytes::write", "Slots>::write_late"];
 
 /// Requests of one kind. The guest has the same numbers.
 #[derive(Clone, Copy, Debug)]
