@@ -254,6 +254,7 @@ pub fn add(
     log::info!("guest \"{}\": on core {}", domain.name, List(placement.cores));
     domain.shared().iter().for_each(|one| one.enter(&domain));
     domain.plug_in();
+    warn_of_crowds(&domain);
     device_interrupts::enter(&domain);
     if state == RunState::Running {
         device_interrupts::engage(&domain);
@@ -263,6 +264,19 @@ pub fn add(
     GUESTS.lock().enter(number, &domain.name, domain.clone());
     clearing::begin();
     Ok(domain)
+}
+
+/// Says which of a new guest's networks have too many cards for one more to get all frames.
+fn warn_of_crowds(domain: &Domain) {
+    for network in domain.cards().into_iter().map(|card| card.network) {
+        if network::is_crowded(&network) {
+            log::warn!(
+                "guest \"{}\": network \"{network}\" has too many cards: a frame for all goes to {} others",
+                domain.name,
+                network::MOST
+            );
+        }
+    }
 }
 
 /// Makes a guest that does not run yet announce itself to its networks, unless its memory is loaded

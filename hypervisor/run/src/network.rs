@@ -19,8 +19,8 @@ use stasis_devices::virtio::address::address_of;
 use stasis_devices::virtio::switch::{Dropped, Plug, Switch};
 use stasis_guest::Guest;
 
-/// The most guests that get a frame for all.
-const MOST: usize = 32;
+/// The most cards of guests that get a frame for all: whoever is next on a core waits for no more.
+pub const MOST: usize = 32;
 
 /// The cards of guests that get a frame.
 type Receivers = ArrayVec<(Arc<Domain>, u8), MOST>;
@@ -38,6 +38,11 @@ pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
         is_original: card.address == address_of(guest.name(), card.network),
     });
     SWITCH.lock().plug(domain, |other| other.number == domain.number, cards);
+}
+
+/// Returns whether a network has more cards than get a frame for all, besides the one that sends it.
+pub fn is_crowded(network: &str) -> bool {
+    SWITCH.lock().port_count(network) > MOST + 1
 }
 
 /// Unplugs the network cards of a guest that is removed.

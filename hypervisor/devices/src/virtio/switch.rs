@@ -168,6 +168,13 @@ impl<T> Switch<T> {
         self.ports.retain(|port| !is_it(&port.guest));
     }
 
+    /// Returns the number of ports of a network, with the uplink as one.
+    pub fn port_count(&self, network: &str) -> usize {
+        let ports = self.ports.iter().filter(|port| self.networks[port.network].name == network);
+        let is_it = |it: &&Network| it.name == network && it.uplink.is_some();
+        ports.count() + self.networks.iter().filter(is_it).count()
+    }
+
     /// Makes the machine's card of this number the uplink of a network, which has no other one.
     pub fn connect(&mut self, network: &str, card: usize) {
         let network = self.network(network);

@@ -152,7 +152,8 @@ fn main() -> ExitCode {
             a_guest_without_a_terminal_is_told_of;
         network:
             two_guests_send_each_other_all_and_neither_has_the_others_address,
-            a_clone_talks_when_it_has_an_address_of_its_own;
+            a_clone_talks_when_it_has_an_address_of_its_own,
+            a_guest_that_gets_no_frame_for_all_is_named;
         network_long:
             four_guests_send_to_each_other_all_at_once,
             who_reads_slowly_or_stands_still_gets_all_and_holds_up_nobody;

@@ -178,3 +178,21 @@ pub fn a_clone_talks_when_it_has_an_address_of_its_own(lab: &Lab) -> Result<()> 
     }
     stasis.quit()
 }
+
+/// Guests that are off have their cards in the network, too.
+pub fn a_guest_that_gets_no_frame_for_all_is_named(lab: &Lab) -> Result<()> {
+    let mut machine = lab.machine();
+    for n in 1..=34 {
+        let mut config = guest(&format!("g{n}"), 4);
+        config.image = "idle".to_owned();
+        config.networks = vec!["lan".to_owned()];
+        config.autostart = false;
+        machine = machine.configured(config, (n == 1).then(|| lab.guest("idle")).transpose()?);
+    }
+    let stasis = machine.boot()?;
+    stasis.complaint(&["\"g34\"", "\"lan\"", "a frame for all goes to 32 others"])?;
+    let named = |line: &&String| line.contains("a frame for all");
+    let count = stasis.greeting.iter().filter(named).count();
+    ensure!(count == 1, "{count} guests are named");
+    stasis.quit()
+}

@@ -63,6 +63,18 @@ fn of_copies_the_older_one_has_the_address_also_when_it_is_resumed_in_its_place(
 }
 
 #[test]
+fn the_ports_of_a_network_are_counted() {
+    let mut switch = switch();
+    let counts = |switch: &Switch<char>| ["lan", "other", "none"].map(|it| switch.port_count(it));
+    assert_eq!(counts(&switch), [3, 1, 0]);
+    plug(&mut switch, 'a', A, "other");
+    switch.unplug(|guest| *guest == 'x');
+    assert_eq!(counts(&switch), [2, 1, 0]);
+    switch.connect("lan", 0);
+    assert_eq!(counts(&switch), [3, 1, 0]);
+}
+
+#[test]
 fn a_card_that_is_plugged_in_anew_is_in_its_new_network_and_slot_alone() {
     let mut switch = switch();
     let card = Plug { slot: 1, address: A, network: "other", is_original: true };
