@@ -46,6 +46,13 @@ fn files() -> Vec<(String, u8, Vec<u8>)> {
     files
 }
 
+/// Returns whether there is time to write a file's guest again. Under Miri, 2 MiB of memory take
+/// minutes: so it has the file of one minor with blocks, and those of each minor before that.
+fn is_written_again(minor: u16, nr_vcpus: u8) -> bool {
+    let is_last = minor == stasis_state::header::VERSION.minor;
+    !cfg!(miri) || nr_vcpus == 1 && (minor < 5 || is_last)
+}
+
 /// Returns the guests of the golden files of a version.
 fn golden(version: &str) -> impl Iterator<Item = GuestState> {
     let files = files().into_iter().filter(move |(of, ..)| of == version);
@@ -60,6 +67,9 @@ fn every_golden_file_is_read_and_written_again_byte_for_byte() {
         assert!(checkpoint.skipped.is_empty());
         let state = &checkpoint.state;
         assert_eq!(state.vcpus.len(), usize::from(nr_vcpus));
+        if !is_written_again(checkpoint.header.minor, nr_vcpus) {
+            continue;
+        }
         let (mut ring, mut log) = (ram("xx"), ram("x"));
         let shares = state.devices.shared.is_some();
         let wanted: Vec<Option<&mut dyn WriteRam>> = match shares {

@@ -167,11 +167,12 @@ mod tests {
 
     #[test]
     fn every_list_register_is_decoded_to_what_was_encoded() {
-        // Each of three parts takes all of its values, while the bits of the others are 0, and
-        // while they are 1.
+        // Each of three parts takes all of its values, or under Miri some, while the bits of the
+        // others are 0, and while they are 1.
+        let step = if cfg!(miri) { 61 } else { 1 };
         for (first, count) in [(0, 10), (10, 10), (23, 9)] {
             let part = ((1 << count) - 1) << first;
-            for value in (0..1u32 << count).map(|value| value << first) {
+            for value in (0..1u32 << count).step_by(step).map(|value| value << first) {
                 for others in [0, IMPLEMENTED & !part] {
                     let lr = value | others;
                     // Bits 13 to 18 are reserved with HW = 0.
@@ -193,7 +194,8 @@ mod tests {
             group1_binary_point: 5,
         };
         assert_eq!(vmcr(control).value, 0xf054_0201);
-        for vmcr_value in (0..=u32::MAX).step_by(0x10_0f0f) {
+        let step = if cfg!(miri) { 0x400_f0f1 } else { 0x10_0f0f };
+        for vmcr_value in (0..=u32::MAX).step_by(step) {
             let expected = vmcr_value & 0xf8fc_021f;
             assert_eq!(vmcr(machine_control(vmcr_value)).value, expected, "{vmcr_value:#x}");
             let packed = PackedControl::from_bits(vmcr_value);
