@@ -32,10 +32,10 @@ impl Debug for dyn GuestMemory + '_ {
 /// A guest's memory, which its vCPUs may access at the same time. Offsets are bytes from its start;
 /// numbers are little-endian.
 ///
-/// Each load and store is one access of its width. They are sequentially consistent: each sees all
-/// that was stored before it on the other side, loads and stores are not exchanged with each other,
-/// and so a queue needs no barrier besides. It is LDAR and STLR, on either side of a flag, that
-/// give this (DDI 0487, B2.3).
+/// Each load and store is one access of its width. A load sees all that was stored before what it
+/// finds, a store shows all that was done before it, and a load is not exchanged with a store before
+/// it: of the two sides that each store to a place of their own and then load the other's, one
+/// finds what the other has stored. So a queue needs no barrier besides.
 ///
 /// # Errors
 ///

@@ -7,7 +7,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use stasis_state::{OutOfRange, PAGE_SIZE};
 
 use crate::access::AccessError;
@@ -377,7 +377,7 @@ macro_rules! accesses {
                 // not leave this function, and `self` outlives that. 3. `new`'s caller promised
                 // that nobody has another reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
-                Ok(<$number>::from_le(place.load(Ordering::SeqCst)))
+                Ok(<$number>::from_le(place.load(Ordering::Acquire)))
             }
 
             /// Makes `value` the little-endian number at `offset`, by one access.
@@ -388,7 +388,10 @@ macro_rules! accesses {
                 // not leave this function, and `self` outlives that. 3. `new`'s caller promised
                 // that nobody has another reference, and that others access the bytes atomically.
                 let place = unsafe { <$atomic>::from_ptr(place.cast()) };
-                place.store(value.to_le(), Ordering::SeqCst);
+                place.store(value.to_le(), Ordering::Release);
+                // STLR and the LDAR of a load behind it would do (DDI 0487, B2.3), but QEMU on x86
+                // exchanges these two (`findings/qemu-stlr-ldar.sh`).
+                fence(Ordering::SeqCst);
                 Ok(())
             }
         )*}
