@@ -14,9 +14,11 @@ use stasis_channel::shared::WAKE;
 use stasis_channel::{Frame, Kind, Reader};
 use stasis_client::{Client, Error, Message, Options, Part, Status, Target};
 use stasis_guests::workload::Model;
+use stasis_host::config::GuestConfig;
 use stasis_qemu_tests::guests::{SILENCE, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::process::{Process, wait_until};
+use stasis_qemu_tests::stasis::guest;
 use xtask::qemu::{ChannelSocket, Machine};
 
 /// Sends SIGINT to a tool, as Ctrl-C does, and checks that it ends as one that was given up.
@@ -386,9 +388,15 @@ pub fn a_checkpoint_is_fetched_and_sent_back_while_the_machine_runs(lab: &Lab) -
 
 pub fn ctrl_c_gives_up_what_a_tool_has_asked_for(lab: &Lab) -> Result<()> {
     let socket = ChannelSocket::new()?;
-    let machine = lab.machine().guest("counter")?.disk(&lab.disk()?).channel(&socket);
-    let mut stasis = machine.boot()?;
-    stasis.checkpoint("counter", "one")?;
+    // All its pages have content after some waves: 6 MiB, which are on their way for far longer
+    // than a tool needs to be given up.
+    let config = GuestConfig { vcpus: 2, ..guest("waves", 32) };
+    let machine = lab.machine().configured(config, Some(lab.guest("waves")?));
+    let mut stasis = machine.disk(&lab.disk()?).channel(&socket).boot()?;
+    stasis.attach("waves")?;
+    stasis.qemu.console.wait_for("waves ", SILENCE)?;
+    stasis.detach()?;
+    stasis.checkpoint("waves", "one")?;
     let words = ["ctl", "--patience", "60"];
     let (file, begun) = (lab.path("got"), |path: &Path| Ok(path.read_dir()?.count() > 0));
     std::fs::create_dir(&file)?;
