@@ -15,11 +15,12 @@
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
 //! - `entropy`, [`block`], [`net`], [`console`]: the devices. [`volume`]: what is behind a disk;
 //!   [`ahead`]: what was read of it before it is asked for; [`late`]: what was written and it does
-//!   not have yet; [`switch`]: what is between network
-//!   cards, which have an [`address`].
+//!   not have yet; [`switch`]: what is between network cards, which have an [`address`];
+//!   [`arrivals`]: frames that wait for a guest.
 
 pub mod address;
 pub mod ahead;
+pub mod arrivals;
 mod at_exit;
 pub mod block;
 pub mod chain;

@@ -37,7 +37,7 @@ mod wait;
 mod without_lock;
 
 pub use cards::Card;
-use cards::Missed;
+use cards::Inbox;
 pub use debugged::{Debugged, note_limits};
 pub(crate) use frozen::room_for;
 pub use frozen::{Frozen, Prepared};
@@ -179,9 +179,9 @@ pub struct Domain {
     raised: Bits,
     input: SpinMutex<VecDeque<Character>>,
     terminal: terminal::Terminal,
-    missed: Missed,
+    inbox: Inbox,
     /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
-    /// rung for it, or an interrupt of its devices has come.
+    /// rung for it, or an interrupt of its devices or a frame has come.
     news: News,
 }
 
@@ -298,7 +298,7 @@ impl Domain {
             raised: Bits::new(),
             input: SpinMutex::new(VecDeque::new()),
             terminal: terminal::Terminal::default(),
-            missed: Missed::default(),
+            inbox: Inbox::default(),
             news: News::of_new_guest(),
         }))
     }

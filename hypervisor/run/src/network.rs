@@ -3,10 +3,10 @@
 //!
 //! A frame is moved by the vCPU that has sent it, in its own guest's time, with one lock at a time:
 //! that of the sender while the frame is copied out, that of the switch while its ports are looked
-//! up, and that of each receiver while the frame is copied in. A receiver whose lock somebody
-//! keeps, such as a checkpoint, loses the frame: nobody waits for another guest. What leaves the
-//! machine is copied into a buffer of the machine's card, and what comes from there is moved by the
-//! console's task ([`uplink`]).
+//! up, and that of each receiver while the frame is copied in. For a receiver whose lock somebody
+//! keeps, such as a checkpoint, the frame waits ([`Domain::receive_frame`]): nobody waits for
+//! another guest. What leaves the machine is copied into a buffer of the machine's card, and what
+//! comes from there is moved by the console's task ([`uplink`]).
 
 pub mod uplink;
 

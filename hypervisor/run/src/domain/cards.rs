@@ -1,14 +1,21 @@
 //! A guest's network cards, as others reach them: frames that come, the link, and what was moved.
+//!
+//! A frame is put into the guest's memory by whoever brings it. If somebody keeps the guest's lock,
+//! or its memory is still loaded, the frame waits ([`Inbox`]), and a vCPU of the guest's puts it
+//! there when it can. So nobody waits for another guest, and no frame is lost to a checkpoint.
 
 use super::Domain;
 use crate::network;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use spin::mutex::SpinMutex;
 use stasis_devices::virtio::address::Address;
+use stasis_devices::virtio::arrivals::{Arrival, Arrivals};
 use stasis_devices::virtio::net::Traffic;
 use stasis_guest::Whole;
+use stasis_host::run_state::RunState;
 
 /// Tries to get the lock of a guest for which a frame has come: as many as an answer to one of its
 /// exits takes.
@@ -23,38 +30,107 @@ pub struct Card {
     pub address: Address,
     /// Whether its link is up.
     pub is_up: bool,
-    /// What it has moved. Lost is also what came while the guest did not run, and what it sent
-    /// under an address that is not its own.
+    /// What it has moved. Lost is also what came while the guest did not run, or too much waited
+    /// for it, and what it sent under an address that is not its own.
     pub traffic: Traffic,
 }
 
-/// The number of frames for a guest that came while it did not run or somebody kept its lock, and
-/// of those that it sent under an address that is not its own. Added to and read relaxed: it is a
-/// number for people.
+/// What others have brought for a guest's cards: frames that wait, and how many did not get there.
 #[derive(Debug, Default)]
-pub(super) struct Missed(AtomicU64);
+pub(super) struct Inbox {
+    /// The lock is held while a frame is put there or taken, and no other is taken under it.
+    arrivals: SpinMutex<Arrivals>,
+    /// Whether a frame waits. Changed under the lock of these; read relaxed, for whoever brings one
+    /// announces it.
+    is_waiting: AtomicBool,
+    /// Frames for which there was no place, or that came while the guest did not run, and those
+    /// that it sent under an address that is not its own. Added to and read relaxed: it is a number
+    /// for people.
+    missed: AtomicU64,
+}
+
+impl Inbox {
+    /// Returns whether a frame waits.
+    #[inline]
+    pub fn is_waiting(&self) -> bool {
+        self.is_waiting.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a frame, if there is a place for it.
+    fn keep(&self, slot: u8, frame: &[u8]) {
+        let is_kept = Arrival::new(slot, frame).is_some_and(|arrival| {
+            let mut arrivals = self.arrivals.lock();
+            self.is_waiting.store(true, Ordering::Relaxed);
+            arrivals.keep(arrival)
+        });
+        if !is_kept {
+            self.miss();
+        }
+    }
+
+    /// Takes the frame that has waited longest.
+    fn take(&self) -> Option<Arrival> {
+        let mut arrivals = self.arrivals.lock();
+        let first = arrivals.take();
+        self.is_waiting.store(!arrivals.is_empty(), Ordering::Relaxed);
+        first
+    }
+
+    /// Drops all frames: they were for a guest that is no longer.
+    pub fn clear(&self) {
+        let mut arrivals = self.arrivals.lock();
+        self.is_waiting.store(false, Ordering::Relaxed);
+        arrivals.clear();
+    }
+
+    fn miss(&self) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 impl Domain {
-    /// Gives the guest's card in `slot` a frame. It is lost if the guest does not run, or somebody
-    /// keeps its lock.
+    /// Gives the guest's card in `slot` a frame, behind those that wait. The frame is lost if the
+    /// guest does not run.
     pub(crate) fn receive_frame(&self, slot: u8, frame: &[u8]) {
         let lock = (0..PATIENCE).find_map(|_| {
             core::hint::spin_loop();
             self.resident.try_lock()
         });
-        let Some(mut resident) = lock.filter(|resident| resident.is_served()) else {
-            self.lose_frame();
-            return;
+        let Some(mut resident) = lock else {
+            self.inbox.keep(slot, frame);
+            return self.tell();
         };
+        if resident.state != RunState::Running {
+            return self.lose_frame();
+        }
+        if !resident.is_served() || self.inbox.is_waiting() {
+            // Under the lock: what the guest lacks may come at any time, and then it is told.
+            self.inbox.keep(slot, frame);
+            return;
+        }
         let (guest, ram) = resident.parts();
         let kick = guest.receive_frame(ram, slot, frame);
         self.release(resident, kick);
     }
 
+    /// Gives the guest the frame that has waited longest, if one does, and it can take it. Returns
+    /// whether it got one.
+    pub(super) fn take_arrival(&self) -> bool {
+        let mut resident = self.resident.lock();
+        if !resident.is_served() {
+            return false;
+        }
+        let Some(Arrival { slot, frame }) = self.inbox.take() else { return false };
+        let (guest, ram) = resident.parts();
+        let kick = guest.receive_frame(ram, slot, &frame);
+        self.release(resident, kick);
+        true
+    }
+
     /// Counts a frame that was lost beside the cards' own count: for the guest, or by it under an
     /// address that is not its own.
     pub(crate) fn lose_frame(&self) {
-        self.missed.0.fetch_add(1, Ordering::Relaxed);
+        self.inbox.miss();
     }
 
     /// Plugs the network cards of a guest that does not run yet into their networks.
@@ -72,7 +148,7 @@ impl Domain {
     /// Returns the guest's network cards. What was missed counts for the first one. Panics if the
     /// caller has the guest parked.
     pub fn cards(&self) -> Vec<Card> {
-        let mut missed = self.missed.0.load(Ordering::Relaxed);
+        let mut missed = self.inbox.missed.load(Ordering::Relaxed);
         let resident = self.resident.lock();
         let cards = resident.guest.cards().map(|card| {
             let lost = card.traffic.lost + core::mem::take(&mut missed);

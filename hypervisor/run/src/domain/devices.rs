@@ -165,8 +165,9 @@ impl Resident {
 }
 
 impl Domain {
-    /// Does requests of the guest's devices, for a vCPU that enters its guest next. If more are
-    /// left, the vCPU leaves the guest at once, and serves them then.
+    /// Gives the guest the frames that wait for it, and does requests of its devices, for a vCPU
+    /// that enters its guest next. If more are left, the vCPU leaves the guest at once, and serves
+    /// them then.
     #[cold]
     pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
         host.errands.outbox.has_work = false;
@@ -174,6 +175,9 @@ impl Domain {
         for _ in 0..BATCH {
             if host.turn_is_over() {
                 break;
+            }
+            if self.inbox.is_waiting() && self.take_arrival() {
+                continue;
             }
             // The list registers are filled before the entry.
             let resident = self.resident.lock();

@@ -233,7 +233,7 @@ impl Parked<'_> {
         self.resident.allow_writes();
         self.release_devices();
         self.resident.guest = *guest;
-        self.domain.drop_typed();
+        self.domain.drop_arrived();
         // What is here now is not the guest that a debugger came to.
         self.resident.debugger = None;
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {

@@ -70,11 +70,12 @@ impl Domain {
         MAX_TYPED - self.terminal.typed.lock().len()
     }
 
-    /// Drops what was typed at the guest's terminal and for its UART, and was not taken: it was for
-    /// a guest that is no longer.
-    pub(super) fn drop_typed(&self) {
+    /// Drops what was typed at the guest's terminal and for its UART, and the frames that have come
+    /// for its cards, and were not taken: they were for a guest that is no longer.
+    pub(super) fn drop_arrived(&self) {
         self.terminal.typed.lock().clear();
         self.input.lock().clear();
+        self.inbox.clear();
     }
 
     /// Returns whether the guest has a terminal. A caller that has the guest parked must not call

@@ -163,7 +163,7 @@ pub fn has_work() -> bool {
 
 /// Moves frames that have come, for the console's task in its turn, until `is_over` says that the
 /// turn is over: the next one may be a window. The caller has no lock but those of guests that are
-/// parked, which lose their frames.
+/// parked, whose frames wait.
 #[inline]
 pub(crate) fn serve(is_over: impl Fn() -> bool) {
     if has_work() {

@@ -75,6 +75,7 @@ mod travel_qemu_long;
 mod travel_streams;
 mod twins;
 mod uplink;
+mod uplink_long;
 mod values;
 mod virtio;
 mod volumes;
@@ -423,6 +424,7 @@ fn main() -> ExitCode {
         soak:
             every_tick_is_in_its_window,
             two_cores_at_once_lose_nothing;
+        uplink_long: pages_come_after_each_of_many_resumes;
         soak_long: a_thousand_checkpoints_and_resumes_and_their_clones_lose_nothing;
         travel_qemu:
             a_counter_goes_on_in_qemu_and_comes_back,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use stasis_host::config::NetworkConfig;
 use stasis_qemu_tests::lab::Lab;
@@ -109,13 +110,22 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
     wait_for_line(&mut stasis, "/tmp/talk", "before")?;
     let number = stasis.checkpoint("one", "online")?;
     stasis.resume(number)?;
+    // What comes while the memory is loaded waits.
+    let before = lost(&mut stasis)?;
     writeln!(client, "after")?;
     wait_for_line(&mut stasis, "/tmp/talk", "after")?;
     ensure!(page::fetch(guest_port, "/page")? == page, "the host has got something else");
-    for line in stasis.command("network")? {
-        println!("{line}");
-    }
+    let now = lost(&mut stasis)?;
+    ensure!(now == before, "the guest has lost {} frames, and had lost {}", now, before);
     stasis.quit()
+}
+
+/// Returns how many frames the guest has lost.
+fn lost(stasis: &mut Stasis) -> Result<u64> {
+    let lines = stasis.command("network --json")?;
+    let card = lines.iter().find(|line| line.contains("\"one\"")).context("no card")?;
+    let card: Value = serde_json::from_str(card)?;
+    card["lost"].as_u64().with_context(|| format!("no number of lost frames: {card}"))
 }
 
 pub fn an_uplink_that_is_not_there_is_said_and_the_guests_run(lab: &Lab) -> Result<()> {
