@@ -450,7 +450,7 @@ pub fn noise_and_other_versions_are_answered_or_dropped(lab: &Lab) -> Result<()>
 pub fn the_consoles_line_is_the_channels_while_a_client_has_it(lab: &Lab) -> Result<()> {
     let archive = lab.path("counter.cpio");
     let counter = stasis_host::config::Configuration {
-        guests: vec![stasis_qemu_tests::stasis::guest("counter", 64)],
+        guests: vec![guest("counter", 64)],
         ..Default::default()
     };
     let packed = xtask::archive::pack(&counter, &[("counter", &lab.guest("counter")?)])?;
