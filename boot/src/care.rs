@@ -8,7 +8,7 @@
 use crate::aid::{self, Helper};
 use crate::notes::CARE;
 use crate::work::Work;
-use crate::{archive, registry, terminal};
+use crate::{originals, registry, terminal};
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use stasis_guest::stop::Stopped;
@@ -40,7 +40,7 @@ fn treat(work: &mut Work, domain: &Arc<Domain>, how: Stopped) {
     drop(parked);
     // Before it starts again: it may have stopped in the midst of a line.
     terminal::show_last_words(work.task, domain);
-    let config = archive::guest(&domain.name);
+    let config = originals::configuration(work.task, &domain.name);
     let remedy = CARE.lock(work.task).decide(domain.number, how, config, clock::now_us());
     let report = help(remedy, how, &mut Helper { work, domain });
     match report.runs() {

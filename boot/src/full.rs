@@ -2,8 +2,8 @@
 //! checkpoints and disks. In an image without the feature `full`, the module `lean` stands in its
 //! place.
 //!
-//! The rest of the crate uses [`aid`], [`chores`], [`provision`], [`storage`] and [`terminal`],
-//! which both have, and nothing else of it.
+//! The rest of the crate uses [`aid`], [`chores`], [`originals`], [`provision`], [`storage`] and
+//! [`terminal`], which both have, and nothing else of it.
 
 pub mod aid;
 pub mod answer;
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod instant;
 pub mod lent;
 pub mod loading;
+pub mod originals;
 pub mod provision;
 pub mod resume;
 pub mod storage;

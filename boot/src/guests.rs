@@ -6,7 +6,7 @@ use crate::devices::{self, DevicesError, Granted};
 use crate::machine::Machine;
 use crate::registry::GUESTS;
 use crate::work::Work;
-use crate::{clearing, meanwhile, notes, plans, provision, smp, terminal, uplinks};
+use crate::{clearing, meanwhile, notes, originals, plans, provision, smp, terminal, uplinks};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -160,12 +160,13 @@ pub fn start(work: &mut Work, name: &str) -> Result<(), GuestError> {
     create(boot, work, &GuestConfig { autostart: true, ..config.clone() })
 }
 
-/// Starts a guest again from the boot archive, whatever it is doing.
+/// Starts a guest again from the boot archive, whatever it is doing. A clone, or what was resumed
+/// under another name, starts as its [original](originals) does.
 pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> {
-    let (boot, config) = archive::of_guest(&domain.name)?;
+    let (boot, config) = originals::of_guest(work.task, domain)?;
     let there = domain.look().ram;
-    check_restart(config, domain.cores().count(), there)?;
-    let config = &provision::provide(work, boot, config, Some(&domain.name))?;
+    check_restart(&config, domain.cores().count(), there)?;
+    let config = &provision::provide(work, boot, &config, Some(&domain.name))?;
     // What it shares must stay as it is.
     let has_window = boot.configuration.has_window(&config.name);
     let shares = domain.shares_ram();

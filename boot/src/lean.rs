@@ -4,6 +4,7 @@
 
 pub mod aid;
 pub mod chores;
+pub mod originals;
 pub mod provision;
 pub mod storage;
 pub mod terminal;

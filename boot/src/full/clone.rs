@@ -14,8 +14,9 @@ use crate::loading::{self, Unfinished};
 use crate::storage::disk::Disk;
 use crate::storage::error::{DiskError, NoStore};
 use crate::work::Work;
-use crate::{archive, clearing, notes, plans, registry, volumes};
+use crate::{archive, clearing, notes, originals, plans, registry, volumes};
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use stasis_arch::timer;
@@ -107,9 +108,12 @@ pub fn clone(
     give_disks(&mut state.devices.virtio, &copies);
     net::set_links(&mut state.devices.virtio, false);
     let has_cards = !domain.cards().is_empty();
-    if let Err(why) = add(work.task, state, ram, did) {
-        delete(work, &copies);
-        return Err(why);
+    match add(work.task, state, ram, did) {
+        Ok(clone) => originals::note(work.task, &clone, &domain.name),
+        Err(why) => {
+            delete(work, &copies);
+            return Err(why);
+        }
     }
     for (volume, copy) in volumes.iter().zip(&copies) {
         let _ = writeln!(out, "\"{name}\" has volume \"{copy}\" in place of \"{volume}\"");
@@ -199,7 +203,12 @@ fn take(task: &mut Task, domain: &Domain) -> Result<Taken, CloneError> {
 
 /// Adds the clone to the machine's guests. It does what its original did, and finds by itself if it
 /// must wait for memory, too.
-fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<(), CloneError> {
+fn add(
+    task: &mut Task,
+    state: GuestState,
+    ram: Ram,
+    did: RunState,
+) -> Result<Arc<Domain>, CloneError> {
     let identity = guests::host_identity();
     let terms = Terms {
         identity: &identity,
@@ -223,5 +232,5 @@ fn add(task: &mut Task, state: GuestState, ram: Ram, did: RunState) -> Result<()
     if then == RunState::Running {
         notes::runs(&domain);
     }
-    Ok(())
+    Ok(domain)
 }

@@ -19,7 +19,7 @@ use crate::stream::open;
 use crate::stream::progress::Progress;
 use crate::stream::routines::routines;
 use crate::work::Work;
-use crate::{loading, notes, registry};
+use crate::{loading, notes, originals, registry};
 
 use alloc::format;
 use alloc::string::String;
@@ -44,6 +44,8 @@ struct Found {
     origin: Option<Origin>,
     /// The memory, if it was loaded.
     loaded: Option<Ram>,
+    /// What its guest was called when it was stored.
+    stored_name: String,
     /// Whether its guest takes memory as it writes.
     overcommits: bool,
 }
@@ -100,8 +102,11 @@ pub fn resume(
         for line in resumed? {
             let _ = writeln!(out, "{line}");
         }
-        for Found { number, checkpoint, origin, .. } in found {
+        for Found { number, checkpoint, origin, stored_name, .. } in found {
             let domain = registry::named(checkpoint.state.guest.name_text());
+            if let Some(domain) = &domain {
+                originals::note(store.device_mut().task(), domain, &stored_name);
+            }
             if let (Some(domain), Some(origin)) = (domain, origin) {
                 loading::begin(store.device_mut().task(), domain, origin);
             }
@@ -218,11 +223,12 @@ fn find(
         );
     }
     let stored_name = String::from(checkpoint.state.guest.name_text());
-    let overcommits = incoming::overcommits(&stored_name, copy.unwrap_or(&stored_name));
+    let task = store.device_mut().task();
+    let overcommits = incoming::overcommits(task, &stored_name, copy.unwrap_or(&stored_name));
     if let Some(name) = copy {
         checkpoint.state.guest.set_name(name);
     }
-    Ok(Found { number, checkpoint, origin, loaded: None, overcommits })
+    Ok(Found { number, checkpoint, origin, loaded: None, stored_name, overcommits })
 }
 
 /// Reads and checks a checkpoint without its memory; `None` if its memory can't be loaded while the

@@ -6,6 +6,7 @@
 //! [`admission`](crate::admission).
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use stasis_devices::equipment::Equipment;
@@ -176,12 +177,16 @@ pub enum NotStartable {
     /// The machine was started without one.
     #[error("there is no boot archive")]
     NoArchive,
-    /// The guest came from a checkpoint, and the boot archive has no image of it.
+    /// The guest came from a checkpoint, and the boot archive has no image of it. Nor is it known to
+    /// be a clone or a copy of one that is there.
     #[error("the boot archive does not have it")]
     NotInArchive,
     /// The guest that has the name now has other memory, or another number of vCPUs.
     #[error("the boot archive has another guest of that name")]
     OtherGuest,
+    /// The guest of the boot archive of which it is a clone or a copy has more disks, or fewer.
+    #[error("its original in the boot archive has another number of disks")]
+    OtherDisks,
 }
 
 /// Checks that a guest that has `vcpus` and its RAM there, in its map, can be started again as it
@@ -195,6 +200,27 @@ pub fn check_restart(config: &GuestConfig, vcpus: usize, ram: Range) -> Result<(
     let is_elsewhere = config.memory_map == MemoryMap::Virt && ram.start != RAM_BASE;
     let is_as_large = (ram.len(), vcpus) == (config.memory, config.vcpus.into());
     if is_as_large && !is_elsewhere { Ok(()) } else { Err(NotStartable::OtherGuest) }
+}
+
+/// Returns how a clone or a copy of a guest is configured that is called `name`: as its original,
+/// with the `volumes` that it has behind its disks, in the order of its slots.
+///
+/// # Errors
+///
+/// [`NotStartable::OtherDisks`]: it has more disks than its original, or fewer.
+pub fn config_under_name(
+    original: &GuestConfig,
+    name: &str,
+    volumes: Vec<String>,
+) -> Result<GuestConfig, NotStartable> {
+    if volumes.len() != original.disks.len() {
+        return Err(NotStartable::OtherDisks);
+    }
+    let mut config = GuestConfig { name: name.into(), ..original.clone() };
+    for (disk, volume) in config.disks.iter_mut().zip(volumes) {
+        disk.volume = volume;
+    }
+    Ok(config)
 }
 
 /// How the RAM of a guest that is made of its configuration comes to be zeros.

@@ -10,7 +10,7 @@ use crate::devices::Granted;
 use crate::disks::{self, VolumeInUse};
 use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::disk::Disk;
-use crate::{archive, meanwhile, plans, registry, terminal};
+use crate::{archive, meanwhile, originals, plans, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -66,8 +66,9 @@ pub type Kept = Vec<(Name, Name)>;
 /// Returns whether a guest takes memory as it writes, which is called `name` and was `stored_name`
 /// when it was stored: it does so if it was configured so, and has no window, which must not wait
 /// for memory.
-pub fn overcommits(stored_name: &str, name: &str) -> bool {
-    archive::guest(stored_name).is_some_and(|config| config.overcommit) && !plans::has_window(name)
+pub fn overcommits(task: &Task, stored_name: &str, name: &str) -> bool {
+    let config = originals::configuration(task, stored_name);
+    config.is_some_and(|config| config.overcommit) && !plans::has_window(name)
 }
 
 /// The place in which a guest is resumed.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::archive;
+use crate::config::DiskConfig;
 use alloc::string::ToString;
 use alloc::vec;
 use stasis_devices::virtio::fitting::Fitting;
@@ -143,4 +144,21 @@ fn memory_is_cleared_before_a_guest_runs_if_devices_or_a_window_want_it() {
     // A window forbids that it waits for memory, which the configuration's check knows.
     let overcommit = GuestConfig { overcommit: true, ..bare };
     assert_eq!(NewRam::of(&overcommit, false), NewRam::Overcommitted);
+}
+
+#[test]
+fn a_clone_starts_as_its_original_with_its_own_name_and_disks() {
+    let disk = |volume: &str| DiskConfig { volume: volume.into(), size: 5 * MIB, from: None };
+    let disks = vec![disk("root"), disk("data")];
+    let original = GuestConfig { disks, networks: vec!["lan".into()], ..config() };
+    let volumes = ["root-twin", "data-twin"].map(String::from);
+    let copy = config_under_name(&original, "twin", volumes.to_vec()).unwrap();
+    let disks = copy.disks.iter().map(|disk| (disk.volume.as_str(), disk.size));
+    assert!(disks.eq([("root-twin", 5 * MIB), ("data-twin", 5 * MIB)]));
+    assert_eq!(copy.name, "twin");
+    // All else is the same.
+    let disks = original.disks.clone();
+    assert_eq!(GuestConfig { name: "rt".into(), disks, ..copy }, original);
+    let short = config_under_name(&original, "twin", vec!["root-twin".into()]);
+    assert_eq!(short, Err(NotStartable::OtherDisks));
 }

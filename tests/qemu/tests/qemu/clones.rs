@@ -95,9 +95,11 @@ pub fn a_clone_is_stored_and_resumed_and_outlives_its_original(lab: &Lab) -> Res
     stasis.command("restart waves")?;
     stasis.command("stop waves")?;
     stasis.command("remove waves")?;
-    // No image is known by the name of a clone.
-    stasis.refused_for("restart third", &["the boot archive does not have it"])?;
+    // A clone of a clone starts again from the image of the first original, which is gone.
+    stasis.command("restart third")?;
     this_goes_on(&mut stasis, "third")?;
+    let (_, own, shared) = usage(&mut stasis, "third")?;
+    ensure!((own, shared) == (32 * MIB, 0), "it starts in what others share: {own} {shared}");
     stasis.resume("twin")?;
     for name in ["twin", "third"] {
         this_goes_on(&mut stasis, name)?;
@@ -109,6 +111,14 @@ pub fn a_clone_is_stored_and_resumed_and_outlives_its_original(lab: &Lab) -> Res
     // All memory is there again.
     stasis.resume(before)?;
     this_goes_on(&mut stasis, GUEST)?;
+    // A copy starts again, too. What a clone was that is gone, nobody knows.
+    stasis.resume(format!("{before} as other"))?;
+    stasis.command("restart other")?;
+    stasis.resume("twin")?;
+    stasis.refused_for("restart twin", &["the boot archive does not have it"])?;
+    for name in ["other", "twin"] {
+        this_goes_on(&mut stasis, name)?;
+    }
     stasis.quit()
 }
 

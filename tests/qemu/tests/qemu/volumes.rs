@@ -230,6 +230,13 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
         no_request_has_failed(&mut stasis)?;
         stasis.detach()?;
     }
+    // It starts again as its original does, with the disk that it has.
+    stasis.command("restart third")?;
+    stasis.attach("third")?;
+    stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
+    stasis.detach()?;
+    ensure!(hash_of(&mut stasis, "third")? == changed, "it has started with another disk");
+    ensure!(hash_of(&mut stasis, "linux")? == then, "the original's disk has changed");
     // The clone is stored, and comes back with its disk.
     let number = stasis.checkpoint("twin", "clone")?;
     stasis.kill()?;
