@@ -1,11 +1,13 @@
-//! Drives a virtio disk and a network card as plainly as it can be done, for the bench: each byte
-//! that is typed is one phase.
+//! Drives a virtio disk, a network card and a source of random bytes as plainly as it can be done,
+//! for the bench and the tests: each byte that is typed is one phase.
 //!
-//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `w` and `r`: [`COUNT`] requests of
-//! 4 KiB, one behind the other; `a`: [`COUNT`] reads of 4 KiB of which none is behind the one
-//! before; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the one that
-//! it has heard of; `z`: it resets its machine; `o`: it switches it off. The guest sleeps while it
-//! waits, takes each interrupt, and prints `requests <phase> done`.
+//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `B` and `b`: one request of as many
+//! bytes; `d`: they are discarded; `f`: what was written is flushed; `w` and `r`: [`COUNT`] requests of 4 KiB, one behind the other;
+//! `a`: [`COUNT`] reads of 4 KiB of which none is behind the one before; `l`: it listens, for ever;
+//! `s`: it sends [`COUNT`] frames of 1500 bytes to the one that it has heard of; `e`: it looks at
+//! random bytes without leaving EL1 since it has asked for them; `z`: it resets its machine; `o`: it
+//! switches it off. But for `e`, the guest sleeps while it waits. It takes each interrupt, and
+//! prints `requests <phase> done`, or `failed` if its disk has failed.
 
 #![no_std]
 #![no_main]
@@ -21,6 +23,9 @@ stasis_guests::entry!(main, runtime::no_irq);
 const COUNT: u64 = 64;
 /// Requests of 1 MiB of a phase; the bench has the same constant.
 const LARGE_COUNT: u64 = 4;
+const MIB: usize = 1 << 20;
+/// Bytes of one request that has as many as a phase.
+const LARGE: usize = LARGE_COUNT as usize * MIB;
 /// How far a read of 4 KiB is from the one before, if it is not behind that, in 4 KiB.
 const APART: u64 = 37;
 
@@ -34,9 +39,24 @@ const UART_INTID: u32 = 33;
 const QUEUES: usize = 0x4100_0000;
 const SMALL: usize = 0x4110_0000;
 const DATA: usize = 0x4120_0000;
+/// Pages for random bytes, each for one request. Every other page has [`UNTOUCHED`] from the
+/// beginning, and nothing is ever written to the rest.
+const RANDOM: usize = 0x41c0_0000;
+const RANDOM_PAGES: usize = 256;
+const PAGE: usize = 4096;
+/// What a page for random bytes has before.
+const UNTOUCHED: u64 = 0x5a5a_5a5a_5a5a_5a5a;
+/// How often the guest looks whether random bytes are there.
+const LOOKS: usize = 10_000;
 /// Entries of a queue: more than there are frames in a phase, so that none is lost for want of a
 /// buffer, in however long turns QEMU executes the cores.
 const NUM: u16 = 128;
+
+/// Kinds of requests of a disk.
+const IN: u32 = 0;
+const OUT: u32 = 1;
+const FLUSH: u32 = 4;
+const DISCARD: u32 = 11;
 
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
@@ -164,28 +184,54 @@ struct Disk(Queue);
 
 impl Disk {
     fn find() -> Option<Self> {
-        const FLUSH: u32 = 1 << 9;
-        let registers = begin(2, FLUSH)?;
+        /// FLUSH and DISCARD.
+        const FEATURES: u32 = 1 << 9 | 1 << 13;
+        let registers = begin(2, FEATURES)?;
         let queue = Queue::new(registers, 0);
         write32(registers + 0x70, 0xf);
         Some(Self(queue))
     }
 
     /// Reads or writes `count` times `len` bytes, each of them `stride` times as much behind the
-    /// one before.
-    fn phase(&mut self, writes: bool, count: u64, len: usize, stride: u64) {
+    /// one before. Returns whether all was done.
+    fn phase(&mut self, writes: bool, count: u64, len: usize, stride: u64) -> bool {
+        let mut numbers = (0..count).map(|n| n * stride % count);
+        numbers.all(|n| {
+            let sector = n * len as u64 / 512;
+            match writes {
+                true => self.request(OUT, sector, (DATA, len, 0)),
+                false => self.request(IN, sector, (DATA, len, WRITE)),
+            }
+        })
+    }
+
+    /// Discards the first `len` bytes. Returns whether that was done.
+    fn discard(&mut self, len: u64) -> bool {
+        let range = SMALL + 0x200;
+        store(range, 0_u64);
+        store(range + 8, len / 512);
+        self.request(DISCARD, 0, (range, 16, 0))
+    }
+
+    /// Makes what was written survive a loss of power. Returns whether that was done.
+    fn flush(&mut self) -> bool {
+        self.request(FLUSH, 0, (0, 0, 0))
+    }
+
+    /// Makes a request of this kind (VIRTIO 1.2, 5.2.6), with data at an address, of a length if
+    /// there are some, and with the flags of their descriptor. Returns whether it was done.
+    fn request(&mut self, kind: u32, sector: u64, (data, len, flags): (usize, usize, u16)) -> bool {
         let (header, status) = (SMALL, SMALL + 0x100);
-        for n in (0..count).map(|n| n * stride % count) {
-            store(header, u32::from(writes));
-            store(header + 8, n * len as u64 / 512);
-            self.0.describe(0, header, 16, NEXT);
-            self.0.describe(1, DATA, len, NEXT | if writes { 0 } else { WRITE });
-            self.0.describe(2, status, 1, WRITE);
-            self.0.publish(0);
-            self.0.notify();
-            self.0.wait();
-            assert!(load::<u8>(status) == 0, "the disk fails");
-        }
+        store(header, kind);
+        store(header + 8, sector);
+        let head = if len == 0 { 1 } else { 0 };
+        self.0.describe(1, data, len, NEXT | flags);
+        self.0.describe(head, header, 16, NEXT);
+        self.0.describe(2, status, 1, WRITE);
+        self.0.publish(head);
+        self.0.notify();
+        self.0.wait();
+        load::<u8>(status) == 0
     }
 }
 
@@ -253,6 +299,45 @@ impl Card {
     }
 }
 
+/// The source of random bytes.
+struct Source {
+    queue: Queue,
+    asked: usize,
+}
+
+impl Source {
+    fn find() -> Option<Self> {
+        let registers = begin(4, 0)?;
+        let queue = Queue::new(registers, 0);
+        write32(registers + 0x70, 0xf);
+        (0..RANDOM_PAGES).step_by(2).for_each(|n| store(RANDOM + n * PAGE, UNTOUCHED));
+        Some(Self { queue, asked: 0 })
+    }
+
+    /// Asks for random bytes twice, each time in another page, and prints what is there as soon as
+    /// the device says that it is done. From the notification until then, nothing but loads of RAM
+    /// is executed.
+    fn phase(&mut self) {
+        for _ in 0..2 {
+            let page = RANDOM + self.asked % RANDOM_PAGES * PAGE;
+            self.asked += 1;
+            self.queue.describe(0, page, 8, WRITE);
+            self.queue.publish(0);
+            self.queue.notify();
+            let is_there = (0..LOOKS).any(|_| self.queue.done().is_some());
+            let found = load::<u64>(page);
+            match is_there {
+                true => println!("random {found:016x}"),
+                false => {
+                    self.queue.wait();
+                    println!("random bytes are late");
+                }
+            }
+            acknowledge();
+        }
+    }
+}
+
 /// Sleeps until a byte is typed.
 fn byte() -> u8 {
     while read32(uart::FR) & uart::FR_RXFE != 0 {
@@ -266,23 +351,34 @@ fn main() {
     gic::init();
     gic::enable(UART_INTID, 0xa0);
     write32(uart::IMSC, uart::INT_RX | uart::INT_RT);
-    let (mut disk, mut card) = (Disk::find(), Card::find());
+    let (mut disk, mut card, mut source) = (Disk::find(), Card::find(), Source::find());
     println!("requests begin");
     loop {
         let phase = byte();
-        match (phase, &mut disk, &mut card) {
-            (b'n', ..) => {}
-            (b'W' | b'R', Some(disk), _) => disk.phase(phase == b'W', LARGE_COUNT, 1 << 20, 1),
-            (b'w' | b'r', Some(disk), _) => disk.phase(phase == b'w', COUNT, 4096, 1),
-            (b'a', Some(disk), _) => disk.phase(false, COUNT, 4096, APART),
-            (b'l', _, Some(card)) => card.listen(),
+        let is_done = match (phase, &mut disk, &mut card, &mut source) {
+            (b'n', ..) => true,
+            (b'W' | b'R', Some(disk), ..) => disk.phase(phase == b'W', LARGE_COUNT, MIB, 1),
+            (b'B' | b'b', Some(disk), ..) => disk.phase(phase == b'B', 1, LARGE, 1),
+            (b'd', Some(disk), ..) => disk.discard(LARGE as u64),
+            (b'f', Some(disk), ..) => disk.flush(),
+            (b'w' | b'r', Some(disk), ..) => disk.phase(phase == b'w', COUNT, 4096, 1),
+            (b'a', Some(disk), ..) => disk.phase(false, COUNT, 4096, APART),
+            (b'l', _, Some(card), _) => card.listen(),
             (b'o', ..) => psci::system_off(),
             (b'z', ..) => {
                 psci::hvc(psci::SYSTEM_RESET.into(), [0; 3]);
+                continue;
             }
-            (b's', _, Some(card)) => card.phase(),
+            (b's', _, Some(card), _) => {
+                card.phase();
+                true
+            }
+            (b'e', .., Some(source)) => {
+                source.phase();
+                true
+            }
             _ => continue,
-        }
-        println!("requests {} done", char::from(phase));
+        };
+        println!("requests {} {}", char::from(phase), if is_done { "done" } else { "failed" });
     }
 }

@@ -143,6 +143,7 @@ fn main() -> ExitCode {
             tools_tell_that_the_machine_was_reset_in_the_midst;
         virtio:
             linux_and_its_clone_read_random_bytes_before_and_after_a_resume,
+            random_bytes_are_there_at_once_in_pages_that_a_clone_shares,
             a_machine_without_a_seed_says_that_it_has_no_random_bytes,
             a_newer_linux_makes_its_random_numbers_anew_after_a_resume,
             linux_writes_and_reads_its_disk,

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_guest::image::Kind;
-use stasis_host::config::DiskConfig;
+use stasis_host::config::{DiskConfig, GuestConfig};
 use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
@@ -11,6 +11,7 @@ use xtask::setup;
 use xtask::workspace::{read, write};
 
 use crate::linux::{BOOT_TIME, dmesg_is_silent, look_at_dmesg, shell};
+use crate::on_demand_devices::GUEST;
 use crate::others::u_boot;
 use crate::twins::Twins;
 
@@ -85,6 +86,42 @@ pub fn linux_and_its_clone_read_random_bytes_before_and_after_a_resume(lab: &Lab
     ensure!(hashes.len() == 6, "some bytes came twice: {hashes:?}");
     ensure!(hashes.iter().all(|hash| hash.len() == 64), "a hash is none: {hashes:?}");
     Ok(())
+}
+
+/// The guest has one vCPU, which looks at the bytes before anything else ends its stay at EL1.
+pub fn random_bytes_are_there_at_once_in_pages_that_a_clone_shares(lab: &Lab) -> Result<()> {
+    let config = GuestConfig { entropy: true, ..guest(GUEST, 32) };
+    let overcommitted = GuestConfig {
+        image: GUEST.to_owned(),
+        overcommit: true,
+        entropy: true,
+        ..guest("new", 32)
+    };
+    let machine = lab.machine().configured(config, Some(lab.guest(GUEST)?));
+    let mut stasis = machine.configured(overcommitted, None).boot()?;
+    for name in [GUEST, "new"] {
+        stasis.attach(name)?;
+        stasis.qemu.console.wait_for("requests begin", SILENCE)?;
+        stasis.detach()?;
+    }
+    stasis.command(&format!("clone {GUEST} as twin"))?;
+    let mut found = Vec::new();
+    for name in ["twin", GUEST, "new", "twin", "new"] {
+        stasis.attach(name)?;
+        stasis.qemu.console.send(b"e")?;
+        for _ in 0..2 {
+            let line = stasis.qemu.console.find_line("random bytes", SILENCE, |line| {
+                line.starts_with("random ").then(|| line.to_owned())
+            })?;
+            ensure!(!found.contains(&line), "{name} has {line}, as others before: {found:?}");
+            found.push(line);
+        }
+        stasis.detach()?;
+    }
+    for none in ["bytes are late", "0000000000000000", "5a5a5a5a5a5a5a5a"] {
+        ensure!(!found.contains(&format!("random {none}")), "what is there is old: {found:?}");
+    }
+    stasis.quit()
 }
 
 pub fn a_machine_without_a_seed_says_that_it_has_no_random_bytes(lab: &Lab) -> Result<()> {
