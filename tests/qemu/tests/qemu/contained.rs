@@ -13,6 +13,7 @@ use stasis_qemu_tests::guests::{SILENCE, numbers, sound, ticks, transcript};
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, TURN_US, guest};
 
+use crate::on_demand_devices::{self, GUEST, answers};
 use crate::same_machine;
 
 /// Nanoseconds that an instruction takes here.
@@ -198,6 +199,31 @@ pub fn queues_full_of_garbage_that_changes(lab: &Lab) -> Result<()> {
     println!("the devices gave up {gave_up} times");
     ensure!(gave_up > 0, "nothing impossible was found: {lines:#?}");
     Ok(())
+}
+
+/// The guest's disk is written, read and discarded by 1 MiB and as a whole. Its requests are done
+/// on the core of the windows.
+pub fn large_requests_of_a_disk(lab: &Lab) -> Result<()> {
+    const ROUNDS: usize = 10;
+    let disk = lab.disk()?;
+    let setup = on_demand_devices::machine(lab)?.change(GUEST, |guest| guest.cores = vec![0]);
+    let mut stasis = with_windows(setup, lab, 1)?.disk(&disk).boot()?;
+    stasis.attach("ticker")?;
+    stasis.qemu.console.wait_for("late ", SILENCE)?;
+    stasis.detach()?;
+    stasis.attach(GUEST)?;
+    for _ in 0..ROUNDS {
+        for phase in "WRBbd".chars() {
+            stasis.qemu.console.send(&[phase as u8])?;
+            answers(&mut stasis, phase, 1)?;
+        }
+    }
+    stasis.detach()?;
+    stasis.attach("ticker")?;
+    let said = stasis.detach()?;
+    println!("{said}");
+    windows_are_whole(&said)?;
+    stasis.quit()
 }
 
 /// Here another core takes turns with that of the windows, and so cuts what the guest has of them.

@@ -362,6 +362,7 @@ fn main() -> ExitCode {
             a_flood_of_sgis_between_its_vcpus,
             a_flood_of_exits,
             queues_full_of_garbage_that_changes,
+            large_requests_of_a_disk,
             vcpus_on_two_cores_that_make_each_other_stand_still,
             all_attacks_leave_a_neighbour_as_it_was,
             a_guest_that_ends_harms_nobody;
