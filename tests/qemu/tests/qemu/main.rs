@@ -170,6 +170,7 @@ fn main() -> ExitCode {
             a_clone_has_a_disk_of_its_own_from_the_same_instant;
         volumes_bad:
             disks_that_can_not_be_had_are_named_and_the_others_run,
+            a_restart_that_is_refused_accepts_no_lost_writes,
             a_write_without_room_is_an_error_of_the_guests_and_one_line;
         volumes_kept:
             a_guest_that_resets_keeps_its_disk_where_its_checkpoint_has_it_off,

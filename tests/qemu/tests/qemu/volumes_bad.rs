@@ -3,11 +3,13 @@
 
 use anyhow::{Context, Result, ensure};
 use stasis_host::config::{DiskConfig, GuestConfig};
+use stasis_qemu_tests::guests::SILENCE;
 use stasis_qemu_tests::lab::Lab;
 use stasis_qemu_tests::stasis::{Setup, Stasis, guest};
 use xtask::disk;
 
 use crate::disks::{goes_on, make_newer};
+use crate::on_demand_devices::{self, GUEST};
 use crate::virtio::line;
 use crate::volumes::{log_in, machine_with};
 
@@ -105,6 +107,45 @@ pub fn a_write_without_room_is_an_error_of_the_guests_and_one_line(lab: &Lab) ->
     stasis.detach()?;
     // The guest can flush nothing more than there is room for, and the machine ends all the same.
     stasis.is_alive()?;
+    stasis.kill()
+}
+
+/// Makes the guest `requests` do what a byte asks for. Returns whether its disk has done it.
+fn does(stasis: &mut Stasis, byte: char) -> Result<bool> {
+    let answer = format!("requests {byte} ");
+    stasis.attach(GUEST)?;
+    stasis.qemu.console.send(&[byte as u8])?;
+    let is_done = stasis.qemu.console.find_line("the guest's answer", SILENCE, |line| {
+        line.strip_prefix(&answer).map(|how| how == "done")
+    })?;
+    stasis.detach()?;
+    Ok(is_done)
+}
+
+/// What a guest was told is written, and is not: its disk must fail from then on, until the guest
+/// starts anew.
+pub fn a_restart_that_is_refused_accepts_no_lost_writes(lab: &Lab) -> Result<()> {
+    let disk = lab.disk()?;
+    let mut stasis = on_demand_devices::machine(lab)?.disk(&disk).boot()?;
+    ensure!(does(&mut stasis, 'W')? && does(&mut stasis, 'f')?, "the disk fails");
+    let number = stasis.checkpoint(GUEST, "before")?;
+    stasis.quit()?;
+
+    let rules = lab.path("no-flush");
+    let rule = "[inject-error]\nevent = \"none\"\niotype = \"flush\"\nerrno = \"5\"\n";
+    std::fs::write(&rules, rule)?;
+    let bad = format!("blkdebug:{}:{}", rules.display(), disk.display());
+    // The disk is too large now for the volume that there is, so the guest can't start anew.
+    let machine = on_demand_devices::machine(lab)?.change(GUEST, |guest| guest.disks[0].size *= 2);
+    let mut stasis = machine.disk(bad.as_ref()).boot()?;
+    stasis.complaint(&["volume \"data\" has 4194304 bytes, fewer than"])?;
+    stasis.command(&format!("resume {number} --keep-disks"))?;
+    ensure!(does(&mut stasis, 'W')? && does(&mut stasis, 'R')?, "the disk fails too early");
+    ensure!(!does(&mut stasis, 'f')?, "a flush is done by a disk that does none");
+    ensure!(!does(&mut stasis, 'R')?, "what was lost is read");
+    stasis.refused_for(&format!("restart {GUEST}"), &["fewer than the 8388608"])?;
+    ensure!(!does(&mut stasis, 'R')?, "the guest goes on with what was lost");
+    ensure!(!does(&mut stasis, 'W')?, "the guest writes to what was lost");
     stasis.kill()
 }
 
