@@ -22,6 +22,7 @@ pub mod loading;
 pub mod originals;
 pub mod provision;
 pub mod resume;
+pub mod spare;
 pub mod storage;
 pub mod stream;
 pub mod terminal;

@@ -11,6 +11,7 @@ pub mod current;
 mod desk;
 pub mod endpoint;
 pub mod events;
+mod gather;
 pub mod line;
 mod requests;
 mod streams;
@@ -68,13 +69,8 @@ pub fn serve(work: &mut Work) -> bool {
     more |= with(|channel| channel.desk.work_streams(work)).unwrap_or(false);
     let next = with(|channel| channel.desk.next_waiting()).flatten();
     if let Some((id, line)) = next {
-        let received = &mut |into: &mut [u8]| {
-            let pipe = |channel: &mut Channel| {
-                let pipe = channel.desk.session.pipe(id)?;
-                Some((pipe.read_some(into), pipe.is_at_end()))
-            };
-            with(pipe).flatten()
-        };
+        let received =
+            &mut |into: &mut [u8]| with(|channel| channel.desk.receive(id, into)).flatten();
         if let Some(result) = requests::carry_out(work, id, &line, received) {
             with(|channel| channel.desk.end(work.task, id, result));
         }

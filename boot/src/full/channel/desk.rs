@@ -109,16 +109,23 @@ impl Desk {
     }
 
     fn open(&mut self, task: &mut Task, id: u16, name: &str) {
-        let parsed = StreamName::parse(name);
-        let opened = parsed.clone().map_err(NotOpened::from).and_then(streams::open);
+        let opened = StreamName::parse(name).map_err(NotOpened::from).and_then(streams::open);
+        let name = name.to_string();
         match opened {
-            Ok(end) => self.streams.push(Stream { id, end, is_soon: false }),
-            Err(why) => return self.done(task, id, why.status(), &why.to_string()),
+            Ok(end) => {
+                self.streams.push(Stream { id, name, end, is_soon: false, is_taken: false });
+            }
+            Err(why) => self.done(task, id, why.status(), &why.to_string()),
         }
-        // What comes is taken in the turn of a request.
-        if let Ok(StreamName::Put { .. }) = parsed {
-            self.wait(id, name);
-        }
+    }
+
+    /// Reads what the client of a stream has sent, as much as there is room for. Returns how many
+    /// bytes that are, and whether no more will come; `None` if there is no such stream any more.
+    pub(super) fn receive(&mut self, id: u16, into: &mut [u8]) -> Option<(usize, bool)> {
+        let pipe = self.session.pipe(id)?;
+        let stream = self.streams.iter_mut().find(|stream| stream.id == id)?;
+        let gathered = stream.end.gathered(into);
+        Some(gathered.unwrap_or_else(|| (pipe.read_some(into), pipe.is_at_end())))
     }
 
     /// Ends a request or a stream, with its result, unless it has ended before.
@@ -209,6 +216,7 @@ impl Desk {
     /// Lets each endpoint go on that needs nothing but the task. Returns whether one has more to
     /// do.
     pub(super) fn step_streams(&mut self, task: &mut Task) -> bool {
+        self.streams.iter_mut().for_each(|stream| stream.is_soon = false);
         self.step_each(task, |end, task, pipe| end.step(task, pipe), |task| task)
     }
 
@@ -231,7 +239,10 @@ impl Desk {
                 is_busy = true;
             }
             let is_sent = self.session.pipe(id).is_none_or(|pipe| pipe.is_sent());
-            stream.is_soon = matches!(stepped, Step::Soon);
+            stream.is_soon |= matches!(stepped, Step::Soon);
+            if matches!(stepped, Step::Ready) && !core::mem::replace(&mut stream.is_taken, true) {
+                self.wait(id, &stream.name);
+            }
             match stepped {
                 Step::Ended(result) if is_sent => {
                     let result = result.map_err(|why| (Status::Failed, why.to_string()));

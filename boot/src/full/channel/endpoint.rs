@@ -2,6 +2,7 @@
 
 use crate::work::Work;
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt::Display;
 use stasis_channel::pipe::Pipe;
@@ -17,6 +18,9 @@ pub enum Step {
     Waits,
     /// The stream waits for something that wakes nobody: it must be asked again within 10 ms.
     Soon,
+    /// What has come must be taken in the turn of a request, by the stream's name. It may say so
+    /// again.
+    Ready,
     /// The stream has come to its end: well, or for this reason. What it has written is sent before
     /// the client is told.
     Ended(Result<(), StreamFailure>),
@@ -39,14 +43,25 @@ pub trait Endpoint: Send {
     fn work(&mut self, _: &mut Work, _: &mut Pipe) -> Step {
         Step::Waits
     }
+
+    /// Reads the next bytes of what it has gathered, as much as there is room for, for the request
+    /// that takes it. Returns how many bytes that are, and whether no more will come; `None` if it
+    /// gathers nothing: then they are in the pipe.
+    fn gathered(&mut self, _: &mut [u8]) -> Option<(usize, bool)> {
+        None
+    }
 }
 
 /// A stream.
 pub struct Stream {
     /// The id of the stream.
     pub id: u16,
+    /// The name by which it was opened.
+    pub name: String,
     /// What it leads to.
     pub end: Box<dyn Endpoint>,
     /// Whether it must be asked again soon.
     pub is_soon: bool,
+    /// Whether a request takes what has come.
+    pub is_taken: bool,
 }

@@ -3,7 +3,8 @@
 
 use super::attach::Attach;
 use super::endpoint::{Endpoint, Step};
-use super::transfer::{Get, Put};
+use super::gather::Put;
+use super::transfer::Get;
 use crate::console::find::find;
 use crate::debug;
 use alloc::boxed::Box;
@@ -47,7 +48,7 @@ pub fn open(name: StreamName<'_>) -> Result<Box<dyn Endpoint>, NotOpened> {
         }
         StreamName::Gdb { guest } => debug::open(find(guest)?),
         StreamName::Get { checkpoint } => Box::new(Get::new(checkpoint)),
-        StreamName::Put { .. } => Box::new(Put),
+        StreamName::Put { name, length } => Box::new(Put::new(name, length)),
         StreamName::Echo => Box::new(Echo),
     })
 }

@@ -1,5 +1,5 @@
 //! Checkpoints on their way: the stream `get CHECKPOINT` reads one from the store, the stream `put
-//! NAME BYTES` writes one into it.
+//! NAME BYTES`, which [`super::gather`] gathers, writes one into it.
 
 use super::endpoint::{Endpoint, Step};
 use super::events;
@@ -48,8 +48,8 @@ pub enum TransferError {
     NoCheckpoint(String),
 }
 
-/// Seconds in which a client must send [`LEAST`] bytes. Nobody gives commands meanwhile, and no
-/// guest that has crashed is helped.
+/// Seconds in which a client must send [`LEAST`] bytes: it keeps memory, or, where there was none
+/// for what it sends, everybody who gives commands.
 const SILENCE_SECONDS: u64 = 30;
 /// Bytes that a client must send in [`SILENCE_SECONDS`]: a line of 1200 bits a second has as many.
 const LEAST: u64 = 2048;
@@ -104,11 +104,19 @@ impl Endpoint for Get {
 /// that are, and whether no more will come; `None` if there is no such stream any more.
 pub type Received<'r> = &'r mut dyn FnMut(&mut [u8]) -> Option<(usize, bool)>;
 
-/// The place of a stream `put` among the streams. [`receive`] reads what comes, in the turn of a
-/// request.
-pub struct Put;
+/// Returns the patience with a client that sends a checkpoint.
+pub fn patience() -> Patience {
+    Patience::new(LEAST, SILENCE_SECONDS * timer::frequency())
+}
 
-impl Endpoint for Put {}
+/// Checks that the store can have a checkpoint of this name and length.
+///
+/// # Errors
+///
+/// Why not.
+pub fn check_room(work: &mut Work, name: &str, length: u64) -> Result<(), TransferError> {
+    work.with_store(|store| Ok(store.begin(name, length, clock::date()).map(drop)?))
+}
 
 /// Writes what is `received` into the store, as a checkpoint of this name and length. Says its
 /// number.
@@ -153,7 +161,7 @@ fn write(
     length: u64,
     received: Received,
 ) -> Result<u64, TransferError> {
-    let mut patience = Patience::new(LEAST, SILENCE_SECONDS * timer::frequency());
+    let mut patience = patience();
     let mut writer = store.begin(name, length, clock::date())?;
     let mut bytes = vec![0; WINDOW];
     let mut left = length;

@@ -9,12 +9,11 @@ use crate::loading::fill_unit;
 use crate::loading::origin::Origin;
 use crate::storage::disk::Disk;
 use crate::stream::progress::Progress;
-use crate::{archive, registry, stream, typed};
+use crate::{archive, registry, spare, stream, typed};
 use alloc::boxed::Box;
 use stasis_devices::machine::RAM_BASE;
 use stasis_host::config::MemoryMap;
 use stasis_run::domain::{Domain, Ram};
-use stasis_run::tables;
 use stasis_run::turns::Task;
 use stasis_state::{Baseline, GuestState, Index};
 use stasis_store::Store;
@@ -33,7 +32,7 @@ pub fn take(state: &GuestState, index: &Index, overcommits: bool, task: &mut Tas
     let may_take = match registry::named(state.guest.name_text()) {
         // What it shares is not its own to overwrite, so it takes other memory in any case.
         Some(place) if place.shares_ram() => true,
-        Some(place) => !must_stay(&place, base) && is_unwanted(len),
+        Some(place) => !must_stay(&place, base) && spare::is_unwanted(len),
         None => true,
     };
     may_take.then(|| Ram::take_uncleared(0, len).ok()).flatten()
@@ -44,12 +43,6 @@ pub fn take(state: &GuestState, index: &Index, overcommits: bool, task: &mut Tas
 fn must_stay(place: &Domain, base: u64) -> bool {
     let config = archive::guest(&place.name);
     base != RAM_BASE || config.is_some_and(|config| config.memory_map == MemoryMap::Identity)
-}
-
-/// Returns whether nobody would miss `len` bytes of the pool for as long as it takes to read a
-/// checkpoint: a guest stands still if it writes to memory that it shares, and none is free.
-fn is_unwanted(len: u64) -> bool {
-    tables::has_beside_kept(len) && !registry::all().iter().any(|domain| domain.shares_ram())
 }
 
 /// Makes `ram` what a checkpoint says, and checks all of it. `baseline` has all of it, if the next

@@ -55,6 +55,7 @@ mod sets;
 mod sgis;
 mod shared;
 mod since;
+mod slow_put;
 mod smp;
 mod soak;
 mod soak_long;
@@ -139,6 +140,8 @@ fn main() -> ExitCode {
             noise_and_other_versions_are_answered_or_dropped,
             the_consoles_line_is_the_channels_while_a_client_has_it,
             raspi4_has_its_channel_on_the_mini_uart;
+        slow_put:
+            commands_and_the_help_for_guests_go_on_while_a_checkpoint_comes;
         lost:
             tools_tell_that_the_machine_was_reset_in_the_midst;
         virtio:
