@@ -52,6 +52,20 @@ impl Domain {
         if !place.roster.sleep(place.task, until) {
             return (Ok(()), resident);
         }
+        self.sleep_loaded(until, resident, vcpu, host)
+    }
+
+    /// Waits on the core, until the counter reads `until` at the latest, for the vCPU to be woken,
+    /// which sleeps and stays loaded. An error says why it leaves its core.
+    #[inline(always)]
+    fn sleep_loaded<'a>(
+        &'a self,
+        until: u64,
+        mut resident: Locked<'a>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn<'a>,
+    ) -> (Result<(), Leaves>, Locked<'a>) {
+        let (index, place) = (host.index, host.place);
         host.look_by(until);
         // The vCPU's list registers are folded.
         place.hold.end_running();
