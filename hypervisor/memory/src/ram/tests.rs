@@ -104,7 +104,11 @@ fn memory_shows_nothing_of_whom_had_it_before() {
 
 #[test]
 fn bytes_are_read_and_written_wherever_they_lie() {
-    for (offset, len) in (0..17).flat_map(|offset| (0..35).map(move |len| (offset, len))) {
+    // Miri has time for some: whole words, and a byte more.
+    let is_tried = |n: usize| !cfg!(miri) || n.is_multiple_of(8) || n == 1 || n == 9;
+    let offsets = (0..17).filter(|&offset| is_tried(offset));
+    let lens = (0..35u8).filter(|&len| is_tried(len.into()));
+    for (offset, len) in offsets.flat_map(|offset| lens.clone().map(move |len| (offset, len))) {
         let mut ram = ram(PAGE_SIZE, 0);
         let written: Vec<u8> = (1..=len).collect();
         ram.write(offset, &written).unwrap();
