@@ -100,7 +100,7 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
     let granted = devices::give(config)?;
     let config = &provision::provide(work, boot, config, None)?;
     let task = &mut *work.task;
-    let mut ram = take_ram(config, boot.configuration.has_window(&config.name), task)?;
+    let mut ram = take_ram(config, task)?;
     let base = config.memory_map.ram_base(ram.range().start);
     let can_leave = work.storage.may_have_a_store();
     let (guest, vcpus) = load(boot, config, &granted, can_leave, base, &mut ram)?;
@@ -112,10 +112,10 @@ fn create(boot: &BootArchive, work: &mut Work, config: &GuestConfig) -> Result<(
 }
 
 /// Takes RAM for a guest, which is all zeros, or is for the guest: [`NewRam`] says how.
-fn take_ram(config: &GuestConfig, has_window: bool, task: &mut Task) -> Result<Ram, NoRam> {
+fn take_ram(config: &GuestConfig, task: &mut Task) -> Result<Ram, NoRam> {
     let pause = &mut || meanwhile::yield_now(task);
     let lowest = config.memory_map.lowest();
-    match NewRam::of(config, has_window) {
+    match NewRam::of(config, plans::has_window(&config.name)) {
         NewRam::Overcommitted => Ram::overcommitted(config.memory, pause),
         NewRam::Cleared => Ram::take(lowest, config.memory, pause),
         NewRam::Stale => Ram::take_stale(lowest, config.memory),
@@ -168,9 +168,8 @@ pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> 
     check_restart(&config, domain.cores().count(), there)?;
     let config = &provision::provide(work, boot, &config, Some(&domain.name))?;
     // What it shares must stay as it is.
-    let has_window = boot.configuration.has_window(&config.name);
     let shares = domain.shares_ram();
-    let fresh = shares.then(|| take_ram(config, has_window, work.task)).transpose()?;
+    let fresh = shares.then(|| take_ram(config, work.task)).transpose()?;
     let mut parked = domain.park();
     let can_leave = work.storage.may_have_a_store();
     let load = |ram: &mut GuestRam, task: &mut Task| {
