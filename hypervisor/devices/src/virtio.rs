@@ -303,12 +303,6 @@ impl Slots {
         self.queue(id).map_or(Ok(None), |queue| queue.first(memory))
     }
 
-    /// Returns whether a queue has requests that are not completed, or is broken, which
-    /// [`first`](Self::first) tells.
-    fn has_more(&self, id: QueueId, memory: &Memory<'_>) -> Result<bool, Broken> {
-        self.queue(id).map_or(Ok(false), |queue| queue.has_more(memory))
-    }
-
     /// Completes the first request of a queue, of which the device has written `written` bytes, and
     /// raises the interrupt if the driver wants it.
     fn complete(

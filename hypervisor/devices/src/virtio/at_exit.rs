@@ -31,9 +31,10 @@ impl Slots {
         if !is_done {
             return None;
         }
-        self.complete_asked(id, memory, &asked, Outcome::Done);
-        if self.has_more(id, memory) == Ok(false) {
-            self.settle(id, Ok(false));
+        let is_completed = self.complete_asked(id, memory, &asked, Outcome::Done);
+        // For what it has published since, the driver notifies.
+        if is_completed && asked.chain.is_last {
+            self.notified &= !id.bit();
         }
         Some(id.slot)
     }

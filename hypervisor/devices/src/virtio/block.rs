@@ -16,7 +16,7 @@ use stasis_state::name::NAME_LEN;
 use stasis_state::virtio::Virtio;
 use zerocopy::IntoBytes;
 
-use super::chain::{Bytes, Chain, Lengths, Measured};
+use super::chain::{Bytes, Chain, Lengths, Measured, Window};
 use super::config::Config;
 use super::view::Broken;
 use super::volume::Volume;
@@ -146,7 +146,7 @@ pub const SERIAL: u64 = 20;
 /// What a driver has asked for, as it stands in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    chain: Chain,
+    pub chain: Chain,
     /// The data that are still to be moved: what the device reads behind the header, or what it
     /// writes.
     pub data: Bytes,
@@ -361,7 +361,8 @@ impl Slots {
     #[inline]
     pub(super) fn take(&self, id: QueueId, memory: &Memory<'_>) -> Result<Option<Asked>, Broken> {
         let Some(chain) = self.first(id, memory)? else { return Ok(None) };
-        let Measured { lengths, mut read, written } = chain.measure(memory)?;
+        let mut window = Window::EMPTY;
+        let Measured { lengths, mut read, written } = chain.measure_in(&mut window, memory)?;
         let mut header = [0_u64; 2];
         let is_whole = lengths.written != 0 && lengths.read >= HEADER;
         if !is_whole || read.read(memory, header.as_mut_bytes())? < HEADER as usize {
@@ -369,7 +370,13 @@ impl Slots {
         }
         let n = usize::from(id.slot);
         let what = self.what(n, header.map(u64::from_le), read, lengths, memory)?;
-        let data = if let What::Write { .. } = what { read } else { written };
+        let data = match what {
+            What::Write { .. } => {
+                read.reach(&mut window, memory)?;
+                read
+            }
+            _ => written,
+        };
         Ok(Some(Asked { chain, data, status: lengths.last, what }))
     }
 
@@ -472,19 +479,21 @@ impl Slots {
         self.complete_asked(request.id, memory, &request.asked, outcome);
     }
 
-    /// Completes what a driver has asked for.
+    /// Completes what a driver has asked for. Returns whether it is completed: if not, it is tried
+    /// again, or the device waits for its reset.
     pub(super) fn complete_asked(
         &mut self,
         id: QueueId,
         memory: &mut Memory<'_>,
         asked: &Asked,
         outcome: Outcome,
-    ) {
+    ) -> bool {
         // The status is the last byte, and a driver that has moved it meanwhile looks where it was.
         let told = memory.write(asked.status, &[outcome as u8]);
         let completed =
             told.and_then(|()| self.complete(id, memory, &asked.chain, asked.written(outcome)));
         self.settle(id, completed.map(|()| true));
+        completed.is_ok()
     }
 }
 

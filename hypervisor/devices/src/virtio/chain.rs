@@ -38,6 +38,8 @@ pub struct Chain {
     pub(super) num: u16,
     /// Number of the first descriptor, which is below `num`.
     pub head: u16,
+    /// Whether the driver had published nothing behind it.
+    pub(super) is_last: bool,
 }
 
 /// A buffer of a request.
@@ -93,7 +95,7 @@ struct Walk {
 const END: u32 = u32::MAX;
 
 /// Descriptors that were read together.
-struct Window {
+pub(super) struct Window {
     /// Address of their table.
     table: u64,
     /// Number of the first one, and how many there are.
@@ -104,7 +106,7 @@ struct Window {
 
 impl Window {
     /// A window without a descriptor.
-    const EMPTY: Self = Self { table: 0, first: 0, count: 0, descriptors: [[0; 2]; WINDOW] };
+    pub const EMPTY: Self = Self { table: 0, first: 0, count: 0, descriptors: [[0; 2]; WINDOW] };
 
     /// Returns a descriptor of a walk's table.
     #[inline]
@@ -208,6 +210,15 @@ pub struct Bytes {
 }
 
 impl Bytes {
+    /// Goes to the next byte, so that a copy of what is in its buffer needs no walk.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], if the chain is.
+    pub(super) fn reach(&mut self, window: &mut Window, memory: &impl View) -> Result<(), Broken> {
+        self.advance(window, memory, 0).map(drop)
+    }
+
     /// Returns the address of the next part, of `most` bytes at most, and its bytes; None if there
     /// are no more.
     #[inline]
@@ -332,10 +343,21 @@ impl Chain {
     ///
     /// [`Broken`], if the chain can't be walked to its end.
     pub fn measure(&self, memory: &impl View) -> Result<Measured, Broken> {
-        let (mut window, mut walk) = (Window::EMPTY, self.walk());
+        let mut window = Window::EMPTY;
+        self.measure_in(&mut window, memory)
+    }
+
+    /// Does as [`Self::measure`], and leaves the last descriptors that were read in the window.
+    #[inline]
+    pub(super) fn measure_in(
+        &self,
+        window: &mut Window,
+        memory: &impl View,
+    ) -> Result<Measured, Broken> {
+        let mut walk = self.walk();
         let mut lengths = Lengths::default();
         let (mut read, mut written) = (self.to_read(), self.to_write());
-        while let Some(piece) = walk.advance(&mut window, memory)? {
+        while let Some(piece) = walk.advance(window, memory)? {
             let Piece { address, len, is_written } = piece;
             let len = u64::from(len);
             let (bytes, sum) = match is_written {

@@ -135,8 +135,9 @@ fn transmit(
         outward.send(id.slot, len);
         slots.traffic[n].sent += 1;
     }
-    // Another step would find no more: the driver notifies for each frame.
-    slots.has_more(id, memory)
+    // Behind the last one, another step would find no more: the driver notifies for what it has
+    // published since.
+    Ok(!chain.is_last)
 }
 
 /// Answers a command: the driver has announced itself. There are no others.

@@ -52,15 +52,6 @@ impl Queue {
             && aligned(self.device, 4)
     }
 
-    /// Returns whether the driver has published anything that is not completed.
-    ///
-    /// # Errors
-    ///
-    /// [`Broken`], if the available ring is not in RAM.
-    pub(super) fn has_more(&self, memory: &impl View) -> Result<bool, Broken> {
-        Ok(memory.u16(self.driver.wrapping_add(IDX))? != self.next_avail)
-    }
-
     /// Returns the first request that is not completed, or None if there is none.
     ///
     /// # Errors
@@ -80,7 +71,7 @@ impl Queue {
         if head >= self.num {
             return Err(Broken::NoDescriptor(head.into()));
         }
-        Ok(Some(Chain { table: self.desc, num: self.num, head }))
+        Ok(Some(Chain { table: self.desc, num: self.num, head, is_last: count == 1 }))
     }
 
     /// Completes the first request, `chain`, of which the device has written `written` bytes.

@@ -16,7 +16,7 @@ const BYTES: usize = (COUNT * SECTOR) as usize;
 const WRITES: u32 = 1;
 
 /// Publishes a write of bytes that the sector tells.
-fn ask_to_write(driver: &mut Driver, sector: u64) {
+pub fn ask_to_write(driver: &mut Driver, sector: u64) {
     driver.store(BUFFERS, &[sector as u8; BYTES]);
     ask(driver, WRITES, sector, &[(BUFFERS, BYTES as u32)], 0);
 }
@@ -53,7 +53,7 @@ fn write_kept(late: &Late, volume: &mut Fake) {
 }
 
 /// Returns a disk that has written from sector 8 to 24, the second half of that late.
-fn begun() -> (Driver, Fake, Arc<Late>) {
+pub fn begun() -> (Driver, Fake, Arc<Late>) {
     let (mut driver, mut volume) = (disk(), volume());
     ask_to_write(&mut driver, 8);
     assert!(!is_served(&mut driver));

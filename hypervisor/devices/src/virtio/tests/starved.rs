@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use super::ahead::{alone, is_served};
+use super::late::{ask_to_write, begun};
 use super::requests::{ask, disk, finish, status, take, volume};
 use super::*;
 use crate::virtio::block::{NotMoved, Outcome, Transfer, Turn};
@@ -170,4 +172,18 @@ fn a_text_is_printed_once_and_not_before_its_request_is_completed() {
     assert!(outward.said.is_empty(), "it is printed when there is memory");
     driver.serve(None);
     assert_eq!((driver.said.as_slice(), driver.used().0), (&b"text"[..], 1));
+}
+
+#[test]
+fn a_late_write_that_is_not_completed_for_want_of_memory_is_done_when_there_is_some() {
+    let _alone = alone();
+    let (mut driver, ..) = begun();
+    ask_to_write(&mut driver, 24);
+    let Driver { slots, moment, .. } = &mut driver;
+    let mut full = Full(&mut moment.ram);
+    slots.serve_small(&mut Memory { base: RAM_BASE, ram: &mut full });
+    assert!(slots.has_work(), "it is still to be done");
+    assert_eq!(driver.used().0, 2);
+    assert!(is_served(&mut driver) && !driver.slots.has_work());
+    assert_eq!((driver.used().0, status(&driver)), (3, 0));
 }
