@@ -14,9 +14,9 @@ pub(crate) mod fake;
 mod machine;
 
 #[cfg(test)]
-use fake::{load, store};
+use fake::{load, load_at, store, store_at};
 #[cfg(not(test))]
-use machine::{load, store};
+use machine::{load, load_at, store, store_at};
 
 use core::marker::PhantomData;
 use tock_registers::RegisterLongName;
@@ -50,6 +50,34 @@ impl<const LEN: usize> Frame<LEN> {
         self.base
     }
 
+    /// Returns the register at an offset that is part of its type. A register that does not lie
+    /// within the frame, or is not aligned, does not compile.
+    #[inline(always)]
+    pub fn fixed<const AT: usize, R: RegisterLongName>(
+        self,
+        _: Fixed<AT, R>,
+    ) -> FixedRegister<AT, R> {
+        const { assert!(AT.is_multiple_of(4) && AT + 4 <= LEN && AT <= 0x3ffc) };
+        FixedRegister { base: self.base, kind: PhantomData }
+    }
+
+    /// Returns element `index` of an array of registers that starts at an offset that is part of
+    /// its type.
+    ///
+    /// # Panics
+    ///
+    /// If the register does not lie within the frame.
+    #[inline(always)]
+    pub fn element<const AT: usize, R: RegisterLongName>(
+        self,
+        array: Fixed<AT, R>,
+        index: usize,
+    ) -> FixedRegister<AT, R> {
+        assert!(index < (LEN - AT) / 4);
+        let FixedRegister { base, kind } = self.fixed(array);
+        FixedRegister { base: base + 4 * index, kind }
+    }
+
     /// Returns the register at `offset`.
     ///
     /// # Panics
@@ -80,6 +108,52 @@ impl<T, R: RegisterLongName> Offset<T, R> {
     #[inline(always)]
     pub const fn index(self, index: usize) -> Self {
         Self::new(self.bytes + index * size_of::<T>())
+    }
+}
+
+/// Offset of a register of 32 bits in its frame, with the register's layout `R`, as part of a type:
+/// then the instruction that accesses the register has the offset, and no other one adds it.
+pub struct Fixed<const AT: usize, R: RegisterLongName = ()> {
+    kind: PhantomData<R>,
+}
+
+impl<const AT: usize, R: RegisterLongName> Fixed<AT, R> {
+    /// The offset: `AT` bytes behind the start of the frame.
+    pub const HERE: Self = Self { kind: PhantomData };
+}
+
+/// One register of a device at an offset that is part of its type. Each [`get`](Readable::get) is
+/// one load, and each [`set`](Writeable::set) one store.
+pub struct FixedRegister<const AT: usize, R: RegisterLongName = ()> {
+    base: usize,
+    kind: PhantomData<R>,
+}
+
+impl<const AT: usize, R: RegisterLongName> Readable for FixedRegister<AT, R> {
+    type T = u32;
+    type R = R;
+
+    #[inline(always)]
+    fn get(&self) -> u32 {
+        // SAFETY: 1. `Frame::fixed` made the register, as nothing else does, and asserted that it
+        // is aligned and lies within its frame, which is mapped as device memory, by the caller of
+        // `Frame::new`. 2. What the driver's read does changes no memory that the program uses, by
+        // the caller of `Frame::new`.
+        unsafe { load_at::<AT>(self.base) }
+    }
+}
+
+impl<const AT: usize, R: RegisterLongName> Writeable for FixedRegister<AT, R> {
+    type T = u32;
+    type R = R;
+
+    #[inline(always)]
+    fn set(&self, value: u32) {
+        // SAFETY: 1. `Frame::fixed` made the register, as nothing else does, and asserted that it
+        // is aligned and lies within its frame, which is mapped as device memory, by the caller of
+        // `Frame::new`. 2. What the driver's write does changes no memory that the program uses,
+        // by the caller of `Frame::new`.
+        unsafe { store_at::<AT>(self.base, value) };
     }
 }
 
@@ -137,6 +211,10 @@ mod tests {
         frame.at(THIRD).set(7);
         assert_eq!(frame.at(THIRD).get(), 7);
         assert_eq!(frame.at(Offset::<u8>::new(8)).get(), 7);
+        assert_eq!(frame.fixed(Fixed::<8>::HERE).get(), 7);
+        frame.element(Fixed::<4>::HERE, 2).set(9);
+        assert_eq!(memory.borrow().words(), [0, 0, 7, 9]);
+        frame.fixed(Fixed::<12>::HERE).set(0);
         assert_eq!(memory.borrow().words(), [0, 0, 7, 0]);
     }
 
@@ -144,6 +222,12 @@ mod tests {
     #[should_panic(expected = "is_multiple_of")]
     fn a_register_beyond_its_frame_is_refused() {
         fake::frame::<16>(0x1000).at(Offset::<u32>::new(16));
+    }
+
+    #[test]
+    #[should_panic(expected = "index < (LEN - AT) / 4")]
+    fn an_element_beyond_its_frame_is_refused() {
+        fake::frame::<16>(0x1000).element(Fixed::<4>::HERE, 3);
     }
 
     #[test]

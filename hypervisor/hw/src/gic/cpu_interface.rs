@@ -3,7 +3,7 @@
 //! through its list register with HW = 1.
 
 use super::SPURIOUS;
-use crate::mmio::{Frame, Offset};
+use crate::mmio::{Fixed, Frame, Offset};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_bitfields;
 
@@ -23,10 +23,10 @@ register_bitfields! { u32,
 
 const CTLR: Offset<u32, GICC_CTLR::Register> = Offset::new(0x0000);
 const PMR: Offset<u32> = Offset::new(0x0004);
-const IAR: Offset<u32, GICC_IAR::Register> = Offset::new(0x000c);
-const EOIR: Offset<u32> = Offset::new(0x0010);
+const IAR: Fixed<0x000c, GICC_IAR::Register> = Fixed::HERE;
+const EOIR: Fixed<0x0010> = Fixed::HERE;
 const APR: Offset<u32> = Offset::new(0x00d0);
-const DIR: Offset<u32> = Offset::new(0x1000);
+const DIR: Fixed<0x1000> = Fixed::HERE;
 
 /// Value of GICC_IAR for an acknowledged interrupt. It must reach [`CpuInterface::drop_priority`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl CpuInterface {
     /// Returns `None` if none is pending.
     #[inline(always)]
     pub fn acknowledge(&self) -> Option<Acknowledged> {
-        let iar = self.frame.at(IAR).get();
+        let iar = self.frame.fixed(IAR).get();
         let acknowledged = Acknowledged { iar };
         (acknowledged.intid() < SPURIOUS - 3).then_some(acknowledged)
     }
@@ -83,12 +83,12 @@ impl CpuInterface {
     /// again: GICC_EOIR. The interrupt stays active.
     #[inline(always)]
     pub fn drop_priority(&self, interrupt: Acknowledged) {
-        self.frame.at(EOIR).set(interrupt.iar);
+        self.frame.fixed(EOIR).set(interrupt.iar);
     }
 
     /// Deactivates an interrupt whose priority was dropped: GICC_DIR.
     #[inline(always)]
     pub fn deactivate(&self, interrupt: Acknowledged) {
-        self.frame.at(DIR).set(interrupt.iar);
+        self.frame.fixed(DIR).set(interrupt.iar);
     }
 }

@@ -1,6 +1,6 @@
 //! GICD, IHI 0048B.b section 4.3.
 
-use crate::mmio::{Frame, Offset};
+use crate::mmio::{Fixed, Frame, Offset};
 use tock_registers::interfaces::{Readable, Writeable};
 use tock_registers::register_bitfields;
 
@@ -42,7 +42,7 @@ const ITARGETSR: Offset<u8> = Offset::new(0x800);
 const ICFGR: Offset<u32> = Offset::new(0xc00);
 /// One byte for each SGI, four in a word: 4.3.16.
 const CPENDSGIR: Offset<u32> = Offset::new(0xf10);
-const SGIR: Offset<u32, GICD_SGIR::Register> = Offset::new(0xf00);
+const SGIR: Fixed<0xf00, GICD_SGIR::Register> = Fixed::HERE;
 
 /// Priority of every physical interrupt. All go to EL2, where none preempts another.
 const PRIORITY: u8 = 0xa0;
@@ -180,7 +180,7 @@ impl Distributor {
             }
             SgiTarget::AllOthers => GICD_SGIR::TargetListFilter::AllOthers,
         };
-        self.frame.at(SGIR).write(target + GICD_SGIR::SGIINTID.val(intid));
+        self.frame.fixed(SGIR).write(target + GICD_SGIR::SGIINTID.val(intid));
     }
 }
 

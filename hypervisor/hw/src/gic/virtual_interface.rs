@@ -11,7 +11,7 @@ use tock_registers::interfaces::{ReadWriteable, Readable, Writeable};
 use tock_registers::register_bitfields;
 
 use super::encoding::{self, GICH_HCR, GICH_LR, GICH_VMCR};
-use crate::mmio::{Frame, Offset, Register};
+use crate::mmio::{Fixed, FixedRegister, Frame};
 
 register_bitfields! { u32,
     /// VGIC Type Register.
@@ -21,11 +21,11 @@ register_bitfields! { u32,
     ]
 }
 
-const HCR: Offset<u32, GICH_HCR::Register> = Offset::new(0x000);
-const VTR: Offset<u32, GICH_VTR::Register> = Offset::new(0x004);
-const VMCR: Offset<u32, GICH_VMCR::Register> = Offset::new(0x008);
-const APR: Offset<u32> = Offset::new(0x0f0);
-const LR: Offset<u32, GICH_LR::Register> = Offset::new(0x100);
+const HCR: Fixed<0x000, GICH_HCR::Register> = Fixed::HERE;
+const VTR: Fixed<0x004, GICH_VTR::Register> = Fixed::HERE;
+const VMCR: Fixed<0x008, GICH_VMCR::Register> = Fixed::HERE;
+const APR: Fixed<0x0f0> = Fixed::HERE;
+const LR: Fixed<0x100, GICH_LR::Register> = Fixed::HERE;
 
 /// Bytes of the frame.
 const LEN: usize = 0x1000;
@@ -41,7 +41,7 @@ impl VirtualInterfaceControl {
     /// Returns the driver of the registers in `frame`, and reads their number of list registers:
     /// GICH_VTR.
     pub fn new(frame: Frame<LEN>) -> Self {
-        let list_registers = frame.at(VTR).read(GICH_VTR::ListRegs) as usize + 1;
+        let list_registers = frame.fixed(VTR).read(GICH_VTR::ListRegs) as usize + 1;
         Self { frame, list_registers }
     }
 
@@ -83,21 +83,21 @@ impl VirtualInterfaceControl {
     }
 
     #[inline(always)]
-    fn list_register(&self, n: usize) -> Register<u32, GICH_LR::Register> {
+    fn list_register(&self, n: usize) -> FixedRegister<0x100, GICH_LR::Register> {
         assert!(n < self.list_registers);
-        self.frame.at(LR.index(n))
+        self.frame.element(LR, n)
     }
 
     /// Writes GICH_HCR: `control`, and 0 as the count of unlisted ends.
     #[inline(always)]
     pub fn write_control(&self, control: Control) {
-        self.frame.at(HCR).write(encoding::hcr(control));
+        self.frame.fixed(HCR).write(encoding::hcr(control));
     }
 
     /// Signals no interrupt to the guest until [`Self::signal`]: clears GICH_HCR.En. Returns
     /// whether it was set.
     pub fn hush(&self) -> bool {
-        let hcr = self.frame.at(HCR);
+        let hcr = self.frame.fixed(HCR);
         let is_on = hcr.is_set(GICH_HCR::En);
         hcr.modify(GICH_HCR::En::CLEAR);
         // The write has reached the GIC when it can be read back.
@@ -107,52 +107,52 @@ impl VirtualInterfaceControl {
 
     /// Signals interrupts to the guest again: sets GICH_HCR.En.
     pub fn signal(&self) {
-        self.frame.at(HCR).modify(GICH_HCR::En::SET);
+        self.frame.fixed(HCR).modify(GICH_HCR::En::SET);
     }
 
     /// Returns how many interrupts the guest has ended that were in no list register, modulo 32:
     /// GICH_HCR.EOICount.
     #[inline(always)]
     pub fn read_unlisted_ends(&self) -> u32 {
-        self.frame.at(HCR).read(GICH_HCR::EOICount)
+        self.frame.fixed(HCR).read(GICH_HCR::EOICount)
     }
 
     /// Returns what the guest has set in its CPU interface: GICH_VMCR.
     #[inline(always)]
     pub fn read_machine_control(&self) -> MachineControl {
-        encoding::machine_control(self.frame.at(VMCR).get())
+        encoding::machine_control(self.frame.fixed(VMCR).get())
     }
 
     /// Sets what the guest finds in its CPU interface: GICH_VMCR.
     #[inline(always)]
     pub fn write_machine_control(&self, control: MachineControl) {
-        self.frame.at(VMCR).write(encoding::vmcr(control));
+        self.frame.fixed(VMCR).write(encoding::vmcr(control));
     }
 
     /// Returns what the guest has set in its CPU interface, as [`Self::read_machine_control`] does:
     /// its fields stand where GICH_VMCR has them.
     #[inline(always)]
     pub fn read_packed_control(&self) -> PackedControl {
-        PackedControl::from_bits(self.frame.at(VMCR).get())
+        PackedControl::from_bits(self.frame.fixed(VMCR).get())
     }
 
     /// Sets what the guest finds in its CPU interface, as [`Self::write_machine_control`] does.
     #[inline(always)]
     pub fn write_packed_control(&self, control: PackedControl) {
-        self.frame.at(VMCR).set(control.bits());
+        self.frame.fixed(VMCR).set(control.bits());
     }
 
     /// Returns the priorities that are active: GICH_APR, whose bits are those of
     /// [`ActivePriorities`].
     #[inline(always)]
     pub fn read_active_priorities(&self) -> ActivePriorities {
-        ActivePriorities(self.frame.at(APR).get())
+        ActivePriorities(self.frame.fixed(APR).get())
     }
 
     /// Makes these priorities active, and no others: GICH_APR.
     #[inline(always)]
     pub fn write_active_priorities(&self, active: ActivePriorities) {
-        self.frame.at(APR).set(active.0);
+        self.frame.fixed(APR).set(active.0);
     }
 }
 
@@ -160,6 +160,7 @@ impl VirtualInterfaceControl {
 mod tests {
     use stasis_vgic::Origin;
 
+    use crate::mmio::Offset;
     use crate::mmio::fake::{Bus, Memory, frame};
 
     use super::*;

@@ -84,6 +84,22 @@ macro_rules! accesses {
 
 accesses!(u8, u16, u32, u64);
 
+/// # Safety
+///
+/// None: it is unsafe as the machine's is.
+pub unsafe fn load_at<const AT: usize>(base: usize) -> u32 {
+    // SAFETY: it has no condition.
+    unsafe { load::u32(base + AT) }
+}
+
+/// # Safety
+///
+/// None: it is unsafe as the machine's is.
+pub unsafe fn store_at<const AT: usize>(base: usize, value: u32) {
+    // SAFETY: it has no condition.
+    unsafe { store::u32(base + AT, value) };
+}
+
 /// Registers that keep what is written to them, and do nothing.
 pub struct Memory(Box<[u8]>);
 
