@@ -59,6 +59,21 @@ enum State {
     Gone,
 }
 
+/// A task, or none: one number, which is compared by one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Chosen(TaskId);
+
+impl Chosen {
+    /// No task.
+    const NOBODY: Self = Self(TaskId::MAX);
+
+    /// Returns the task, if it is one.
+    #[inline]
+    fn task(self) -> Option<TaskId> {
+        (self != Self::NOBODY).then_some(self.0)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Task {
     group: GroupId,
@@ -76,7 +91,7 @@ struct Group {
     name: String,
     /// The task that goes on in the group's time, if one is runnable. After a decision for the
     /// group, it has the core.
-    current: Option<TaskId>,
+    current: Chosen,
     /// The other runnable tasks of the group.
     ready: Queue,
     /// No task of the group wakes up by itself before that.
@@ -94,14 +109,15 @@ impl Group {
     /// Returns a group without a task.
     fn new(name: &str) -> Self {
         let (name, ready) = (name.to_string(), Queue::default());
-        Self { name, current: None, ready, quiet_until: NEVER, least: 0, missed: 0, late: 0 }
+        let current = Chosen::NOBODY;
+        Self { name, current, ready, quiet_until: NEVER, least: 0, missed: 0, late: 0 }
     }
 
     /// Notes that so many windows of the group have begun late, the first of them by `ticks`, if
     /// one of its tasks wants to run.
     #[cold]
     fn note_late(&mut self, ticks: u64, count: u64) {
-        if self.current.is_some() || self.ready.first().is_some() {
+        if self.current != Chosen::NOBODY || self.ready.first().is_some() {
             (self.missed, self.late) = (self.missed + count, ticks);
         }
     }
@@ -130,7 +146,7 @@ pub struct Scheduler {
     /// No task of any group wakes up by itself before that.
     quiet_until: u64,
     /// The task that has the core. It is runnable, and the current one of its group.
-    current: Option<TaskId>,
+    current: Chosen,
     /// The current task was woken since it was given the core.
     called: bool,
     /// Whose time it was at the last decision.
@@ -157,7 +173,7 @@ impl Scheduler {
             names: Vec::new(),
             count: 0,
             quiet_until: NEVER,
-            current: None,
+            current: Chosen::NOBODY,
             called: false,
             group: SHARED,
             since: 0,
@@ -222,14 +238,16 @@ impl Scheduler {
     /// Removes a task, whose number a later one gets. Not while it has the core: then it returns
     /// `false`.
     pub fn remove(&mut self, task: TaskId) -> bool {
-        if self.current == Some(task) {
+        if self.current == Chosen(task) {
             return false;
         }
         let group = self.tasks[task].group;
         self.catch_up(group);
         self.tasks[task].state = State::Gone;
         let group = &mut self.groups[group];
-        group.current.take_if(|current| *current == task);
+        if group.current == Chosen(task) {
+            group.current = Chosen::NOBODY;
+        }
         group.ready.remove(task);
         // The task may have been the one that was roused.
         self.roused = Roused::Several;
@@ -244,7 +262,7 @@ impl Scheduler {
 
     /// Returns which task has the core.
     pub fn current(&self) -> Option<TaskId> {
-        self.current
+        self.current.task()
     }
 
     /// Accounts for the time up to `now`.
@@ -253,7 +271,7 @@ impl Scheduler {
         // Another core that wakes a task may have read the counter before this one did.
         let ran = now.saturating_sub(self.since);
         self.since += ran;
-        let Some(current) = self.current else { return };
+        let Some(current) = self.current.task() else { return };
         let task = &mut self.tasks[current];
         task.had += u128::from(ran.min(LONGEST) * SCALE / task.weight);
     }
@@ -264,7 +282,7 @@ impl Scheduler {
     #[inline]
     fn catch_up(&mut self, group: GroupId) -> u128 {
         let group = &mut self.groups[group];
-        let current = group.current.map(|current| self.tasks[current].had);
+        let current = group.current.task().map(|current| self.tasks[current].had);
         let ready = group.ready.first().map(|first| first.had);
         let least = current.into_iter().chain(ready).min();
         group.least = group.least.max(least.unwrap_or(0));

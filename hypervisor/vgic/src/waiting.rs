@@ -85,7 +85,9 @@ impl Waiting {
     /// Returns whether any interrupt is pending or active.
     #[inline]
     pub(crate) fn is_any(&self) -> bool {
-        self.has_pending() || self.has_active()
+        // Mostly all queues are empty: then it does not matter what is forwarded.
+        let queued = self.queues.iter().fold(0, |levels, queue| levels | queue.levels());
+        queued != 0 && (self.has_pending() || self.has_active())
     }
 
     /// Returns the best pending interrupt, with its level.

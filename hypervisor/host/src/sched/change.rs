@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Group, Roused, SCALE, SHARED, Scheduler, State, TaskId};
+use super::{Chosen, Group, Roused, SCALE, SHARED, Scheduler, State, TaskId};
 use crate::config::CoreConfig;
 
 /// The windows that a guest has missed on a core, since the core was divided last.
@@ -56,8 +56,8 @@ impl Scheduler {
             let group = self.group_of(&self.names[id]).unwrap_or(SHARED);
             (self.tasks[id].group, self.tasks[id].had) = (group, lead);
             match self.tasks[id].state {
-                State::Runnable if self.current == Some(id) => {
-                    self.groups[group].current = Some(id);
+                State::Runnable if self.current == Chosen(id) => {
+                    self.groups[group].current = Chosen(id);
                 }
                 State::Runnable => self.groups[group].ready.insert(id, lead),
                 State::Asleep(until) => self.note_wake(group, until),

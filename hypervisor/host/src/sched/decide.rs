@@ -1,6 +1,6 @@
 //! Whose turn it is, and what wakes and sleeps on the way there.
 
-use super::{Group, Roused, SHARED, Scheduler, State, Task, TaskId};
+use super::{Chosen, Group, Roused, SHARED, Scheduler, State, Task, TaskId};
 use stasis_guest::clock::NEVER;
 
 /// The task that runs on a core, and until when.
@@ -21,11 +21,12 @@ impl Group {
     #[inline]
     fn choose(&mut self, tasks: &[Task]) {
         let Some(first) = self.ready.first() else { return };
-        self.current = match self.current {
+        let chosen = match self.current.task() {
             None => self.ready.pop(),
             Some(current) if tasks[current].had < first.had => Some(current),
             Some(current) => Some(self.ready.exchange(current, tasks[current].had)),
         };
+        self.current = chosen.map_or(Chosen::NOBODY, Chosen);
     }
 }
 
@@ -36,7 +37,7 @@ impl Scheduler {
     pub fn wake(&mut self, task: TaskId, now: impl FnOnce() -> u64) -> bool {
         match self.tasks[task].state {
             State::Runnable => {
-                self.called |= self.current == Some(task);
+                self.called |= self.current == Chosen(task);
                 false
             }
             // Whoever wakes the task has not heard yet.
@@ -60,7 +61,7 @@ impl Scheduler {
     /// Makes the current task sleep until it is woken, or it is `until`. Not if it was woken since
     /// it got the core: then it returns `false`, and the task may have overlooked why.
     pub fn sleep(&mut self, task: TaskId, until: u64, now: u64) -> bool {
-        debug_assert_eq!(self.current, Some(task), "only who runs can go to sleep");
+        debug_assert_eq!(self.current, Chosen(task), "only who runs can go to sleep");
         if core::mem::take(&mut self.called) {
             return false;
         }
@@ -69,8 +70,8 @@ impl Scheduler {
         self.tasks[task].state = State::Asleep(until);
         let group = self.tasks[task].group;
         self.note_wake(group, until);
-        self.groups[group].current = None;
-        self.current = None;
+        self.groups[group].current = Chosen::NOBODY;
+        self.current = Chosen::NOBODY;
         self.roused = Roused::Several;
         true
     }
@@ -80,14 +81,14 @@ impl Scheduler {
     /// it is to decide.
     #[inline]
     pub fn resume(&mut self, task: TaskId, now: u64) -> Option<u64> {
-        let alone = self.current.is_none() && self.roused == Roused::Only(task);
+        let alone = self.current == Chosen::NOBODY && self.roused == Roused::Only(task);
         if !alone || now >= self.turn_end {
             return None;
         }
         self.charge(now);
         // Nobody else of its group is in the queue.
         let group = &mut self.groups[self.group];
-        group.current = group.ready.pop();
+        group.current = group.ready.pop().map_or(Chosen::NOBODY, Chosen);
         self.current = group.current;
         (self.called, self.contended) = (false, false);
         self.roused = Roused::Several;
@@ -98,7 +99,7 @@ impl Scheduler {
     /// Returns who runs as of the last decision.
     #[inline]
     pub fn turn(&self) -> Turn {
-        Turn { task: self.current, until: self.turn_end, is_contended: self.contended }
+        Turn { task: self.current.task(), until: self.turn_end, is_contended: self.contended }
     }
 
     /// Returns who runs from now on.
@@ -116,7 +117,8 @@ impl Scheduler {
             (self.group, until) = (stretch.group.unwrap_or(SHARED), stretch.end);
         }
         let group = &mut self.groups[self.group];
-        if now >= self.slice_end || group.current != self.current || group.current.is_none() {
+        if now >= self.slice_end || group.current != self.current || group.current == Chosen::NOBODY
+        {
             self.slice_end = now + self.slice;
             group.choose(&self.tasks);
             if group.current != self.current {
@@ -129,7 +131,7 @@ impl Scheduler {
             until = until.min(self.slice_end);
         }
         (self.turn_end, self.roused) = (until, Roused::Nobody);
-        Turn { task: self.current, until, is_contended: self.contended }
+        Turn { task: self.current.task(), until, is_contended: self.contended }
     }
 
     /// Rouses who wakes up by itself, and finds out when the next ones do.
@@ -165,7 +167,7 @@ impl Scheduler {
                 _ => Roused::Several,
             };
         }
-        let current = self.current.map(|current| &self.tasks[current]);
+        let current = self.current.task().map(|current| &self.tasks[current]);
         let preempts = current.is_none_or(|current| current.group == group && had < current.had);
         if preempts {
             self.slice_end = 0;

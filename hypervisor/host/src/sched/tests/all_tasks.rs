@@ -81,7 +81,7 @@ fn check(scheduler: &Scheduler, turn: Turn, now: u64) {
             queue.pop().map(|_| queue)
         });
         let places = queued.by_ref().filter(|queue| queue.first().is_some_and(|one| one.id == id));
-        let is_current = scheduler.groups[task.group].current == Some(id);
+        let is_current = scheduler.groups[task.group].current.task() == Some(id);
         assert!(!is_current || task.state == State::Runnable);
         let waits = task.state == State::Runnable && !is_current;
         assert_eq!(places.count(), usize::from(waits), "task {id}");
