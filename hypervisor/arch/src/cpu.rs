@@ -216,9 +216,9 @@ pub(crate) fn set_virtual_serror() {
 /// the guest is shown another CTR_EL0 than this core's.
 #[inline]
 pub(crate) fn set_guest_controls(trap_waits: bool, serror_pending: bool, shown_ctr: u64) {
-    let waits = if trap_waits { HCR_TWI } else { 0 };
-    let serror = if serror_pending { HCR_VSE } else { 0 };
-    let caches = if shown_ctr != mrs!("ctr_el0") { HCR_TID2 } else { 0 };
+    let waits = u64::from(trap_waits) * HCR_TWI;
+    let serror = u64::from(serror_pending) * HCR_VSE;
+    let caches = u64::from(shown_ctr != mrs!("ctr_el0")) * HCR_TID2;
     // SAFETY: TWI, VSE and TID2 act on the guest alone. All other bits stay as `init_traps` set
     // them.
     unsafe { msr!("hcr_el2", GUEST_HCR | waits | serror | caches) };

@@ -73,29 +73,29 @@ global_asm!(
     .endm
 
     // Saves X2 to X19, of a guest whose x0 and x1 are on the stack, and behind them the frame of
-    // stasis_enter_guest. x0: *mut Core.
-    .macro save_x2_to_x19
-    ldr     x0, [sp, #{frame_core} + 16]
-    stp     x2, x3, [x0, #{x} + 16 * 1]
-    stp     x4, x5, [x0, #{x} + 16 * 2]
-    stp     x6, x7, [x0, #{x} + 16 * 3]
-    stp     x8, x9, [x0, #{x} + 16 * 4]
-    stp     x10, x11, [x0, #{x} + 16 * 5]
-    stp     x12, x13, [x0, #{x} + 16 * 6]
-    stp     x14, x15, [x0, #{x} + 16 * 7]
-    stp     x16, x17, [x0, #{x} + 16 * 8]
-    stp     x18, x19, [x0, #{x} + 16 * 9]
+    // stasis_enter_guest. \core: *mut Core from then on.
+    .macro save_x2_to_x19 core
+    ldr     \core, [sp, #{frame_core} + 16]
+    stp     x2, x3, [\core, #{x} + 16 * 1]
+    stp     x4, x5, [\core, #{x} + 16 * 2]
+    stp     x6, x7, [\core, #{x} + 16 * 3]
+    stp     x8, x9, [\core, #{x} + 16 * 4]
+    stp     x10, x11, [\core, #{x} + 16 * 5]
+    stp     x12, x13, [\core, #{x} + 16 * 6]
+    stp     x14, x15, [\core, #{x} + 16 * 7]
+    stp     x16, x17, [\core, #{x} + 16 * 8]
+    stp     x18, x19, [\core, #{x} + 16 * 9]
     .endm
 
     // Saves what the function of a first look may change, X0 to X18 and X30, and what the vectors
     // need then. The guest's x0 and x1 are on the stack, and behind them the frame of
-    // stasis_enter_guest. x0 and x19: *mut Core.
+    // stasis_enter_guest. x1 and x19: *mut Core; x0 stays.
     .macro save_for_look
-    save_x2_to_x19
-    stp     x29, x30, [x0, #{x} + 8 * 29]
+    save_x2_to_x19 x1
+    stp     x29, x30, [x1, #{x} + 8 * 29]
     ldp     x4, x5, [sp], #16
-    stp     x4, x5, [x0, #{x}]
-    mov     x19, x0
+    stp     x4, x5, [x1, #{x}]
+    mov     x19, x1
     mov     x29, sp
     .endm
 
@@ -194,8 +194,8 @@ fatal_exception:
 stasis_enter_guest:
     stp     x29, x30, [sp, #-64]!
     stp     x0, x19, [sp, #{frame_core}]
-    stp     x1, x2, [sp, #{frame_look}]
-    stp     x3, x4, [sp, #{frame_looks}]
+    stp     x2, x1, [sp, #{frame_call}]
+    stp     x3, x4, [sp, #{frame_abort}]
     ldr     x2, [x0, #{pc}]
     ldr     x3, [x0, #{pstate}]
     msr     elr_el2, x2
@@ -223,14 +223,13 @@ stasis_enter_guest:
 
     // x1: ESR_EL2; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack.
 first_look:
-    ubfx    x1, x1, #26, #6         // EC
-    sub     x1, x1, #{first_class}
-    cmp     x1, #{last_class}
+    ubfx    x0, x1, #26, #6         // EC
+    sub     x0, x0, #{first_class}
+    cmp     x0, #{last_class}
     b.hi    5f
     save_for_look
-    mov     x2, x1
-    mov     x1, x0
-    ldp     x0, x3, [sp, #{frame_look}]
+    mov     x2, x0
+    ldp     x3, x0, [sp, #{frame_call}]
     blr     x3
     cmp     x0, #{go_on}
     b.ne    3f
@@ -252,10 +251,8 @@ first_look:
     // Does for an abort, or an exception of debugging, what first_look does, with the same stack.
 abort_look:
     save_for_look
-    mov     x1, x0
     mov     x2, #{abort}
-    ldr     x3, [sp, #{frame_looks}]
-    ldr     x0, [sp, #{frame_look}]
+    ldp     x0, x3, [sp, #{frame_look}]
     blr     x3
     cmp     x0, #{go_on}
     b.eq    2b
@@ -263,14 +260,14 @@ abort_look:
     cmp     x0, #{again}
     b.ne    4f
     mov     x2, #{abort_again}
-    ldr     x3, [sp, #{frame_looks}]
+    ldr     x3, [sp, #{frame_abort}]
     b       look_again
 
     // Does for an interrupt what first_look does, with the same stack.
 interrupt_look:
     save_for_look
     ldr     x0, [sp, #{frame_look}]
-    ldr     x3, [sp, #{frame_looks} + 8]
+    ldr     x3, [sp, #{frame_interrupt}]
     blr     x3
     cmp     x0, #{go_on}
     b.eq    2b
@@ -281,7 +278,7 @@ interrupt_look:
 3:  save_rest
     cbz     x0, 4f
     mov     x2, #{again_class}
-    ldr     x3, [sp, #{frame_look} + 8]
+    ldr     x3, [sp, #{frame_call}]
 look_again:
     mov     x1, x19
     ldr     x0, [sp, #{frame_look}]
@@ -310,7 +307,7 @@ look_again:
 
     // x1: kind; the guest's x0 and x1, then the frame of stasis_enter_guest, on the stack.
 guest_exit:
-    save_x2_to_x19
+    save_x2_to_x19 x0
     stp     x20, x21, [x0, #{x} + 16 * 10]
     stp     x22, x23, [x0, #{x} + 16 * 11]
     stp     x24, x25, [x0, #{x} + 16 * 12]
@@ -346,8 +343,11 @@ guest_exit:
     serror = const SERROR,
     go_on = const Looked::GoOn as u64,
     // The frame of stasis_enter_guest: X29 and X30 of its caller; *mut Core and X19; the first
-    // look's argument and functions.
+    // look's argument between the functions for calls and for aborts, so that one instruction
+    // loads it with either; the function for interrupts.
     frame_core = const 16,
-    frame_look = const 32,
-    frame_looks = const 48,
+    frame_call = const 32,
+    frame_look = const 40,
+    frame_abort = const 48,
+    frame_interrupt = const 56,
 );

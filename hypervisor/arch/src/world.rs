@@ -112,37 +112,37 @@ impl Stage2Active {
 }
 
 impl Loaded {
-    /// Runs the vCPU until an exit that `look` does not answer, and returns why it left. `core` has
-    /// the vCPU's general registers, its PC and its PSTATE before and after.
+    /// Runs the vCPU until an exit that `look` does not answer, and returns why it left. The
+    /// [`Core`] of `vcpu` has its general registers, its PC and its PSTATE before and after.
     ///
     /// A PSTATE that is not a guest's never runs at EL2: its M\[3\] is cleared. If it is illegal
     /// even then, the result is EL2's fatal exception (DDI 0487, D1.4.4).
     #[inline(always)]
-    pub fn enter<L: FirstLook>(&mut self, core: &mut Core, look: &mut L) -> ExitKind {
-        debug_assert!(
-            *core.pstate & 0b1100 <= 0b0100,
-            "PSTATE {:#x} is not a guest's",
-            *core.pstate
-        );
+    pub fn enter<L: FirstLook>(look: &mut L, vcpu: &mut L::Vcpu) -> ExitKind {
         const LEAVE: u64 = Looked::Leave as u64;
         const INTERRUPT: u64 = Looked::Interrupt as u64;
         const ANSWERED: u64 = Looked::Answered as u64;
+        let _: &mut Self = look.loaded();
+        // SAFETY: a vCPU has its `Core` there, by the condition of `FirstLook`.
+        let core: *mut Core = unsafe { core::ptr::from_mut(vcpu).byte_add(L::CORE).cast() };
+        // SAFETY: `core` is part of the vCPU, which is borrowed mutably.
+        debug_assert!(unsafe { *(*core).pstate } & 0b1100 <= 0b0100, "PSTATE is not a guest's");
         let kind: u64;
         // SAFETY: 1. All registers that the assembly does not restore are named as outputs or
         // clobbers, so the compiler keeps nothing in them. 2. It loads and stores at the offsets of
-        // `Core`'s fields, and `core` is borrowed mutably for as long. 3. It calls the functions of
-        // the look with `look`, which is borrowed, too, and `core`, which it does not access before
-        // they have returned. 4. The guest reaches no memory but its own: `self` came from
-        // `activate_stage2`, whose caller proves that of stage 2 and of the traps of
-        // `cpu::init`. 5. EL2 is built without FP, so it has no FP state that the guest could
-        // change.
+        // `Core`'s fields, in the vCPU, which is borrowed mutably for as long. 3. It calls the
+        // functions of the look with `core`, which it does not access before they have returned,
+        // and `look`, which is borrowed, too. 4. The guest reaches no memory but its own: what
+        // `look` has as its proof came from `activate_stage2`, whose caller proves that of stage 2
+        // and of the traps of `cpu::init`. 5. EL2 is built without FP, so it has no FP state that
+        // the guest could change.
         unsafe {
             core::arch::asm!("bl stasis_enter_guest",
-                inlateout("x0") core as *mut Core => kind,
+                inlateout("x0") core => kind,
                 inlateout("x1") look as *mut L => _,
                 inlateout("x2") look_at::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
                 inlateout("x3") look_at_abort::<L> as unsafe extern "C" fn(_, _, _) -> _ => _,
-                inlateout("x4") look_at_interrupt::<L> as unsafe extern "C" fn(_) -> _ => _,
+                inlateout("x4") look_at_interrupt::<L> as unsafe extern "C" fn(_, _) -> _ => _,
                 out("x20") _, out("x21") _, out("x22") _, out("x23") _, out("x24") _,
                 out("x25") _, out("x26") _, out("x27") _, out("x28") _, clobber_abi("C"));
         }

@@ -16,7 +16,6 @@ mod tests;
 mod traps;
 mod work;
 
-pub use self::outside::DueTimer;
 pub use self::traps::{
     Exited, OfUart, OfVirtio, Whole, gicd_word, is_sgir, uart_access, virtio_access,
 };

@@ -21,6 +21,7 @@ static CHANNEL: AtomicU32 = AtomicU32::new(u32::MAX);
 static DISK: AtomicU32 = AtomicU32::new(u32::MAX);
 
 /// Interrupt that [`take`] has found.
+#[derive(Clone, Copy)]
 pub enum Taken {
     /// No interrupt, or the kick that makes this core look at what it is asked to do, as it does
     /// after every exit. The kick is ended.

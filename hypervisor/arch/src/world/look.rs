@@ -6,6 +6,7 @@
 //! again. So the vectors save what a function may change, and call [`FirstLook::look`]. Its
 //! [`Glimpse`] is the vCPU as far as it is saved.
 
+use super::Loaded;
 use super::live::Translations;
 use aarch64_cpu::registers::{ELR_EL2, Readable, SCTLR_EL1, SPSR_EL2, Writeable};
 use core::marker::PhantomData;
@@ -54,28 +55,41 @@ pub enum Class {
 pub(crate) const FIRST_CLASS: u64 = 0x16;
 
 /// Answers to exits that need little of a vCPU.
-pub trait FirstLook {
+///
+/// # Safety
+///
+/// There is a [`Core`] in each [`Vcpu`](Self::Vcpu), [`CORE`](Self::CORE) bytes behind its start.
+pub unsafe trait FirstLook {
+    /// The vCPU: its general registers, and what else of it the looks are about.
+    type Vcpu;
+
+    /// Distance of the [`Core`] from the start of the vCPU, in bytes.
+    const CORE: usize;
+
+    /// Returns the proof that a vCPU is loaded on this core: the one that is entered.
+    fn loaded(&mut self) -> &mut Loaded;
+
     /// Looks at a call or an access to a system register, which [`crate::cpu::syndrome`] describes,
     /// and says what happens next. When the vectors look again, the answer is another one.
-    fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked;
+    fn look(&mut self, class: Class, glimpse: Glimpse<'_, Self::Vcpu>) -> Looked;
 
     /// Looks at an exit of [`Class::Abort`], as [`Self::look`] does.
-    fn look_at_abort(&mut self, glimpse: Glimpse<'_>) -> Looked;
+    fn look_at_abort(&mut self, glimpse: Glimpse<'_, Self::Vcpu>) -> Looked;
 
-    /// Looks at a physical interrupt, which is pending.
-    fn look_at_interrupt(&mut self) -> Looked;
+    /// Looks at a physical interrupt, which is pending. X20 to X28 are not in the record.
+    fn look_at_interrupt(&mut self, glimpse: Glimpse<'_, Self::Vcpu>) -> Looked;
 }
 
-/// A loaded vCPU at an exit, of whose record the PC and PSTATE are old, and X20 to X28 may be: the
-/// core has them. What is written to its other general registers counts.
-pub struct Glimpse<'a> {
-    /// The vCPU's record.
-    pub core: &'a mut Core,
+/// A loaded vCPU at an exit, of whose [`Core`] the PC and PSTATE are old, and X20 to X28 may be:
+/// the CPU has them. What is written to its other general registers counts.
+pub struct Glimpse<'a, V> {
+    /// The vCPU.
+    pub vcpu: &'a mut V,
     /// Whether all general registers are in the record.
     is_whole: bool,
 }
 
-impl Glimpse<'_> {
+impl<V> Glimpse<'_, V> {
     /// Returns whether a general register is in the record. 31 is XZR.
     #[inline(always)]
     pub fn has(&self, register: u8) -> bool {
@@ -110,12 +124,25 @@ impl Glimpse<'_> {
     }
 }
 
+/// Returns the vCPU that a [`Core`] is part of.
+///
+/// # Safety
+///
+/// 1. `core` was made by [`Loaded::enter`] of the vCPU that it has borrowed.
+/// 2. Nobody else uses the vCPU while the result lives.
+#[inline(always)]
+unsafe fn vcpu_of<'a, L: FirstLook>(core: *mut Core) -> &'a mut L::Vcpu {
+    // SAFETY: 1. `enter` has added as many bytes to the vCPU's address, by condition 1, so this is
+    // that address. 2. The vCPU is borrowed mutably for as long, and nobody else uses it, by
+    // condition 2. 3. Any value of a record's fields is valid.
+    unsafe { &mut *core.byte_sub(L::CORE).cast() }
+}
+
 /// Looks at a call or an access to a system register. Returns what the vectors do then.
 ///
 /// # Safety
 ///
-/// 1. `look` and `core` point to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and
-///    nobody else uses these.
+/// 1. `look` and `core` point to what [`Loaded::enter`] has borrowed, and nobody else uses these.
 /// 2. The vectors have saved X0 to X19, X29 and X30 to `core`; and all others if `class` is
 ///    [`Class::SystemRegisterAgain`].
 pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
@@ -123,10 +150,10 @@ pub(super) unsafe extern "C" fn look_at<L: FirstLook>(
     core: *mut Core,
     class: Class,
 ) -> Looked {
-    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by
-    // condition 1. 2. Any value of a record's fields is valid.
-    let (look, core) = unsafe { (&mut *look, &mut *core) };
-    look.look(class, Glimpse { core, is_whole: class == Class::SystemRegisterAgain })
+    // SAFETY: they came from references that `enter` has, and nobody else uses them, by condition
+    // 1.
+    let (look, vcpu) = unsafe { (&mut *look, vcpu_of::<L>(core)) };
+    look.look(class, Glimpse { vcpu, is_whole: class == Class::SystemRegisterAgain })
 }
 
 /// Looks at an exit that may be an access to a device, or a write that stage 2 forbids. Returns
@@ -141,19 +168,23 @@ pub(super) unsafe extern "C" fn look_at_abort<L: FirstLook>(
     core: *mut Core,
     class: Class,
 ) -> Looked {
-    // SAFETY: 1. They came from references that `enter` has, and nobody else uses them, by
-    // condition 1. 2. Any value of a record's fields is valid.
-    let (look, core) = unsafe { (&mut *look, &mut *core) };
-    look.look_at_abort(Glimpse { core, is_whole: class == Class::AbortAgain })
+    // SAFETY: they came from references that `enter` has, and nobody else uses them, by condition
+    // 1.
+    let (look, vcpu) = unsafe { (&mut *look, vcpu_of::<L>(core)) };
+    look.look_at_abort(Glimpse { vcpu, is_whole: class == Class::AbortAgain })
 }
 
 /// Looks at an interrupt. Returns what the vectors do then.
 ///
 /// # Safety
 ///
-/// `look` points to what [`Loaded::enter`](super::Loaded::enter) has borrowed, and nobody else uses
-/// it.
-pub(super) unsafe extern "C" fn look_at_interrupt<L: FirstLook>(look: *mut L) -> Looked {
-    // SAFETY: it came from a reference that `enter` has, and nobody else uses it, by the caller.
-    unsafe { (*look).look_at_interrupt() }
+/// The conditions of [`look_at`]. There is no second look.
+pub(super) unsafe extern "C" fn look_at_interrupt<L: FirstLook>(
+    look: *mut L,
+    core: *mut Core,
+) -> Looked {
+    // SAFETY: they came from references that `enter` has, and nobody else uses them, by condition
+    // 1.
+    let (look, vcpu) = unsafe { (&mut *look, vcpu_of::<L>(core)) };
+    look.look_at_interrupt(Glimpse { vcpu, is_whole: false })
 }

@@ -1,7 +1,7 @@
 //! The events that reach a guest from outside: time, typed bytes, rings and physical interrupts;
 //! and what each of them changes in the guest's GIC.
 
-use stasis_state::vcpu::{Core, Debug, FpSimd, Identity, Power, PowerState, SystemRegisters};
+use stasis_state::vcpu::{Debug, FpSimd, Power, PowerState};
 use stasis_vgic::{VcpuMask, VirtualInterface};
 
 use super::{DevicesDue, FIRST_SPI, Guest, Host, Line, PHYSICAL_TIMER, VIRTUAL_TIMER, Vcpu, Wait};
@@ -26,26 +26,6 @@ impl Clocks for Now {
 
     fn wall_time(&self) -> u64 {
         self.wall_time
-    }
-}
-
-/// A vCPU's physical timer, as far as the vCPU's general registers are not needed.
-pub struct DueTimer<'a> {
-    /// The registers of the timer.
-    pub system: &'a SystemRegisters,
-    /// [`Vcpu::timer_due`].
-    pub due: &'a mut u64,
-    /// [`Vcpu::deadline_changed`].
-    pub changed: bool,
-}
-
-impl Vcpu {
-    /// Returns the vCPU's general registers, and what exits are about that change nothing else of
-    /// it.
-    #[inline(always)]
-    pub fn parts(&mut self) -> (&mut Core, &Identity, DueTimer<'_>) {
-        let Self { core, identity, system, timer_due: due, deadline_changed: changed, .. } = self;
-        (core, identity, DueTimer { system, due, changed: *changed })
     }
 }
 
@@ -277,19 +257,19 @@ impl Guest {
     pub fn timer_comes_again(
         &mut self,
         index: usize,
-        timer: &mut DueTimer<'_>,
+        vcpu: &mut Vcpu,
         counter: u64,
         gic: &mut impl VirtualInterface,
     ) -> Option<u64> {
-        let is_due = counter >= *timer.due && counter < self.due.change;
-        if !is_due || timer.changed || self.clock.is_stepped() {
+        let is_due = counter >= vcpu.timer_due && counter < self.due.change;
+        if !is_due || vcpu.deadline_changed || self.clock.is_stepped() {
             return None;
         }
-        let rises = Timer::physical_timer(timer.system).line(self.clock.now(counter));
+        let rises = Timer::physical_timer(&vcpu.system).line(self.clock.now(counter));
         if !rises || !self.vgic.raise_again(index, PHYSICAL_TIMER, gic) {
             return None;
         }
-        *timer.due = NEVER;
+        vcpu.timer_due = NEVER;
         Some(self.due.line)
     }
 

@@ -17,10 +17,10 @@ use stasis_arch::cpu;
 use stasis_arch::world::{Class, ExitKind, FirstLook, Glimpse, Loaded, Looked};
 use stasis_debug::plan::{Action, Plan, Stop};
 use stasis_debug::points::Watchpoint;
-use stasis_guest::exit::{self, DebugException, Syndrome};
+use stasis_guest::exit::{self, DebugException};
 use stasis_guest::{Vcpu, inject};
 use stasis_host::run_state::RunState;
-use stasis_state::vcpu::Debug;
+use stasis_state::vcpu::{Core, Debug};
 use stasis_state::vgic::MAX_VCPUS;
 
 /// PSTATE.SS, in the layout of SPSR_EL2.
@@ -42,18 +42,27 @@ pub(super) struct Debugger {
 
 /// The first look at an exit of a vCPU whose debug registers a debugger has: the vCPU leaves at
 /// each.
-struct NoLook;
+struct NoLook<'a>(&'a mut Loaded);
 
-impl FirstLook for NoLook {
-    fn look(&mut self, _: Class, _: Glimpse<'_>) -> Looked {
+// SAFETY: the vCPU is its `Core`.
+unsafe impl FirstLook for NoLook<'_> {
+    type Vcpu = Core;
+
+    const CORE: usize = 0;
+
+    fn loaded(&mut self) -> &mut Loaded {
+        self.0
+    }
+
+    fn look(&mut self, _: Class, _: Glimpse<'_, Core>) -> Looked {
         Looked::Leave
     }
 
-    fn look_at_abort(&mut self, _: Glimpse<'_>) -> Looked {
+    fn look_at_abort(&mut self, _: Glimpse<'_, Core>) -> Looked {
         Looked::Leave
     }
 
-    fn look_at_interrupt(&mut self) -> Looked {
+    fn look_at_interrupt(&mut self, _: Glimpse<'_, Core>) -> Looked {
         Looked::Interrupt
     }
 }
@@ -109,30 +118,31 @@ impl Domain {
     /// Enters the guest once by a vCPU whose debug registers a debugger has. Returns why it has
     /// left.
     #[cold]
-    pub(super) fn enter_debugged<'a>(
-        &'a self,
+    pub(super) fn enter_debugged(
+        &self,
         wanted: Wanted,
         unlocked: Unlocked,
         vcpu: &mut Vcpu,
-        host: &mut RunningOn<'a>,
-    ) -> Left<'a> {
+        host: &mut RunningOn,
+    ) -> (Left, Unlocked) {
         let vcpu_index = host.index;
         let kind = match wanted.step_from {
-            None => host.loaded.enter(&mut vcpu.core, &mut NoLook),
+            None => Loaded::enter(&mut NoLook(&mut host.loaded), &mut vcpu.core),
             // The instruction was answered here, at EL2.
             Some(from) if from != *vcpu.core.pc => {
                 host.debugged = Some(Stop::Stepped { vcpu: vcpu_index });
-                return Left::Debugged(self.lock(unlocked));
+                return (Left::Debugged, unlocked);
             }
             Some(_) => step(vcpu, host),
         };
         match kind {
             ExitKind::Interrupt => {
-                Left::Interrupt(interrupts::take(host.place.roster, &host.gic), unlocked)
+                host.taken = interrupts::take(host.place.roster, &host.gic);
+                (Left::Interrupt, unlocked)
             }
             ExitKind::SError => {
                 host.loaded.set_virtual_serror();
-                Left::Answered(self.lock(unlocked))
+                (Left::Answered, unlocked)
             }
             ExitKind::Synchronous | ExitKind::Answered => {
                 if let Some(from) = wanted.step_from {
@@ -144,35 +154,35 @@ impl Domain {
     }
 
     /// Answers a synchronous exit of a vCPU whose debug registers a debugger has.
-    fn answer_debugged<'a>(
-        &'a self,
+    fn answer_debugged(
+        &self,
         unlocked: Unlocked,
         vcpu: &mut Vcpu,
-        host: &mut RunningOn<'a>,
-    ) -> Left<'a> {
-        let esr = cpu::syndrome();
-        let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
-        let index = host.index;
+        host: &mut RunningOn,
+    ) -> (Left, Unlocked) {
+        let (esr, far, index) = (cpu::syndrome(), cpu::fault_address().far, host.index);
         let Some(exception) = exit::debug_exception(esr) else {
-            return Left::Exit(Syndrome { esr, far, hpfar }, unlocked);
+            return (Left::Exit, unlocked);
         };
         let resident = self.lock(unlocked);
+        let watchpoint = resident.watchpoint_at(far);
+        let unlocked = resident.unlock();
         let stop = match exception {
             DebugException::Step => Stop::Stepped { vcpu: index },
             DebugException::Breakpoint => Stop::Breakpoint { vcpu: index },
-            DebugException::Watchpoint => match resident.watchpoint_at(far) {
+            DebugException::Watchpoint => match watchpoint {
                 Some(point) => {
                     Stop::Watchpoint { vcpu: index, address: point.address, kind: point.kind }
                 }
-                None => return Left::Answered(resident),
+                None => return (Left::Answered, unlocked),
             },
             DebugException::OfGuest => {
                 inject::pass_on(&mut vcpu.core, host, esr);
-                return Left::Answered(resident);
+                return (Left::Answered, unlocked);
             }
         };
         host.debugged = Some(stop);
-        Left::Debugged(resident)
+        (Left::Debugged, unlocked)
     }
 }
 
@@ -187,7 +197,7 @@ impl Resident {
 fn step(vcpu: &mut Vcpu, host: &mut RunningOn) -> ExitKind {
     *vcpu.core.pstate |= SINGLE_STEP;
     let gic = host.gic.clone();
-    let kind = gic.hushed(|| host.loaded.enter(&mut vcpu.core, &mut NoLook));
+    let kind = gic.hushed(|| Loaded::enter(&mut NoLook(&mut host.loaded), &mut vcpu.core));
     // A checkpoint must not have it, and the next entry sets it again.
     *vcpu.core.pstate &= !SINGLE_STEP;
     kind

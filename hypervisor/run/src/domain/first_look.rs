@@ -7,47 +7,35 @@
 
 use super::host::RunningOn;
 use super::lock::Unlocked;
-use super::times::Times;
-use super::{Domain, VcpuPlace};
 use crate::gic::ThisCore;
-use crate::interrupts::Taken;
+use core::mem::offset_of;
 use stasis_arch::cpu;
-use stasis_arch::world::{Class, FirstLook, Glimpse, Loaded, Looked};
+use stasis_arch::world::{self, Class, FirstLook, Loaded, Looked};
 use stasis_guest::exit::{self, SystemAccess};
-use stasis_guest::{DueTimer, Guest};
-use stasis_state::vcpu::Identity;
+use stasis_guest::{Guest, Vcpu};
 use stasis_vgic::VcpuMask;
 
-/// A loaded vCPU at an exit, as far as is needed before all of its registers are saved.
-pub(super) struct AtExit<'a, 'turn> {
-    pub domain: &'a Domain,
-    pub place: &'a VcpuPlace,
-    pub gic: ThisCore,
-    pub times: &'turn mut Times,
-    pub identity: &'turn Identity,
-    pub timer: DueTimer<'turn>,
-    /// CNTVOFF_EL2, in ticks.
-    pub offset: u64,
+/// A loaded vCPU at an exit, as far as it is saved.
+pub(super) type Glimpse<'a> = world::Glimpse<'a, Vcpu>;
+
+/// A vCPU's turn from an entry into its guest to the exit for which it leaves: the turn's state,
+/// without the lock of what the vCPUs share.
+#[repr(transparent)]
+pub(super) struct AtExit<'a> {
+    pub host: RunningOn<'a>,
     /// The turn's proof that it does not have the lock.
-    pub unlocked: &'turn mut Unlocked,
-    /// The interrupt for which the vCPU leaves, if it leaves for one.
-    pub taken: Taken,
+    pub unlocked: Unlocked,
 }
 
-impl<'a, 'turn> AtExit<'a, 'turn> {
-    /// Returns the part of a vCPU's turn on `host` that the first look needs, and the vCPU in the
-    /// core's registers. `identity` and `timer` are the vCPU's.
+impl<'a> AtExit<'a> {
+    /// Returns a turn from an entry on, until the result is dropped.
     #[inline(always)]
-    pub fn of(
-        domain: &'a Domain,
-        host: &'turn mut RunningOn<'a>,
-        (identity, timer): (&'turn Identity, DueTimer<'turn>),
-        unlocked: &'turn mut Unlocked,
-    ) -> (&'turn mut Loaded, Self) {
-        let (offset, place, gic) = (host.offset(), host.place, host.gic.clone());
-        let RunningOn { loaded, times, .. } = host;
-        let taken = Taken::Own;
-        (loaded, Self { domain, place, gic, times, identity, timer, offset, unlocked, taken })
+    pub fn of<'t>(host: &'t mut RunningOn<'a>, _: &'t mut Unlocked) -> &'t mut Self {
+        const { assert!(size_of::<Unlocked>() == 0, "the proof takes no room") };
+        // SAFETY: 1. The type is transparent, and so is laid out as the turn's state: the proof
+        // takes no room. 2. The turn's only proof is borrowed as long as the result, which has it
+        // meanwhile.
+        unsafe { &mut *core::ptr::from_mut(host).cast() }
     }
 }
 
@@ -66,22 +54,32 @@ fn fill_list_registers(guest: &mut Guest, index: usize, gic: &mut ThisCore) -> V
     guest.vgic.enter(index, gic).kick
 }
 
-impl FirstLook for AtExit<'_, '_> {
+// SAFETY: `CORE` is the offset of a vCPU's `Core` in it.
+unsafe impl FirstLook for AtExit<'_> {
+    type Vcpu = Vcpu;
+
+    const CORE: usize = offset_of!(Vcpu, core);
+
     #[inline(always)]
-    fn look(&mut self, class: Class, vcpu: Glimpse<'_>) -> Looked {
+    fn loaded(&mut self) -> &mut Loaded {
+        &mut self.host.loaded
+    }
+
+    #[inline(always)]
+    fn look(&mut self, class: Class, glimpse: Glimpse<'_>) -> Looked {
         match class {
-            Class::Hvc | Class::Smc => self.call(vcpu, exit::immediate(cpu::syndrome()), class),
-            _ => self.read(vcpu, SystemAccess::decode(cpu::syndrome())),
+            Class::Hvc | Class::Smc => self.call(glimpse, exit::immediate(cpu::syndrome()), class),
+            _ => self.read(glimpse, SystemAccess::decode(cpu::syndrome())),
         }
     }
 
     #[inline(always)]
-    fn look_at_abort(&mut self, vcpu: Glimpse<'_>) -> Looked {
-        self.abort(vcpu)
+    fn look_at_abort(&mut self, glimpse: Glimpse<'_>) -> Looked {
+        self.abort(glimpse)
     }
 
     #[inline(always)]
-    fn look_at_interrupt(&mut self) -> Looked {
-        self.interrupt()
+    fn look_at_interrupt(&mut self, glimpse: Glimpse<'_>) -> Looked {
+        self.interrupt(glimpse)
     }
 }

@@ -7,13 +7,13 @@
 //! which pages have changed since the last checkpoint: what is decided about a write is in
 //! [`GuestRam::first_write`](stasis_memory::GuestRam::first_write).
 
-use super::first_look::AtExit;
+use super::first_look::{AtExit, Glimpse};
 use super::host::RunningOn;
 use super::{Domain, Resident};
 use crate::el2::GuestRam;
 use crate::shared::Connected;
 use crate::tables::GuestTables;
-use stasis_arch::world::{Glimpse, Loaded, Looked, Translations};
+use stasis_arch::world::{Loaded, Looked, Translations};
 use stasis_guest::exit::{Fault, Syndrome, is_forbidden_store};
 use stasis_guest::shared::address;
 use stasis_guest::stats::Reason;
@@ -186,21 +186,23 @@ impl Domain {
     }
 }
 
-impl AtExit<'_, '_> {
+impl AtExit<'_> {
     /// Allows a store to the guest's RAM that stage 2 forbids, before all registers of the vCPU are
     /// saved. What is not allowed yet, memory that guests share, and any other exception is left to
     /// [`Domain::answer_write`], which finds the memory and its marks as if nobody had looked
     /// before.
     #[inline(never)]
-    pub(super) fn allow_store(&mut self, mut vcpu: Glimpse<'_>, syndrome: Syndrome) -> Looked {
+    pub(super) fn allow_store(&mut self, mut glimpse: Glimpse<'_>, syndrome: Syndrome) -> Looked {
         if !is_forbidden_store(syndrome) {
             return Looked::Leave;
         }
-        let mut translations = vcpu.translations();
+        let mut translations = glimpse.translations();
         let Some(ipa) = translations.intermediate_address(syndrome.far) else {
             return Looked::Leave;
         };
-        let Some(mut resident) = self.domain.try_lock(self.unlocked) else { return Looked::Leave };
+        let Some(mut resident) = self.host.domain.try_lock(&mut self.unlocked) else {
+            return Looked::Leave;
+        };
         let Resident { guest, ram, stage2: Some(stage2), .. } = &mut *resident else {
             return Looked::Leave;
         };
@@ -210,7 +212,7 @@ impl AtExit<'_, '_> {
         }
         match (Forbidden { stage2, base, ipa }).allow(ram, &mut translations) {
             Answer::Again => {
-                self.place.stats.left(Reason::Fault);
+                self.host.place.stats.left(Reason::Fault);
                 Looked::GoOn
             }
             Answer::Other | Answer::Later | Answer::NoMemory => Looked::Leave,

@@ -6,6 +6,7 @@ use super::times::Times;
 use super::{Domain, VcpuPlace};
 use crate::clock;
 use crate::gic::ThisCore;
+use crate::interrupts::Taken;
 use crate::roster::{Stay, Turn};
 use stasis_arch::world::Loaded;
 use stasis_arch::{cpu, timer};
@@ -28,6 +29,8 @@ pub struct Wanted {
 
 /// The core that a vCPU of a domain's guest is loaded on, during one turn.
 pub struct RunningOn<'a> {
+    /// The guest.
+    pub domain: &'a Domain,
     /// The vCPU's index in its guest.
     pub index: usize,
     pub place: &'a VcpuPlace,
@@ -36,8 +39,8 @@ pub struct RunningOn<'a> {
     pub loaded: Loaded,
     /// CNTVOFF_EL2, in ticks.
     offset: u64,
-    /// CNTVOFF_EL2, if the virtual timer must be watched: see [`clock::must_watch`].
-    watched: Option<u64>,
+    /// Whether the virtual timer must be watched: see [`clock::must_watch`].
+    is_watched: bool,
     /// When EL2 must have the core back.
     pub times: Times,
     /// The turn behind this one, if this one has lost the core.
@@ -51,35 +54,41 @@ pub struct RunningOn<'a> {
     /// Whether devices were served since the vCPU entered its guest last.
     was_served: bool,
     /// What is left to do outside of the guest.
-    pub errands: Errands<'a>,
+    pub errands: Errands,
+    /// The interrupt for which the vCPU has left last, if it has left for one.
+    pub taken: Taken,
 }
 
 impl<'a> RunningOn<'a> {
     /// Returns the calling core for a turn of the vCPU in `place` of the guest in `domain`, which
-    /// is loaded. The turn ends when the counter reads `turn_ends`, and the decision about the turn
+    /// is loaded with `offset` as its CNTVOFF_EL2, and for its `debugger`, if that has the debug
+    /// registers. The turn ends when the counter reads `turn_ends`, and the decision about the turn
     /// behind it goes to `next`.
-    #[inline]
+    #[inline(always)]
     pub fn new(
         (domain, place): (&'a Domain, &'a VcpuPlace),
-        loaded: Loaded,
+        (loaded, offset, is_watched): (Loaded, u64, bool),
+        debugger: Option<Wanted>,
         gic: ThisCore,
         turn_ends: u64,
         next: &'a mut Turn,
     ) -> Self {
         Self {
+            domain,
             index: place.index,
             place,
             gic,
             loaded,
-            offset: 0,
-            watched: None,
+            offset,
+            is_watched,
             times: Times::of_turn(turn_ends),
             next,
             stopped: None,
             debugged: None,
-            debugger: None,
+            debugger,
             was_served: false,
-            errands: Errands::none(domain),
+            errands: Errands::none(),
+            taken: Taken::Own,
         }
     }
 
@@ -92,15 +101,6 @@ impl<'a> RunningOn<'a> {
         self.place.hold.begin_running();
         guest.vgic.load(self.index, &mut self.gic);
         self.tick_at(guest, vcpu, now);
-    }
-
-    /// Notes the CNTVOFF_EL2 that the vCPU was loaded with, when the counter reads `now`.
-    #[inline]
-    pub fn note_offset(&mut self, offset: u64, guest: &Guest, now: u64) {
-        self.offset = offset;
-        // The steps of a stepped clock serve as the watch.
-        let watched = clock::must_watch(offset, now) && !guest.clock.is_stepped();
-        self.watched = watched.then_some(offset);
     }
 
     /// Writes CNTVOFF_EL2, if the guest's clock was stepped.
@@ -207,7 +207,7 @@ impl<'a> RunningOn<'a> {
     #[inline]
     pub fn carry_out(&mut self, unlocked: &Unlocked) -> bool {
         self.times.set_timer(unlocked);
-        self.errands.carry_out(unlocked)
+        self.errands.carry_out(self.domain, unlocked)
     }
 
     /// Tells the guest the time, and makes EL2's timer fire when it must be told again, from the
@@ -222,8 +222,7 @@ impl<'a> RunningOn<'a> {
     fn tick_at(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) {
         self.pass_time(guest, vcpu, now);
         // Mostly the timer fires by itself, or is in none of these states.
-        if clock::timer_forgets()
-            && (self.watched.is_some() || guest.vgic.has_active_physical(self.index))
+        if clock::timer_forgets() && (self.is_watched || guest.vgic.has_active_physical(self.index))
         {
             return self.watch_timer(guest);
         }
@@ -241,17 +240,17 @@ impl<'a> RunningOn<'a> {
 
     /// Makes EL2 look at the guest's virtual timer by `until`, if the timer must be watched.
     pub fn look_by(&mut self, until: u64) {
-        if self.watched.is_some() {
+        if self.is_watched {
             self.times.look_at = self.times.look_at.min(until);
         }
     }
 
     fn next_look(&mut self, guest: &Guest) -> u64 {
         let mut look_at = NEVER;
-        if let Some(offset) = self.watched {
+        if self.is_watched {
             self.loaded.nudge_timer();
             let now = timer::counter();
-            let due = self.loaded.cntv_cval_el0().wrapping_add(offset);
+            let due = self.loaded.cntv_cval_el0().wrapping_add(self.offset);
             let latest = clock::next_watch();
             look_at = if (now..latest).contains(&due) { due } else { latest };
         }

@@ -8,7 +8,7 @@ use super::lock::{Locked, Unlocked};
 use super::turn::Leaves;
 use crate::interrupts::Taken;
 use stasis_arch::cpu;
-use stasis_arch::world::ExitKind;
+use stasis_arch::world::{ExitKind, Loaded};
 use stasis_cores::hold::Held;
 use stasis_guest::exit::{self, Syndrome};
 use stasis_guest::stats::Reason;
@@ -16,15 +16,24 @@ use stasis_guest::stop::Stopped;
 use stasis_guest::{Exited, Next, Vcpu, Whole};
 
 /// Reason why a vCPU has left its guest.
-pub(super) enum Left<'a> {
-    /// An exit that the first look has not answered.
-    Exit(Syndrome, Unlocked),
-    /// A physical interrupt, or none any more, which the first look has not answered.
-    Interrupt(Taken, Unlocked),
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// An exit that the first look has not answered: [`syndrome`] describes it.
+    Exit,
+    /// A physical interrupt, or none any more, which the first look has not answered:
+    /// [`RunningOn::taken`].
+    Interrupt,
     /// The exit was answered, and this core must decide anew, or has more to do.
-    Answered(Locked<'a>),
+    Answered,
     /// The guest stops for its debugger: [`RunningOn::debugged`] says why.
-    Debugged(Locked<'a>),
+    Debugged,
+}
+
+/// Returns the syndrome of the exit that was just taken.
+#[inline(always)]
+pub(super) fn syndrome() -> Syndrome {
+    let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
+    Syndrome { esr: cpu::syndrome(), far, hpfar }
 }
 
 /// Notes how the guest stops, and returns that the vCPU leaves for that.
@@ -65,14 +74,14 @@ impl Domain {
                 resident = self.lock(unlocked);
                 continue;
             }
-            let left = match host.debugger {
-                None => self.enter(unlocked, vcpu, host),
+            let (left, unlocked) = match host.debugger {
+                None => Self::enter(unlocked, vcpu, host),
                 Some(wanted) => self.enter_debugged(wanted, unlocked, vcpu, host),
             };
             let leaves = match left {
-                Left::Exit(syndrome, unlocked) => {
+                Left::Exit => {
                     let next;
-                    (next, resident) = self.answer_exit(unlocked, vcpu, syndrome, host);
+                    (next, resident) = self.answer_exit(unlocked, vcpu, syndrome(), host);
                     match next {
                         Next::Enter => continue,
                         Next::Wait => {
@@ -95,17 +104,17 @@ impl Domain {
                         Next::Crashed(crash) => stops(host, Stopped::Crash(crash)),
                     }
                 }
-                Left::Debugged(locked) => {
-                    resident = locked;
+                Left::Debugged => {
+                    resident = self.lock(unlocked);
                     Leaves::Debugged
                 }
-                Left::Answered(locked) => {
-                    resident = locked;
+                Left::Answered => {
+                    resident = self.lock(unlocked);
                     continue;
                 }
-                Left::Interrupt(taken, unlocked) => {
+                Left::Interrupt => {
                     resident = self.step_clock(unlocked, host);
-                    self.pass_taken(taken, &mut resident.guest, vcpu, host);
+                    self.pass_taken(host.taken, &mut resident.guest, vcpu, host);
                     if let Some(crash) = resident.guest.crash() {
                         stops(host, Stopped::Crash(crash))
                     } else if self.must_leave() {
@@ -160,30 +169,19 @@ impl Domain {
     /// What others want of this vCPU meanwhile is not delayed: they kick its core, so the next
     /// entry ends at once.
     #[inline]
-    fn enter<'a>(
-        &'a self,
-        mut unlocked: Unlocked,
-        vcpu: &mut Vcpu,
-        host: &mut RunningOn<'a>,
-    ) -> Left<'a> {
+    fn enter(mut unlocked: Unlocked, vcpu: &mut Vcpu, host: &mut RunningOn) -> (Left, Unlocked) {
         let stats = &host.place.stats;
         loop {
-            let (core, identity, timer) = vcpu.parts();
-            let (loaded, mut at_exit) = AtExit::of(self, host, (identity, timer), &mut unlocked);
-            let kind = loaded.enter(core, &mut at_exit);
-            let taken = at_exit.taken;
-            match kind {
-                ExitKind::Answered => return Left::Answered(self.lock(unlocked)),
-                ExitKind::Interrupt if matches!(taken, Taken::TurnOver) => {
+            match Loaded::enter(AtExit::of(host, &mut unlocked), vcpu) {
+                ExitKind::Answered => return (Left::Answered, unlocked),
+                ExitKind::Interrupt if matches!(host.taken, Taken::TurnOver) => {
                     host.note_exit();
-                    return Left::Answered(self.lock(unlocked));
+                    return (Left::Answered, unlocked);
                 }
-                ExitKind::Interrupt => return Left::Interrupt(taken, unlocked),
+                ExitKind::Interrupt => return (Left::Interrupt, unlocked),
                 ExitKind::Synchronous => {
-                    let cpu::FaultAddress { far, hpfar } = cpu::fault_address();
-                    let syndrome = Syndrome { esr: cpu::syndrome(), far, hpfar };
-                    if !host.lend_debug(vcpu, syndrome) {
-                        return Left::Exit(syndrome, unlocked);
+                    if !host.lend_debug(vcpu, syndrome()) {
+                        return (Left::Exit, unlocked);
                     }
                     stats.left(Reason::Register);
                 }

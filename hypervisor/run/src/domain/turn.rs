@@ -4,6 +4,7 @@ use super::errands::Errands;
 use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::{Domain, Resident, VcpuPlace, vmid};
+use crate::clock;
 use crate::gic::ThisCore;
 use crate::roster::{self, Stay, Turn};
 use core::sync::atomic::Ordering;
@@ -70,42 +71,44 @@ impl Domain {
     ) -> After {
         let place = &self.vcpus[index];
         let mut stopped = None;
-        let leaves = match place.vcpu.try_lock() {
-            Some(mut vcpu) if !self.must_leave() => {
-                // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on
-                // it, by condition 2.
-                match unsafe { self.load(place, &mut vcpu, stay.gives_way, now) } {
-                    Some((loaded, offset, mut resident)) => {
-                        let gic = this_core.clone();
-                        let of = (self, place);
-                        let mut host = RunningOn::new(of, loaded, gic, stay.until, next);
-                        host.note_offset(offset, &resident.guest, now);
-                        host.begin(&mut resident.guest, &mut vcpu, now);
-                        host.debugger = resident.watch(index, &mut host.loaded, &mut vcpu.debug);
-                        place.stats.begin(now);
-                        let (leaves, resident) =
-                            self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
-                        let unlocked = self.unload_gic(resident, &mut host, leaves);
-                        // Unload here, not in a function: an argument is moved, and `host` is
-                        // large.
-                        let Vcpu { system, fp, debug, .. } = &mut *vcpu;
-                        host.loaded.unload(system, fp, debug);
-                        // After a decision, the counter is not read again.
-                        let now = match leaves {
-                            Leaves::ForOthers => host.next.from,
-                            _ => timer::counter(),
-                        };
-                        self.end_turn(unlocked, (place, now), &mut host.errands, leaves);
-                        if leaves == Leaves::Stopped {
-                            stopped = host.stopped;
-                        }
-                        leaves
+        // Whoever has the guest parked has the vCPU's lock, or kicks the vCPU afterwards.
+        let leaves = if let Some(mut vcpu) = place.vcpu.try_lock()
+            && !self.must_leave()
+        {
+            // SAFETY: 1. The core is set up for guests, by condition 1. 2. No vCPU is loaded on it,
+            // by condition 2.
+            match unsafe { self.load(place, &mut vcpu, stay.gives_way, now) } {
+                Some((mut loaded, offset, mut resident)) => {
+                    let debugger = resident.watch(index, &mut loaded, &mut vcpu.debug);
+                    // The steps of a stepped clock serve as the watch.
+                    let is_watched =
+                        clock::must_watch(offset, now) && !resident.guest.clock.is_stepped();
+                    let loaded = (loaded, offset, is_watched);
+                    let (of, gic) = ((self, place), this_core.clone());
+                    let mut host = RunningOn::new(of, loaded, debugger, gic, stay.until, next);
+                    host.begin(&mut resident.guest, &mut vcpu, now);
+                    place.stats.begin(now);
+                    let (leaves, resident) =
+                        self.enter_until_it_leaves(resident, &mut vcpu, &mut host);
+                    let unlocked = self.unload_gic(resident, &mut host, leaves);
+                    // Unload here, not in a function: an argument is moved, and `host` is large.
+                    let Vcpu { system, fp, debug, .. } = &mut *vcpu;
+                    host.loaded.unload(system, fp, debug);
+                    // After a decision, the counter is not read again.
+                    let now = match leaves {
+                        Leaves::ForOthers => host.next.from,
+                        _ => timer::counter(),
+                    };
+                    self.end_turn(unlocked, (place, now), &mut host.errands, leaves);
+                    if leaves == Leaves::Stopped {
+                        stopped = host.stopped;
                     }
-                    None => Leaves::VcpuOff,
+                    leaves
                 }
+                None => Leaves::VcpuOff,
             }
-            // Whoever has the guest parked kicks the vCPU afterwards.
-            _ => Leaves::Unwanted,
+        } else {
+            Leaves::Unwanted
         };
         let after = match leaves {
             Leaves::ForOthers => return After::Decided,
@@ -217,7 +220,7 @@ impl Domain {
     ) {
         place.stats.end(now);
         place.hold.end_running();
-        if errands.carry_out(&unlocked) && errands.outbox.has_work {
+        if errands.carry_out(self, &unlocked) && errands.outbox.has_work {
             self.news.announce();
         }
         if leaves != Leaves::ForOthers {
