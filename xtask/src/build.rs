@@ -24,6 +24,10 @@ pub struct Hypervisor {
 /// the ArceOS guest.
 const TINY: &str = "-Ccode-model=tiny";
 
+/// What the linker's optimizer of the whole image does besides: functions that are built for size
+/// have their prologues and epilogues in common.
+const SMALL: &str = "-Cllvm-args=-homogeneous-prolog-epilog";
+
 /// The environment's word for a [quick](Quick) build.
 const QUICK: &str = "STASIS_QUICK";
 
@@ -68,6 +72,15 @@ impl Quick {
     fn flags(self) -> &'static [&'static str] {
         match self {
             Self::No => &[TINY],
+            Self::Yes => &[],
+        }
+    }
+
+    /// Returns the flags of the compiler for the crate of the image alone, where the whole image is
+    /// optimized. A quick image is not.
+    fn flags_of_image(self) -> &'static [&'static str] {
+        match self {
+            Self::No => &[SMALL],
             Self::Yes => &[],
         }
     }
@@ -175,9 +188,10 @@ pub fn hypervisor_with(workspace: &Workspace, settings: &Settings) -> Result<Hyp
     let (cargo, target) = (cargo(), &settings.target);
     let flags = settings.rustflags(HYPERVISOR, settings.quick.flags());
     let (profile, features) = (settings.quick.profile(), settings.edition.features());
+    let of_image = settings.quick.flags_of_image();
     cmd!(
         shell,
-        "{cargo} build --profile {profile} --package stasis {features...} --target {HYPERVISOR} --target-dir {target} --config {flags}"
+        "{cargo} rustc --profile {profile} --package stasis --bin stasis {features...} --target {HYPERVISOR} --target-dir {target} --config {flags} -- {of_image...}"
     )
     .quiet()
     .run()?;
