@@ -8,7 +8,7 @@ use stasis_state::{
     memory::{Extent, Kind},
     routines::crc32c,
 };
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 #[derive(Clone, Debug)]
 pub struct Edited {
@@ -160,7 +160,8 @@ impl Edited {
 
 /// Moves what the entries of a directory say by so many units.
 fn shift(body: &mut [u8], moved: i64) {
-    let Ok((head, rest)) = DirectoryHead::mut_from_prefix(body) else { return };
+    let Ok((head, _)) = DirectoryHead::read_from_prefix(body) else { return };
+    let rest = &mut body[size_of::<DirectoryHead>()..];
     let entries = (head.blocks as usize).min(rest.len() / size_of::<Entry>());
     for bytes in rest.as_chunks_mut::<{ size_of::<Entry>() }>().0.iter_mut().take(entries) {
         let start = &mut bytes[8..12];
@@ -171,18 +172,30 @@ fn shift(body: &mut [u8], moved: i64) {
 
 /// Changes the tail of the header of a file, and gives it the right CRC.
 pub fn sign_tail(file: &mut [u8], change: impl FnOnce(&mut HeaderTail)) {
-    change(HeaderTail::mut_from_bytes(&mut file[Header::LEN..HeaderTail::END]).unwrap());
+    change_copy(&mut file[Header::LEN..HeaderTail::END], change);
     sign(file, |_| ());
 }
 
 /// Changes the header of a file, and gives it the right CRC.
 pub fn sign(file: &mut [u8], change: impl FnOnce(&mut Header)) {
-    let (header, _) = Header::mut_from_prefix(file).unwrap();
-    change(header);
-    header.crc = 0;
+    change_copy(file, |header: &mut Header| {
+        change(header);
+        header.crc = 0;
+    });
+    let (header, _) = Header::read_from_prefix(file).unwrap();
     let end = (header.header_len as usize).min(file.len());
     let crc = crc32c(0, &file[..end]);
-    Header::mut_from_prefix(file).unwrap().0.crc = crc;
+    change_copy(file, |header: &mut Header| header.crc = crc);
+}
+
+/// Changes what bytes begin with, in a copy: bytes of a file lie in memory as they like.
+fn change_copy<T: FromBytes + IntoBytes + Immutable>(
+    bytes: &mut [u8],
+    change: impl FnOnce(&mut T),
+) {
+    let (mut value, _) = T::read_from_prefix(bytes).unwrap();
+    change(&mut value);
+    value.write_to_prefix(bytes).unwrap();
 }
 
 /// Returns a register as it stands in a body.
