@@ -57,7 +57,9 @@ fn check(ram: &GuestRam<Portable>, start: usize, heap: &Heap) {
     // SAFETY: the block is the heap's, which was made zeros, and nobody has written it: else this
     // test fails.
     let block = unsafe { from_raw_parts::<u8>(with_exposed_provenance(heap.start as usize), LEN) };
-    assert!(block.iter().all(|byte| *byte == 0), "the zeros of all guests are none any more");
+    // Miri takes minutes for all of them.
+    let mut tried = block.iter().step_by(if cfg!(miri) { 511 } else { 1 });
+    assert!(tried.all(|byte| *byte == 0), "the zeros of all guests are none any more");
 }
 
 #[test]
