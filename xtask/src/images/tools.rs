@@ -13,9 +13,10 @@ use crate::setup::programs;
 use crate::workspace::{Workspace, write};
 
 /// Debian's packages of the programs.
-const PACKAGES: [&str; 3] = ["fio", "btrfs-progs", "kexec-tools"];
+const PACKAGES: [&str; 4] = ["fio", "btrfs-progs", "kexec-tools", "iperf3"];
 /// The programs, by their paths in the packages. The image has them in `/bin`.
-const PROGRAMS: [&str; 4] = ["usr/bin/fio", "bin/btrfs", "sbin/mkfs.btrfs", "sbin/kexec"];
+const PROGRAMS: [&str; 5] =
+    ["usr/bin/fio", "bin/btrfs", "sbin/mkfs.btrfs", "sbin/kexec", "usr/bin/iperf3"];
 /// Folders of the image in which a guest mounts what programs ask for.
 const MOUNTED: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 

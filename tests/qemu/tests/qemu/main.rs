@@ -21,6 +21,7 @@ mod devices;
 mod disks;
 mod examples;
 mod fidelity_long;
+mod fidelity_network_long;
 mod fidelity_tools_long;
 mod firmware;
 mod golden;
@@ -185,6 +186,8 @@ fn main() -> ExitCode {
             a_clone_that_has_no_memory_for_what_its_disk_reads_waits_and_goes_on;
         fidelity_long:
             an_ext4_and_resets_amid_requests_are_as_on_plain_qemu;
+        fidelity_network_long:
+            two_guests_under_load_are_as_between_two_machines_of_qemus;
         fidelity_tools_long:
             a_whole_disk_is_copied_as_on_plain_qemu,
             fio_with_checksums_is_as_on_plain_qemu,

@@ -27,7 +27,7 @@ const COMMAND_TIME: Duration = Duration::from_secs(1200);
 /// Bytes of the machine's disk, which has the volumes.
 const DISK: u64 = 4 << 30;
 /// Interfaces as Stasis has them: of version 2.
-const MODERN: [&str; 2] = ["-global", "virtio-mmio.force-legacy=false"];
+pub const MODERN: [&str; 2] = ["-global", "virtio-mmio.force-legacy=false"];
 /// A command that ends in this boots another kernel: no end of it is waited for, but the next
 /// shell.
 pub const BOOTS: &str = "# boots";
@@ -161,24 +161,14 @@ pub fn transcript(console: &mut Console, commands: &[&str]) -> Result<Vec<String
             console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
             continue;
         }
-        let printed = without_echo(shell_within(console, command, COMMAND_TIME)?, command);
+        // Before it come echoes, of which the line of the shell and whoever attaches make pieces.
+        let typed = format!("echo begin $((6 * 7)); {command}");
+        let said = shell_within(console, &typed, COMMAND_TIME)?;
+        let printed = said.into_iter().skip_while(|line| line != "begin 42").skip(1);
         let is_told = |line: &String| {
             !line.starts_with('[') && !line.contains("copied") && !line.contains("guest# ")
         };
-        lines.extend(printed.into_iter().filter(is_told));
+        lines.extend(printed.filter(is_told));
     }
     Ok(lines)
-}
-
-/// Returns the lines behind the echo of a command, which the shell breaks where a line of the
-/// terminal ends. Whether the prompt stands before it depends on when one has attached.
-fn without_echo(lines: Vec<String>, command: &str) -> Vec<String> {
-    let mut rest = command;
-    let mut is_echo = |line: &String| {
-        let piece = line.rsplit(initramfs::PROMPT).next().unwrap_or(line).trim();
-        let behind = rest.trim_start().strip_prefix(piece);
-        rest = behind.unwrap_or(rest);
-        behind.is_some()
-    };
-    lines.into_iter().skip_while(|line| is_echo(line)).collect()
 }
