@@ -32,13 +32,16 @@ impl Arrival {
 pub struct Arrivals(VecDeque<Arrival>);
 
 impl Arrivals {
-    /// Keeps a frame. Returns whether there is room for it.
+    /// Keeps a frame, in place of the one that has waited longest if there are [`MOST`]: on a network
+    /// with much that is for all, the last frames are those that somebody waits for. Returns whether
+    /// none is lost.
     pub fn keep(&mut self, arrival: Arrival) -> bool {
-        let has_room = self.0.len() < MOST && self.0.try_reserve(1).is_ok();
+        let was_full = self.0.len() == MOST && self.take().is_some();
+        let has_room = self.0.try_reserve(1).is_ok();
         if has_room {
             self.0.push_back(arrival);
         }
-        has_room
+        has_room && !was_full
     }
 
     /// Takes the frame that has come first.
@@ -62,15 +65,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_taken_as_they_have_come_and_what_is_too_much_is_lost() {
+    fn frames_are_taken_as_they_have_come_and_the_oldest_of_too_many_is_lost() {
         let mut arrivals = Arrivals::default();
         let frame = |n: usize| Arrival::new(n as u8, &[n as u8; 60]).unwrap();
         assert!((0..MOST).all(|n| arrivals.keep(frame(n))), "there is room");
-        assert!(!arrivals.keep(frame(MOST)), "there is none");
-        assert_eq!(arrivals.take(), Some(frame(0)));
+        assert!(!arrivals.keep(frame(MOST)), "one is lost");
+        assert_eq!(arrivals.take(), Some(frame(1)));
         assert!(arrivals.keep(frame(100)), "there is room again");
         let rest: Vec<u8> = core::iter::from_fn(|| arrivals.take()).map(|it| it.slot).collect();
-        assert_eq!(rest, (1..MOST as u8).chain([100]).collect::<Vec<_>>());
+        assert_eq!(rest, (2..=MOST as u8).chain([100]).collect::<Vec<_>>());
         assert!(arrivals.is_empty());
     }
 

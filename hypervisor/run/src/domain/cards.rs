@@ -43,7 +43,7 @@ pub(super) struct Inbox {
     /// Whether a frame waits. Changed under the lock of these; read relaxed, for whoever brings one
     /// announces it.
     is_waiting: AtomicBool,
-    /// Frames for which there was no place, or that came while the guest did not run, and those
+    /// Frames that have lost their place to others, or that came while the guest did not run, and those
     /// that it sent under an address that is not its own. Added to and read relaxed: it is a number
     /// for people.
     missed: AtomicU64,
@@ -56,7 +56,7 @@ impl Inbox {
         self.is_waiting.load(Ordering::Relaxed)
     }
 
-    /// Keeps a frame, if there is a place for it.
+    /// Keeps a frame. If there are too many, the oldest one is lost.
     fn keep(&self, slot: u8, frame: &[u8]) {
         let is_kept = Arrival::new(slot, frame).is_some_and(|arrival| {
             let mut arrivals = self.arrivals.lock();
@@ -90,7 +90,7 @@ impl Inbox {
 
 impl Domain {
     /// Gives the guest's card in `slot` a frame, behind those that wait. The frame is lost if the
-    /// guest does not run.
+    /// guest does not run, but for memory that it waits for.
     pub(crate) fn receive_frame(&self, slot: u8, frame: &[u8]) {
         let lock = (0..PATIENCE).find_map(|_| {
             core::hint::spin_loop();
@@ -100,7 +100,7 @@ impl Domain {
             self.inbox.keep(slot, frame);
             return self.tell();
         };
-        if resident.state != RunState::Running {
+        if !matches!(resident.state, RunState::Running | RunState::Starved) {
             return self.lose_frame();
         }
         if !resident.is_served() || self.inbox.is_waiting() {

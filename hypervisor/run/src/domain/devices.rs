@@ -176,13 +176,13 @@ impl Domain {
             if host.turn_is_over() {
                 break;
             }
-            if self.inbox.is_waiting() && self.take_arrival() {
-                continue;
-            }
+            // One of each, so that neither keeps the other waiting.
+            let has_arrived = self.inbox.is_waiting() && self.take_arrival();
             // The list registers are filled before the entry.
             let resident = self.resident.lock();
             match self.serve_device(resident, host.index, machine, |_| VcpuMask::NONE) {
                 Step::Done => {}
+                _ if has_arrived => {}
                 Step::Idle => return,
                 Step::Disk => return announce_disk_work(),
             }
