@@ -266,8 +266,9 @@ impl Load {
     /// Makes the load wait for frames, and so the guest, if it can't go on without what is loaded.
     fn await_frames(&mut self, address: u64) {
         let (now, pause) = (timer::counter(), RETRY_SECONDS * timer::frequency());
+        // A wait for the disk that was said is still to be ended.
+        self.lacks_frame |= self.retry.due().is_none();
         let _ = self.retry.failed(Kind::Absent, address, now..now.saturating_add(pause));
-        self.lacks_frame = true;
         if self.domain.waits_for_ram() {
             starved::starve(&self.domain);
         }
@@ -278,6 +279,10 @@ impl Load {
     fn goes_on(&mut self, error: &NotLoaded<OriginError>) -> bool {
         let NotLoaded { address, why: Why::Source(why) } = error else { return false };
         let Some(kind) = why.kind() else { return false };
+        if core::mem::take(&mut self.lacks_frame) {
+            // The wait for frames has ended, and this is another one.
+            let _ = self.retry.succeeded();
+        }
         let (now, pause) = (timer::counter(), RETRY_SECONDS * timer::frequency());
         let then = self.retry.failed(kind, *address, now..now.saturating_add(pause));
         if then == Then::WaitAndTell {
