@@ -1,9 +1,10 @@
 //! Guests that stand still because there is no memory for what they write, or for what is loaded of
 //! them while they run: clones, guests that have clones, and those with `overcommit`.
 //!
-//! A core that finds a guest without memory notes it here, and so does who loads. The console's task says so, in one line,
-//! and lets the guest go on when there is memory again: somebody has removed a guest, or a
-//! checkpoint has ended. All of that is done by the same task, which looks after each.
+//! A core that finds a guest without memory notes it here, and so does who loads. The console's
+//! task says so, in one line, and lets the guest go on when there is memory again: somebody has
+//! removed a guest, or a checkpoint has ended. All of that is done by the same task, which looks
+//! after each.
 
 use alloc::sync::Arc;
 use stasis_host::run_state::RunState;

@@ -155,8 +155,8 @@ impl Wanted<'_> {
         }
     }
 
-    /// Begins late writes of the guest, which go into memory for a while, with this request. Returns
-    /// whether it is done. If not, it is done as any other, which says why it can't be.
+    /// Begins late writes of the guest, which go into memory for a while, with this request.
+    /// Returns whether it is done. If not, it is done as any other, which says why it can't be.
     fn write_late(&self, lent: &mut dyn Lent) -> bool {
         let &Self { domain, request } = self;
         let What::Write { offset, .. } = request.what() else { return false };

@@ -41,7 +41,8 @@ pub fn configuration(task: &Task, name: &str) -> Option<&'static GuestConfig> {
 }
 
 /// Returns the boot archive, and how a guest of the machine is configured when it starts again: a
-/// clone or a copy keeps its name and the volumes that it has. Panics if the caller has the guest parked.
+/// clone or a copy keeps its name and the volumes that it has. Panics if the caller has the guest
+/// parked.
 ///
 /// # Errors
 ///

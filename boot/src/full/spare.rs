@@ -1,4 +1,5 @@
-//! Memory of the pool that nobody would miss for a while: for what is read or sent beside the guests.
+//! Memory of the pool that nobody would miss for a while: for what is read or sent beside the
+//! guests.
 
 use crate::registry;
 use stasis_run::domain::Ram;
@@ -7,8 +8,8 @@ use stasis_run::tables;
 /// Bytes in whose multiples memory is given.
 const BLOCK: u64 = 2 << 20;
 
-/// Returns whether nobody would miss `len` bytes of the pool for a while: a guest stands still if it
-/// writes to memory that it shares, and none is free.
+/// Returns whether nobody would miss `len` bytes of the pool for a while: a guest stands still if
+/// it writes to memory that it shares, and none is free.
 pub fn is_unwanted(len: u64) -> bool {
     tables::has_beside_kept(len) && !registry::all().iter().any(|domain| domain.shares_ram())
 }

@@ -177,8 +177,8 @@ pub enum NotStartable {
     /// The machine was started without one.
     #[error("there is no boot archive")]
     NoArchive,
-    /// The guest came from a checkpoint, and the boot archive has no image of it. Nor is it known to
-    /// be a clone or a copy of one that is there.
+    /// The guest came from a checkpoint, and the boot archive has no image of it. Nor is it known
+    /// to be a clone or a copy of one that is there.
     #[error("the boot archive does not have it")]
     NotInArchive,
     /// The guest that has the name now has other memory, or another number of vCPUs.

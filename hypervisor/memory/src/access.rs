@@ -33,9 +33,9 @@ impl Debug for dyn GuestMemory + '_ {
 /// numbers are little-endian.
 ///
 /// Each load and store is one access of its width. A load sees all that was stored before what it
-/// finds, a store shows all that was done before it, and a load is not exchanged with a store before
-/// it: of the two sides that each store to a place of their own and then load the other's, one
-/// finds what the other has stored. So a queue needs no barrier besides.
+/// finds, a store shows all that was done before it, and a load is not exchanged with a store
+/// before it: of the two sides that each store to a place of their own and then load the other's,
+/// one finds what the other has stored. So a queue needs no barrier besides.
 ///
 /// # Errors
 ///

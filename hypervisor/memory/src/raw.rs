@@ -74,8 +74,8 @@ impl<M> Raw<M> {
         }
     }
 
-    /// Takes a frame for the page at `offset`, if it has none and the memory has a map. The frame is
-    /// not cleared. Nobody reaches the page, or looks for it, before the caller says so.
+    /// Takes a frame for the page at `offset`, if it has none and the memory has a map. The frame
+    /// is not cleared. Nobody reaches the page, or looks for it, before the caller says so.
     ///
     /// # Errors
     ///

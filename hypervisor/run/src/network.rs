@@ -40,7 +40,8 @@ pub fn plug(domain: &Arc<Domain>, guest: &Guest) {
     SWITCH.lock().plug(domain, |other| other.number == domain.number, cards);
 }
 
-/// Returns whether a network has more cards than get a frame for all, besides the one that sends it.
+/// Returns whether a network has more cards than get a frame for all, besides the one that sends
+/// it.
 pub fn is_crowded(network: &str) -> bool {
     SWITCH.lock().port_count(network) > MOST + 1
 }

@@ -44,10 +44,10 @@ impl Model {
     }
 
     /// Does what each of these letters says, until something fails: `w` writes blocks, `s` sectors
-    /// of one, `l` makes late writes, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d` deletes the oldest one,
-    /// `b` brings back the newest, `y` copies, `t` copies what was not flushed, too, `x` deletes
-    /// the copy and what was kept, `m` stores a checkpoint during which the volume is written and
-    /// flushed.
+    /// of one, `l` makes late writes, `z` makes zeros, `f` flushes, `c` stores a checkpoint, `d`
+    /// deletes the oldest one, `b` brings back the newest, `y` copies, `t` copies what was not
+    /// flushed, too, `x` deletes the copy and what was kept, `m` stores a checkpoint during which
+    /// the volume is written and flushed.
     fn run<D: BlockDevice>(&mut self, store: &mut Store<D>, script: &str, seed: u64) {
         let mut random = Random::new(seed);
         for letter in script.chars() {

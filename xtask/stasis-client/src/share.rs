@@ -1,4 +1,5 @@
-//! [`Share`]: one session with a machine for many clients of this host. Each speaks the channel with it as with the machine.
+//! [`Share`]: one session with a machine for many clients of this host. Each speaks the channel
+//! with it as with the machine.
 //!
 //! Requests and streams of all clients have ids of the machine's session; a table says whose they
 //! are, and what the client calls them. Streams keep their flow from end to end, so what waits in

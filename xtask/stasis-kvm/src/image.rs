@@ -1,4 +1,5 @@
-//! [`Image`]: a checkpoint's file. Its registers are read and checked first; the memory comes to its place when there is one.
+//! [`Image`]: a checkpoint's file. Its registers are read and checked first; the memory comes to
+//! its place when there is one.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

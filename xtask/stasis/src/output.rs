@@ -1,4 +1,5 @@
-//! [`Output`]: a file that is there whole or not at all. It is written beside its place, synced, and renamed at the end.
+//! [`Output`]: a file that is there whole or not at all. It is written beside its place, synced,
+//! and renamed at the end.
 //!
 //! An older file of the name stays as it is until the new one is on the medium. Whatever fails, and
 //! whenever the host loses its power, the name stands for one of the two files. A command that
@@ -31,7 +32,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// It can't be written there, or an older file of the name is [in use](lock): a disk of a
+    /// The file can't be written there, or an older file of the name is [in use](lock): a disk of a
     /// machine that runs, or one that this command reads.
     pub fn create(path: &Path) -> Result<Self> {
         let output = Self::begin(path).with_context(|| cannot_write(path))?;

@@ -6,7 +6,8 @@
 //! (`at_exit`).
 //!
 //! What is kept is what the volume has: any request that changes the volume, or fails, drops it
-//! when it is taken, and so do a [late](super::late) write and a reset of the device. It is part of no record.
+//! when it is taken, and so do a [late](super::late) write and a reset of the device. It is part of
+//! no record.
 
 use alloc::vec::Vec;
 use core::ops::Range;

@@ -32,9 +32,9 @@ impl Arrival {
 pub struct Arrivals(VecDeque<Arrival>);
 
 impl Arrivals {
-    /// Keeps a frame, in place of the one that has waited longest if there are [`MOST`]: on a network
-    /// with much that is for all, the last frames are those that somebody waits for. Returns whether
-    /// none is lost.
+    /// Keeps a frame, in place of the one that has waited longest if there are [`MOST`]: on a
+    /// network with much that is for all, the last frames are those that somebody waits for.
+    /// Returns whether none is lost.
     pub fn keep(&mut self, arrival: Arrival) -> bool {
         let was_full = self.0.len() == MOST && self.take().is_some();
         let has_room = self.0.try_reserve(1).is_ok();

@@ -148,9 +148,9 @@ impl AtExit<'_> {
         self.answered(glimpse, self.host.domain.news.is_there())
     }
 
-    /// Answers an access to a virtio device. If the driver has put requests into queues, small
-    /// ones of disks are done that need no disk now, and the console's task is woken for the rest. The vCPU itself does a few of those of other devices, and leaves if there are
-    /// more.
+    /// Answers an access to a virtio device. If the driver has put requests into queues, small ones
+    /// of disks are done that need no disk now, and the console's task is woken for the rest. The
+    /// vCPU itself does a few of those of other devices, and leaves if there are more.
     #[inline(never)]
     fn access_virtio(&mut self, glimpse: Glimpse<'_>) -> Looked {
         let Some(access) = virtio_access(syndrome()) else { return Looked::Leave };

@@ -43,9 +43,9 @@ pub(super) struct Inbox {
     /// Whether a frame waits. Changed under the lock of these; read relaxed, for whoever brings one
     /// announces it.
     is_waiting: AtomicBool,
-    /// Frames that have lost their place to others, or that came while the guest did not run, and those
-    /// that it sent under an address that is not its own. Added to and read relaxed: it is a number
-    /// for people.
+    /// Frames that have lost their place to others, or that came while the guest did not run, and
+    /// those that it sent under an address that is not its own. Added to and read relaxed: it is a
+    /// number for people.
     missed: AtomicU64,
 }
 

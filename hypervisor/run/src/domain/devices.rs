@@ -144,9 +144,10 @@ impl Resident {
     }
 
     /// Does some small requests of disks, reads of what was read ahead and late writes, for a vCPU
-    /// that has made one: the guest [is served](Self::is_served). Returns the vCPUs that must be kicked.
-    /// Where pages may move as they are written, it does nothing: a vCPU that goes on after a look
-    /// would not see where they are. The turn of the vCPU ends when the counter reads `turn_ends`.
+    /// that has made one: the guest [is served](Self::is_served). Returns the vCPUs that must be
+    /// kicked. Where pages may move as they are written, it does nothing: a vCPU that goes on after
+    /// a look would not see where they are. The turn of the vCPU ends when the counter reads
+    /// `turn_ends`.
     pub(super) fn serve_small(&mut self, turn_ends: u64) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
         let (guest, ram) = self.parts();
@@ -298,8 +299,8 @@ impl Domain {
         self.resident.lock().guest.end_ahead(request, buffer);
     }
 
-    /// Returns the place of late writes that [begin](Request::begins_late) with a request; `None` if
-    /// there is none. Panics if the caller has the guest parked.
+    /// Returns the place of late writes that [begin](Request::begins_late) with a request; `None`
+    /// if there is none. Panics if the caller has the guest parked.
     pub fn begin_late(&self, request: &Request) -> Option<Arc<Late>> {
         self.resident.lock().guest.begin_late(request)
     }

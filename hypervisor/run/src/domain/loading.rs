@@ -160,8 +160,8 @@ impl Domain {
 }
 
 impl Resident {
-    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2, if it is in
-    /// one place. The caller has the task, and `number` is that of the domain.
+    /// Makes the block with the byte at `offset`, all of which is there, one in stage 2, if it is
+    /// in one place. The caller has the task, and `number` is that of the domain.
     fn settle(&mut self, offset: usize, number: usize) {
         let Self { guest, ram, stage2: Some(stage2), .. } = self else { return };
         if ram.moved_of_block(offset) != PageBits::NONE {

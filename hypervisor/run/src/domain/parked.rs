@@ -294,7 +294,7 @@ impl Domain {
         self.resident.set_parked(true);
         // All vCPUs are kicked afterwards.
         self.receive_all(&mut resident.guest);
-        // Its disks are what they are now, until the console's task serves them again.
+        // From now on the guest's disks stay as they are, until the console's task serves them.
         resident.guest.end_late();
         Parked { vcpus, resident, domain: self, _wakes: Wakes(self) }
     }

@@ -2,9 +2,10 @@
 //! ([`LateWrites`]).
 //!
 //! They are as good as written. Whatever is done to the volume by its name writes them first, and
-//! so does [`Store::take_instants`]: nobody sees the volume without them, a flush has them, and they
-//! keep their order. What else is not flushed goes the same way: [`Volumes::close`] gives them up,
-//! and they are lost with a disk. Room is kept free for them from the moment at which they begin.
+//! so does [`Store::take_instants`]: nobody sees the volume without them, a flush has them, and
+//! they keep their order. What else is not flushed goes the same way: [`Volumes::close`] gives them
+//! up, and they are lost with a disk. Room is kept free for them from the moment at which they
+//! begin.
 
 use super::Volumes;
 use super::access::{SPARE, check};
@@ -109,7 +110,8 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// Those of [`write_volume`](Self::write_volume). Then they are kept, and written the next time.
+    /// Those of [`write_volume`](Self::write_volume). Then they are kept, and written the next
+    /// time.
     pub(super) fn write_late(
         &mut self,
         open: &mut Open,

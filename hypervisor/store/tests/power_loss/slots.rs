@@ -1,5 +1,5 @@
-//! Power fails while the catalog's slots are written, three times in a row: no two interrupted writes
-//! add up to a catalog that nobody wrote.
+//! Power fails while the catalog's slots are written, three times in a row: no two interrupted
+//! writes add up to a catalog that nobody wrote.
 
 use crate::common::{Fate, FaultyDisk, Random, formatted, open};
 use crate::model::Model;

@@ -1,5 +1,5 @@
-//! Copies of volumes, checkpoints that have them, and resumes that bring them back: blocks are shared
-//! until somebody writes them.
+//! Copies of volumes, checkpoints that have them, and resumes that bring them back: blocks are
+//! shared until somebody writes them.
 
 use crate::common::{formatted, open, read};
 use crate::{BLOCK, checkpoint, whole};

@@ -1,13 +1,14 @@
 //! Drives a virtio disk, a network card and a source of random bytes as plainly as it can be done,
 //! for the bench and the tests: each byte that is typed is one phase.
 //!
-//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `B` and `b`: one request of as many
-//! bytes; `d`: they are discarded; `f`: what was written is flushed; `w` and `r`: [`COUNT`] requests of 4 KiB, one behind the other;
-//! `a`: [`COUNT`] reads of 4 KiB of which none is behind the one before; `l`: it listens, for ever;
-//! `s`: it sends [`COUNT`] frames of 1500 bytes to the one that it has heard of; `e`: it looks at
-//! random bytes without leaving EL1 since it has asked for them; `z`: it resets its machine; `o`: it
-//! switches it off. But for `e`, the guest sleeps while it waits. It takes each interrupt, and
-//! prints `requests <phase> done`, or `failed` if its disk has failed.
+//! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `B` and `b`: one request of as
+//! many bytes; `d`: they are discarded; `f`: what was written is flushed; `w` and `r`: [`COUNT`]
+//! requests of 4 KiB, one behind the other; `a`: [`COUNT`] reads of 4 KiB of which none is behind
+//! the one before; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the
+//! one that it has heard of; `e`: it looks at random bytes without leaving EL1 since it has asked
+//! for them; `z`: it resets its machine; `o`: it switches it off. But for `e`, the guest sleeps
+//! while it waits. It takes each interrupt, and prints `requests <phase> done`, or `failed` if its
+//! disk has failed.
 
 #![no_std]
 #![no_main]

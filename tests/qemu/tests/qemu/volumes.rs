@@ -67,8 +67,8 @@ pub fn write(stasis: &mut Stasis, mib: u64, at: u64, how: &str) -> Result<()> {
     shell(stasis, &format!("{dd} count={count} seek={seek} {how} 2> /dev/null")).map(drop)
 }
 
-/// Sector of 4 KiB from which on [`write_small`] writes, and how many it writes: they are no multiple
-/// of what is kept in memory at most.
+/// Sector of 4 KiB from which on [`write_small`] writes, and how many it writes: they are no
+/// multiple of what is kept in memory at most.
 const SMALL_AT: u64 = 6000;
 const SMALL: u64 = 21;
 
@@ -230,7 +230,7 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
         no_request_has_failed(&mut stasis)?;
         stasis.detach()?;
     }
-    // It starts again as its original does, with the disk that it has.
+    // The clone starts again as its original does, with the disk that it has.
     stasis.command("restart third")?;
     stasis.attach("third")?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;

@@ -94,7 +94,7 @@ pub fn hold(file: &File, path: &Path, access: Access) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Who has it open; it may be this process.
+/// The file is open elsewhere: the error says by whom, which may be this process.
 pub fn check_unused(path: &Path) -> Result<()> {
     // What can't be read or locked is nobody's disk.
     let Ok(file) = File::open(path) else { return Ok(()) };

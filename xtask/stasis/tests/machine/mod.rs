@@ -20,8 +20,7 @@ fn send(line: &mut impl Write, kind: Kind, id: u16, payload: &[u8]) {
 
 /// Answers as a machine that is busy with a checkpoint, until the line is closed: lists of guests
 /// at once, all else when it is given up, and the list of checkpoints has come to its end by then.
-/// It has never heard of a request `lost`, as if the line had lost that. Tells of each frame that
-/// has come.
+/// A request `lost` is not known, as if the line had lost that. Tells of each frame that has come.
 pub fn serve(mut from: impl Read, mut to: impl Write, told: &Sender<Kind>) {
     let (mut reader, mut byte, mut nearly_done) = (Reader::new(), [0], None);
     let mut lost = Vec::new();

@@ -1,5 +1,5 @@
-//! What is said of a guest's devices, those of the machine and virtio's, and each rule of it that can
-//! be broken.
+//! What is said of a guest's devices, those of the machine and virtio's, and each rule of it that
+//! can be broken.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! What is read of a device tree that no compiler of ours has made: nothing panics, and what is wrong
-//! is named.
+//! What is read of a device tree that no compiler of ours has made: nothing panics, and what is
+//! wrong is named.
 
 use super::*;
 use proptest::prelude::*;
