@@ -54,9 +54,9 @@ pub fn provide(
     })
 }
 
-/// Makes the volumes behind a guest's disks that have lost writes what their last flush has made
-/// them. For when it is sure that the guest starts anew: one that went on would find its disk
-/// changed.
+/// Makes the volumes behind a guest's disks that have lost writes, or whose late writes the disk
+/// refuses, what their last flush has made them. For when it is sure that the guest starts anew:
+/// one that went on would find its disk changed.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub fn accept_losses(work: &mut Work, config: &GuestConfig) -> Result<(), DiskNo
     }
     work.with_store(|store| {
         for disk in &config.disks {
-            if volumes::accept_loss(store, &disk.volume) {
+            if store.volumes_mut().accept_loss(&disk.volume) {
                 log::warn!("volume \"{}\" is what its last flush has made it", disk.volume);
             }
         }

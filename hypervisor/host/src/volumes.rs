@@ -60,16 +60,6 @@ pub fn in_common<'n>(
     disks.into_iter().find_map(|(volume, guest)| Some((volume, guests.insert(volume, guest)?)))
 }
 
-/// Closes a volume that has lost writes, so that it can be used again. Returns whether it had: then
-/// the volume is what its last flush has made it.
-pub fn accept_loss<D: BlockDevice>(store: &mut Store<D>, volume: &str) -> bool {
-    let has_lost = store.has_lost_writes(volume);
-    if has_lost {
-        store.volumes_mut().close(volume);
-    }
-    has_lost
-}
-
 /// Makes the volume behind a disk if it is not there: of the disk's image in `files`, or of zeros,
 /// at the time `created` in seconds since 1970. Sets the disk's size to the volume's, which may be
 /// larger than the configuration says. `pause` is called between the pieces of the image.

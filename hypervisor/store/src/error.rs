@@ -541,6 +541,11 @@ impl<E: Display + Debug> Error<E> {
         matches!(self, Self::MapDamaged { .. } | Self::UnitDamaged { .. })
     }
 
+    /// Returns whether memory was lacking: whoever tries again may have it.
+    pub(crate) const fn is_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory { .. })
+    }
+
     /// Returns whether something that is on the disk was not read, or is not what was written:
     /// nothing is wrong with what is being written.
     pub const fn is_of_reading(&self) -> bool {

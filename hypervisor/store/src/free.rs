@@ -348,6 +348,11 @@ impl<D: BlockDevice> Store<D> {
         u64::from(self.has_taken())
     }
 
+    /// Returns whether this many blocks are known to be free. More may be, which only a sweep finds.
+    pub(crate) fn has_room(&self, blocks: u64) -> bool {
+        self.space.as_ref().is_some_and(|space| space.taken.free() >= blocks)
+    }
+
     /// Finds room for this many blocks, if need be where the older catalog has some. Returns
     /// whether there is as much.
     pub(crate) fn make_room(
@@ -355,9 +360,7 @@ impl<D: BlockDevice> Store<D> {
         blocks: u64,
         under_way: &[&dyn UnderWay<D>],
     ) -> Result<bool, D> {
-        let has_room =
-            |store: &Self| store.space.as_ref().is_some_and(|space| space.taken.free() >= blocks);
-        if has_room(self) {
+        if self.has_room(blocks) {
             return Ok(true);
         }
         self.end_blocks()?;
@@ -366,12 +369,12 @@ impl<D: BlockDevice> Store<D> {
             self.sweep(under_way)?;
         }
         let can_write = !self.has_maps() || self.without_maps() == 0;
-        if !has_room(self) && can_write && self.other_slot_has_more() {
+        if !self.has_room(blocks) && can_write && self.other_slot_has_more() {
             // The older catalog must forget it.
             self.write_catalog(self.catalog.clone())?;
             self.sweep(under_way)?;
         }
-        Ok(has_room(self))
+        Ok(self.has_room(blocks))
     }
 
     /// Gives out `want` blocks that follow each other, or fewer, for the map `builder` and what it

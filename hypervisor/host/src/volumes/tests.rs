@@ -79,18 +79,6 @@ fn a_volume_whose_image_is_not_there_or_finds_no_room_is_not_made() {
 }
 
 #[test]
-fn a_volume_that_has_lost_writes_is_used_again_once_that_was_told() {
-    let mut store = store(8);
-    store.create_volume("web", MIB, 0).unwrap();
-    assert!(!accept_loss(&mut store, "web"));
-    let name = store.find_volume("web").unwrap().name;
-    store.lose_writes(alloc::vec![name]);
-    assert!(store.volumes_mut().write("web", 0, &[1; 4096]).is_err());
-    assert!(accept_loss(&mut store, "web") && !accept_loss(&mut store, "web"));
-    store.volumes_mut().write("web", 0, &[1; 4096]).unwrap();
-}
-
-#[test]
 fn disks_that_stay_as_they_are_must_be_there_and_large_enough() {
     let mut store = store(8);
     let mut virtio = Virtio::default();

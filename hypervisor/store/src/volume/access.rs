@@ -82,7 +82,8 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         len: u64,
         take: &mut dyn FnMut(&[u8]) -> bool,
     ) -> Result<bool, D> {
-        self.with(name, |store, open, _| {
+        let beside = offset..offset.saturating_add(len);
+        self.with_late(name, Some(beside), |store, open, _| {
             check(open, offset, len)?;
             store.read_volume(&mut open.map, offset, len, take)
         })
@@ -193,17 +194,43 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
         name: &str,
         action: impl FnOnce(&mut Store<D>, &mut Open, &[&dyn UnderWay<D>]) -> Result<T, D>,
     ) -> Result<T, D> {
+        self.with_late(name, None, action)
+    }
+
+    /// Does as [`with`](Self::with); also where late writes are refused, if `action` only reads
+    /// these bytes `beside` them.
+    fn with_late<T>(
+        &mut self,
+        name: &str,
+        beside: Option<Range<u64>>,
+        action: impl FnOnce(&mut Store<D>, &mut Open, &[&dyn UnderWay<D>]) -> Result<T, D>,
+    ) -> Result<T, D> {
         let mut open = self.store.take_open(name)?;
         let builder = self.beside.map(|builder| builder as &dyn UnderWay<D>);
-        let written = self.store.write_late(&mut open, builder.as_slice());
-        let result = written.and_then(|()| action(self.store, &mut open, builder.as_slice()));
+        let is_beside =
+            |open: &Open| beside.as_ref().is_some_and(|read| open.is_beside_refused(read));
+        let mut written = Ok(());
+        // What was refused once is not tried again by each read: that may take the disk long.
+        if !is_beside(&open) {
+            written = self.store.write_late(&mut open, builder.as_slice());
+            self.note_failed(&written);
+        }
+        let result = match written {
+            Err(error) if !is_beside(&open) => Err(error),
+            _ => action(self.store, &mut open, builder.as_slice()),
+        };
         // The list of open volumes has room: one was taken out, or reserved.
         self.store.open.push(open);
-        if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, &result) {
+        self.note_failed(&result);
+        result
+    }
+
+    /// Notes that the device has failed, which may be of the checkpoint that is being written.
+    fn note_failed<T>(&mut self, result: &Result<T, D>) {
+        if let (Some(failed), Err(Error::Device { .. })) = (&mut self.failed, result) {
             // What can't be read has nothing to do with the checkpoint.
             **failed |= !result.as_ref().is_err_and(Error::is_of_reading);
         }
-        result
     }
 }
 

@@ -6,6 +6,9 @@
 //! they keep their order. What else is not flushed goes the same way: [`Volumes::close`] gives them
 //! up, and they are lost with a disk. Room is kept free for them from the moment at which they
 //! begin.
+//!
+//! Those that the disk refuses are kept, and tried again by whatever needs them: all but a read of
+//! other blocks. [`Volumes::accept_loss`] and [`Store::bring_back`] give them up.
 
 use super::Volumes;
 use super::access::{SPARE, check};
@@ -19,6 +22,7 @@ use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt::Debug;
+use core::ops::Range;
 
 /// The most bytes of late writes of a volume.
 pub const MOST_LATE: usize = 64 << 10;
@@ -54,18 +58,29 @@ pub trait LateWrites: Debug {
 
 /// The late writes of a volume in use, which end as it is closed.
 #[derive(Debug)]
-pub(crate) struct Keeper(Box<dyn LateWrites>);
+pub(crate) struct Keeper {
+    writes: Box<dyn LateWrites>,
+    /// The bytes of whole blocks that the last try to write was about, which has failed.
+    refused: Option<Range<u64>>,
+}
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.0.end();
+        self.writes.end();
     }
 }
 
 impl Open {
     /// Lets nobody make more late writes. Returns whether there are some.
     pub(super) fn end_late(&self) -> bool {
-        self.late.as_ref().is_some_and(|late| late.0.end())
+        self.late.as_ref().is_some_and(|late| late.writes.end())
+    }
+
+    /// Returns whether the last try to write late writes has failed, and these bytes are in none of
+    /// their blocks.
+    pub(super) fn is_beside_refused(&self, bytes: &Range<u64>) -> bool {
+        let refused = self.late.as_ref().and_then(|late| late.refused.as_ref());
+        refused.is_some_and(|refused| bytes.end <= refused.start || refused.end <= bytes.start)
     }
 }
 
@@ -82,25 +97,43 @@ impl<D: BlockDevice> Volumes<'_, D> {
         offset: u64,
         writes: Box<dyn LateWrites>,
     ) -> Result<(), D> {
-        self.with(name, |store, open, beside| {
+        self.with(name, |store, open, _| {
             check(open, offset, 0)?;
-            open.map.promised = store.promise(&mut open.map, beside)?;
+            open.map.promised = store.promise(&open.map)?;
             // The one before may be of the same user: its end comes first.
-            let writes = open.late.insert(Keeper(writes));
-            writes.0.begin(offset);
+            let keeper = open.late.insert(Keeper { writes, refused: None });
+            keeper.writes.begin(offset);
             Ok(())
         })
+    }
+
+    /// Closes a volume that has lost writes, or whose late writes are refused once more, so that it
+    /// can be used again. Returns whether that was so: then the volume is what its last flush has
+    /// made it. A lack of memory is no refusal.
+    pub fn accept_loss(&mut self, name: &str) -> bool {
+        let has_lost = self.store.has_lost_writes(name) || self.refuses_late(name);
+        if has_lost {
+            self.close(name);
+        }
+        has_lost
+    }
+
+    /// Tries to write the late writes of a volume. Returns whether there are some that are refused,
+    /// and not for a lack of memory.
+    pub(super) fn refuses_late(&mut self, name: &str) -> bool {
+        let is_it = |open: &Open| open.volume.name.as_str() == name && open.end_late();
+        self.store.open.iter().any(is_it)
+            && self.with(name, |_, _, _| Ok(())).is_err_and(|error| !error.is_of_memory())
     }
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Finds room for late writes. Returns how many blocks must stay free for them.
-    fn promise(&mut self, map: &mut VolumeMap, beside: &[&dyn UnderWay<D>]) -> Result<u64, D> {
+    /// Returns how many blocks must stay free for late writes. Looks for none: a small write would
+    /// not be worth it, and finds room as it is done at once.
+    fn promise(&self, map: &VolumeMap) -> Result<u64, D> {
         let promised = MOST_LEAVES * map.path_length() + MOST_BLOCKS;
         let needed = self.kept_for_volumes() + map.needed() + promised + SPARE;
-        let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
-        under_way.push(map);
-        if self.make_room(needed, &under_way)? {
+        if self.has_room(needed) {
             return Ok(promised);
         }
         Err(Error::VolumeFull { name: map.name.to_string() })
@@ -122,15 +155,18 @@ impl<D: BlockDevice> Store<D> {
             open.map.promised = 0;
             return Ok(());
         }
-        let Some(keeper) = open.late.take() else { return Ok(()) };
+        let Some(mut keeper) = open.late.take() else { return Ok(()) };
         let promised = core::mem::take(&mut open.map.promised);
-        let mut late = keeper.0.take();
+        let mut late = keeper.writes.take();
         let written = self.write_taken(open, &late, beside);
         match written {
             Ok(()) => late.len = 0,
-            Err(_) => open.map.promised = promised,
+            Err(_) => {
+                open.map.promised = promised;
+                keeper.refused = Some(whole_blocks(&late));
+            }
         }
-        keeper.0.put_back(late);
+        keeper.writes.put_back(late);
         if written.is_err() {
             open.late = Some(keeper);
         }
@@ -154,4 +190,10 @@ impl<D: BlockDevice> Store<D> {
         };
         self.write_volume(&mut open.map, late.offset, len, fill, beside).map(drop)
     }
+}
+
+/// Returns the bytes of the blocks that late writes are in.
+fn whole_blocks(late: &Late) -> Range<u64> {
+    let end = late.offset + late.len as u64;
+    late.offset - late.offset % BLOCK as u64..end.next_multiple_of(BLOCK as u64)
 }

@@ -158,16 +158,17 @@ impl<D: BlockDevice> Store<D> {
 
     /// Makes the volumes of these checkpoints' guests what they were at its instant, all of them in
     /// one commit. No two of the guests have a volume in common. What a volume had become since is
-    /// kept as a volume of its own, unless it is the same: `before` says how. Nobody may be using
-    /// the volumes, which are closed.
+    /// kept as a volume of its own, unless it is the same: `before` says how. Of a volume that has
+    /// lost writes, or whose late writes are refused twice, that is what its last flush has made it.
+    /// Nobody may be using the volumes, which are closed.
     ///
     /// Returns for each volume whose content was kept its name, and the name under which it is
     /// kept.
     ///
     /// # Errors
     ///
-    /// The errors of [`instants`](Self::instants); [`Error::TooManyCheckpoints`], and what the
-    /// device says. All volumes are as they were then.
+    /// The errors of [`instants`](Self::instants) and [`Volumes::flush`](super::Volumes::flush);
+    /// [`Error::TooManyCheckpoints`], and what the device says. All volumes are as they were then.
     pub fn bring_back(&mut self, numbers: &[u64], before: Before) -> Result<Vec<(Name, Name)>, D> {
         // A flush that has failed is no reason against a resume: what is lost, the guest gives up.
         self.note_lost();
@@ -179,7 +180,12 @@ impl<D: BlockDevice> Store<D> {
             // What nobody uses is as it was flushed last.
             let is_lost = self.lost.contains(&one.name);
             if !is_lost && self.open.iter().any(|open| open.volume.name == one.name) {
-                self.volumes_mut().flush(&one.name)?;
+                let mut volumes = self.volumes_mut();
+                // Late writes that are refused twice are given up, too: a disk that goes on with
+                // that would never let the guest be resumed.
+                if volumes.flush(&one.name).is_err() && !volumes.refuses_late(&one.name) {
+                    volumes.flush(&one.name)?;
+                }
             }
         }
         let mut catalog = self.catalog.clone();

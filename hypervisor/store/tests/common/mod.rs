@@ -60,6 +60,8 @@ pub struct FaultyDisk {
     pub power_fails_at: Option<usize>,
     /// Operations that are done in part, or not at all, and reported as failed.
     pub fails_at: Vec<usize>,
+    /// Sectors that are worn: each write that has one of them fails, and does nothing.
+    pub worn: std::ops::Range<u64>,
     /// Lengths of the writes.
     pub writes: Vec<usize>,
     /// Number of writes that are begun at once; with 0, they are carried out when they are begun.
@@ -82,6 +84,7 @@ impl FaultyDisk {
             operations: 0,
             power_fails_at: None,
             fails_at: Vec::new(),
+            worn: 0..0,
             writes: Vec::new(),
             depth: 0,
             begun: Vec::new(),
@@ -215,7 +218,8 @@ impl BlockDevice for FaultyDisk {
     fn write(&mut self, lba: u64, data: &[u8]) -> Result<(), Fault> {
         let sectors = data.len() / SECTOR;
         assert_eq!(data.len(), sectors * SECTOR);
-        let failed = self.next_operation(sectors);
+        let is_worn = lba < self.worn.end && self.worn.start < lba + sectors as u64;
+        let failed = self.next_operation(sectors).or(is_worn.then_some(0));
         self.writes.push(data.len());
         for (n, sector) in data.chunks(SECTOR).enumerate().take(failed.unwrap_or(sectors)) {
             let at = (lba as usize + n) * SECTOR;
