@@ -39,6 +39,7 @@ mod transport;
 pub mod view;
 pub mod volume;
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use arrayvec::ArrayString;
@@ -139,7 +140,9 @@ pub struct Slots {
     record: Virtio,
     /// The names of what is behind the devices, which never change: [`Virtio::name_text`] checks
     /// one anew each time.
-    names: [ArrayString<NAME_LEN>; MAX_VIRTIO],
+    // In a place of its own, as what else only requests of disks need: whatever an exit looks at in
+    // the guest's state lies within the reach of an instruction's offset then.
+    names: Box<[ArrayString<NAME_LEN>; MAX_VIRTIO]>,
     /// The queues that may have requests.
     notified: Queues,
     /// The queues of the disks.
@@ -147,9 +150,9 @@ pub struct Slots {
     /// The queues of the disks whose first request was taken and is not completed.
     under_way: Queues,
     /// What was read ahead of each disk.
-    ahead: [Ahead; MAX_VIRTIO],
+    ahead: Box<[Ahead; MAX_VIRTIO]>,
     /// How each disk is written.
-    writes: [Writes; MAX_VIRTIO],
+    writes: Box<[Writes; MAX_VIRTIO]>,
     /// Number of resets of each device since the guest was made: what was begun before the last one
     /// is not completed.
     resets: [u32; MAX_VIRTIO],
@@ -175,7 +178,7 @@ impl Device for Slots {
         let name = |n| ArrayString::from(record.name_text(n)).unwrap_or_default();
         let is_disk = |(_, id): &(usize, u32)| *id == device_id::BLOCK;
         let mut slots = Self {
-            names: core::array::from_fn(name),
+            names: Box::new(core::array::from_fn(name)),
             disks: record.slots().filter(is_disk).map(|(n, _)| queues_of(n)).sum(),
             record,
             notified: 0,
