@@ -22,7 +22,7 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     if let Some(name) = name {
         check_name(workspace, name)?;
     }
-    heed_interrupts()?;
+    heed_signals()?;
     setup::all(workspace)?;
     let mut suite = Suite { workspace, passed: 0, failed: 0, complaints: Vec::new() };
     if name.is_none() {
@@ -62,11 +62,14 @@ pub fn main(workspace: &Workspace, name: Option<&str>) -> Result<()> {
     suite.finish()
 }
 
-/// Makes SIGINT end what the tests start, which some do by it. A shell that starts something in the
-/// background may have it ignored, and so does all that is started by that.
-fn heed_interrupts() -> Result<()> {
-    // SAFETY: the default is no handler, so none can find something that it must not use.
-    unsafe { signal(Signal::SIGINT, SigHandler::SigDfl) }?;
+/// Makes SIGINT and SIGHUP end what the tests start, which some do by them. A shell that starts
+/// something in the background may have the one ignored, and `nohup` the other, and so does all
+/// that is started by that.
+fn heed_signals() -> Result<()> {
+    for heeded in [Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: the default is no handler, so none can find something that it must not use.
+        unsafe { signal(heeded, SigHandler::SigDfl) }?;
+    }
     Ok(())
 }
 
