@@ -233,6 +233,8 @@ pub fn a_clone_has_a_disk_of_its_own_from_the_same_instant(lab: &Lab) -> Result<
     // The clone starts again as its original does, with the disk that it has.
     stasis.command("restart third")?;
     stasis.attach("third")?;
+    // The prompt of before is shown first.
+    stasis.qemu.console.wait_for("Run /init", BOOT_TIME)?;
     stasis.qemu.console.wait_for(initramfs::PROMPT, BOOT_TIME)?;
     stasis.detach()?;
     ensure!(hash_of(&mut stasis, "third")? == changed, "it has started with another disk");
