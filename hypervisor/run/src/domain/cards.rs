@@ -4,13 +4,14 @@
 //! or its memory is still loaded, the frame waits ([`Inbox`]), and a vCPU of the guest's puts it
 //! there when it can. So nobody waits for another guest, and no frame is lost to a checkpoint.
 
-use super::Domain;
+use super::{Domain, Resident};
 use crate::network;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::mutex::SpinMutex;
+use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::address::Address;
 use stasis_devices::virtio::arrivals::{Arrival, Arrivals};
 use stasis_devices::virtio::net::Traffic;
@@ -96,7 +97,7 @@ impl Domain {
             core::hint::spin_loop();
             self.resident.try_lock()
         });
-        let Some(mut resident) = lock else {
+        let Some(resident) = lock else {
             self.inbox.keep(slot, frame);
             return self.tell();
         };
@@ -108,23 +109,26 @@ impl Domain {
             self.inbox.keep(slot, frame);
             return;
         }
-        let (guest, ram) = resident.parts();
-        let kick = guest.receive_frame(ram, slot, frame);
-        self.release(resident, kick);
+        self.put_frame(resident, slot, frame);
     }
 
     /// Gives the guest the frame that has waited longest, if one does, and it can take it. Returns
     /// whether it got one.
     pub(super) fn take_arrival(&self) -> bool {
-        let mut resident = self.resident.lock();
+        let resident = self.resident.lock();
         if !resident.is_served() {
             return false;
         }
         let Some(Arrival { slot, frame }) = self.inbox.take() else { return false };
-        let (guest, ram) = resident.parts();
-        let kick = guest.receive_frame(ram, slot, &frame);
-        self.release(resident, kick);
+        self.put_frame(resident, slot, &frame);
         true
+    }
+
+    /// Puts a frame into the guest's memory, which it can take, and releases the guest's lock.
+    fn put_frame(&self, mut resident: LockGuard<'_, Resident>, slot: u8, frame: &[u8]) {
+        let (guest, ram) = resident.parts();
+        let kick = guest.receive_frame(ram, slot, frame);
+        self.release(resident, kick);
     }
 
     /// Counts a frame that was lost beside the cards' own count: for the guest, or by it under an
