@@ -143,6 +143,20 @@ fn who_waits(stasis: &mut Stasis, names: &[String]) -> Result<String> {
 }
 
 /// Each of the guests writes 6 MiB, and the machine has less than 30.
+/// Removes all of `names` but the one that waits for memory, and makes sure that this one goes on
+/// then, and [`GUEST`] beside it.
+fn goes_on_without_others(stasis: &mut Stasis, waiting: &str, names: &[String]) -> Result<()> {
+    for name in names.iter().filter(|name| *name != waiting) {
+        stasis.command(&format!("stop {name}"))?;
+        stasis.command(&format!("remove {name}"))?;
+    }
+    for name in [GUEST, waiting] {
+        wait_until(stasis, name, "running")?;
+        this_goes_on(stasis, name)?;
+    }
+    Ok(())
+}
+
 pub fn a_guest_without_memory_waits_and_goes_on_when_another_is_removed(lab: &Lab) -> Result<()> {
     let config = GuestConfig { overcommit: true, ..waves() };
     let machine = lab.machine().memory("48M").configured(config, Some(lab.guest(GUEST)?));
@@ -157,14 +171,7 @@ pub fn a_guest_without_memory_waits_and_goes_on_when_another_is_removed(lab: &La
     stasis.command(&format!("pause {waiting}"))?;
     stasis.command(&format!("unpause {waiting}"))?;
     wait_until(&mut stasis, &waiting, "waiting")?;
-    for name in names.iter().filter(|name| **name != waiting) {
-        stasis.command(&format!("stop {name}"))?;
-        stasis.command(&format!("remove {name}"))?;
-    }
-    for name in [GUEST, &waiting] {
-        wait_until(&mut stasis, name, "running")?;
-        this_goes_on(&mut stasis, name)?;
-    }
+    goes_on_without_others(&mut stasis, &waiting, &names)?;
     stasis.quit()
 }
 
@@ -222,14 +229,7 @@ pub fn a_guest_without_memory_for_what_is_loaded_waits_and_loses_nothing(lab: &L
     ensure!(names.len() > 3, "a resume takes all of the memory: {names:?}");
     let waiting = who_waits(&mut stasis, &names)?;
     println!("{waiting} of {names:?} waits: {:?}", stasis.command("guests")?);
-    for name in names.iter().filter(|name| **name != waiting) {
-        stasis.command(&format!("stop {name}"))?;
-        stasis.command(&format!("remove {name}"))?;
-    }
-    for name in [GUEST, &waiting] {
-        wait_until(&mut stasis, name, "running")?;
-        this_goes_on(&mut stasis, name)?;
-    }
+    goes_on_without_others(&mut stasis, &waiting, &names)?;
     stasis.quit()
 }
 
