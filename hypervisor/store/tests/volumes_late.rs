@@ -198,7 +198,7 @@ fn the_first_try_that_is_refused_lets_a_read_of_other_blocks_pass() {
     assert!(read(&mut store, 2 * BLOCK as u64, BLOCK) == [0; BLOCK]);
     assert!(!writer.write(&[2; 512]), "nobody would see it");
     store.device_mut().worn = 0..0;
-    // It is tried again, as this is beside them no more.
+    // The late writes are tried again, as this is beside them no more.
     assert!(read(&mut store, BLOCK as u64, 512) == [1; 512]);
 }
 

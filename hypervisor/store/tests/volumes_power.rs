@@ -76,7 +76,7 @@ impl Model {
             'l' => {
                 let (writer, data) = (Writer::default(), contents(seed, 3 * 1024));
                 let first = random.below(BLOCKS as u64 * 8 - 6) as usize * 512;
-                // They begin only where it is known how much is free.
+                // Late writes begin only where it is known how much is free.
                 store.usage();
                 let begun =
                     store.volumes_mut().begin_late("v", first as u64, Box::new(writer.clone()));

@@ -1,4 +1,4 @@
-//! Whose a volume is that a resume has set aside: [`origin_of`].
+//! The guest whose volume a resume has set aside, and which volume it was: [`origin_of`].
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

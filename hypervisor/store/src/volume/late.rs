@@ -1,11 +1,11 @@
 //! Late writes of a volume: those that its user has completed and keeps in memory for a while
 //! ([`LateWrites`]).
 //!
-//! They are as good as written. Whatever is done to the volume by its name writes them first, and
-//! so does [`Store::take_instants`]: nobody sees the volume without them, a flush has them, and
-//! they keep their order. What else is not flushed goes the same way: [`Volumes::close`] gives them
-//! up, and they are lost with a disk. Room is kept free for them from the moment at which they
-//! begin.
+//! Late writes are as good as written. Whatever is done to the volume by its name writes them
+//! first, and so does [`Store::take_instants`]: nobody sees the volume without them, a flush has
+//! them, and they keep their order. What else is not flushed goes the same way: [`Volumes::close`]
+//! gives them up, and they are lost with a disk. Room is kept free for them from the moment at
+//! which they begin.
 //!
 //! Those that the disk refuses are kept, and tried again by whatever needs them: all but a read of
 //! other blocks. [`Volumes::accept_loss`] and [`Store::bring_back`] give them up.
