@@ -18,7 +18,7 @@ use stasis_host::task::TaskLock;
 use stasis_run::clock;
 use stasis_run::domain::Domain;
 use stasis_run::domain::devices::{DiskStep, DiskTransfer, announce_disk_work, take_disk_work};
-use stasis_store::Error;
+use stasis_store::{Error, VolumeFault};
 
 use crate::lent::{Lent, VolumeAccess};
 use crate::registry;
@@ -233,7 +233,9 @@ impl OnStore<'_> {
         done.map_err(|error| {
             complain(self.guest, self.name, what, &error);
             match error {
-                Error::VolumeFull { .. } | Error::NoRoom { .. } => VolumeError::NoRoom,
+                Error::Volume(VolumeFault::Full { .. }) | Error::NoRoom { .. } => {
+                    VolumeError::NoRoom
+                }
                 _ => VolumeError::Io,
             }
         })

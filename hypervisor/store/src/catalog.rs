@@ -4,7 +4,7 @@
 //! of `docs/store.md` was seen to hold, and its work is bounded by the size of a slot.
 
 use crate::entry;
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::{
     BLOCK, CatalogHeader, Entry, KINDS_IN_ENTRIES, MAPS_IN_ENTRIES, MAX_CHECKPOINTS, MAX_EXTENTS,
     NAME_LEN, SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, VERSION_OF_VOLUMES, checksum,
@@ -331,7 +331,9 @@ impl<'a> IntactSlot<'a> {
             if sets == KINDS_IN_ENTRIES && volume::is_volume(entry) {
                 let volume = Volume::decode(entry, &data)?;
                 match volumes.binary_search_by_key(&volume.name, |other| other.name) {
-                    Ok(_) => return Err(Error::DuplicateVolume { name: volume.name.to_string() }),
+                    Ok(_) => {
+                        return Err(VolumeFault::Duplicate { name: volume.name.to_string() }.into());
+                    }
                     Err(place) => volumes.insert(place, volume),
                 }
                 continue;

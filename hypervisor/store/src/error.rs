@@ -1,10 +1,15 @@
-//! Everything that can go wrong with a store, each in words that name it.
+//! Everything that can go wrong with a store, each in words that name it. What concerns the disk's
+//! partitions, and volumes, has types of its own.
+
+mod partition;
+mod volume;
 
 use crate::buffer;
-use crate::layout::{BLOCK, FIRST_DATA_BLOCK, MAX_CHECKPOINTS, MAX_INSTANTS, NEW_VERSION, VERSION};
-use crate::{gpt, mbr};
+use crate::layout::{BLOCK, MAX_CHECKPOINTS, NEW_VERSION, VERSION};
 use alloc::string::String;
 use core::fmt::{Debug, Display};
+pub use partition::PartitionFault;
+pub use volume::VolumeFault;
 
 /// What a device was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,76 +46,12 @@ pub enum Error<E: Display + Debug> {
         /// What the device says.
         error: E,
     },
-
-    /// Sector 0 is no MBR and there is no GPT.
-    #[error("the disk has no partition table (neither a GPT nor an MBR)")]
-    NoPartitionTable,
-    /// A GPT is announced, but both copies of it are damaged.
-    #[error("the disk's GPT is damaged: {primary}, and {backup}")]
-    GptDamaged {
-        /// What is wrong with the copy at the start of the disk.
-        primary: gpt::Fault,
-        /// What is wrong with the copy at its end.
-        backup: gpt::Fault,
-    },
-    /// No partition has the type of a Stasis store.
-    #[error(
-        "the disk has no Stasis partition (GPT type {guid}, MBR type {mbr:#04x})",
-        guid = gpt::STASIS_TYPE,
-        mbr = mbr::STASIS_TYPE
-    )]
-    NoStasisPartition,
-    /// The partition table describes a partition that can't be.
-    #[error(
-        "the Stasis partition (sectors {first}..={last}) does not lie on the disk of {disk} sectors"
-    )]
-    PartitionOutsideDisk {
-        /// The first sector.
-        first: u64,
-        /// The last sector.
-        last: u64,
-        /// Sectors of the disk.
-        disk: u64,
-    },
-    /// A partition that does not begin with a block of the disk.
-    #[error(
-        "the Stasis partition begins at sector {first}, which is no multiple of 8: where a disk's blocks have 4096 bytes, a write \
-         that is cut short would hurt what stands beside it; begin it at a multiple of 8 sectors (2048 is the custom)"
-    )]
-    PartitionUnaligned {
-        /// The first sector.
-        first: u64,
-    },
-    /// There is no room for even an empty store.
-    #[error("a partition of {bytes} bytes is too small for a store: it takes {needed} at least")]
-    PartitionTooSmall {
-        /// Bytes of the partition.
-        bytes: u64,
-        /// Bytes that it takes.
-        needed: u64,
-    },
-    /// A disk too small for the partitions that it is to have.
-    #[error("partition {index} (sectors {first}..={last}) does not fit into sectors {from}..={to}")]
-    BadPartition {
-        /// The place in the list.
-        index: usize,
-        /// The first sector.
-        first: u64,
-        /// The last sector.
-        last: u64,
-        /// The first sector that a partition may have.
-        from: u64,
-        /// The last sector that a partition may have.
-        to: u64,
-    },
-    /// Two partitions that are to be made share sectors.
-    #[error("partitions {index} and {other} overlap")]
-    PartitionsOverlap {
-        /// One of them.
-        index: usize,
-        /// The other.
-        other: usize,
-    },
+    /// The disk's partitions are not as they must be.
+    #[error(transparent)]
+    Partition(#[from] PartitionFault),
+    /// Something is wrong with a volume.
+    #[error(transparent)]
+    Volume(#[from] VolumeFault),
 
     /// No store was ever made in the partition.
     #[error("the Stasis partition holds no store yet: `stasis disk FILE` makes a disk with one")]
@@ -269,112 +210,6 @@ pub enum Error<E: Display + Debug> {
         /// What the superblock says.
         found: u32,
     },
-    /// An entry of a volume that breaks a rule.
-    #[error("the entry of volume {name:?} in the catalog is not valid")]
-    VolumeInvalid {
-        /// The name that the entry states.
-        name: String,
-    },
-    /// Two volumes of one name.
-    #[error("the catalog has two volumes {name:?}")]
-    DuplicateVolume {
-        /// The name.
-        name: String,
-    },
-    /// A block of a volume's map that is not what it was, or breaks a rule.
-    #[error("the block map of volume {name:?} is damaged: block {block} is not as it was written")]
-    VolumeDamaged {
-        /// The volume's name.
-        name: String,
-        /// The block, counted from the start of the partition.
-        block: u32,
-    },
-    /// A list of volumes that can't be.
-    #[error("checkpoint {number} claims {count} volumes, listed in block {block}, and can't")]
-    InstantsInvalid {
-        /// The checkpoint's number.
-        number: u64,
-        /// The block of the list.
-        block: u32,
-        /// The number of volumes.
-        count: u32,
-    },
-    /// A guest has more volumes than a checkpoint can have.
-    #[error("{count} volumes are more than a checkpoint can have: {MAX_INSTANTS}")]
-    TooManyInstants {
-        /// The number of volumes.
-        count: usize,
-    },
-    /// A checkpoint does not have this volume.
-    #[error("checkpoint {number} has no volume {name:?}")]
-    NoInstant {
-        /// The checkpoint's number.
-        number: u64,
-        /// The volume's name.
-        name: String,
-    },
-    /// Nothing is called so.
-    #[error("there is no volume {name:?}")]
-    NoSuchVolume {
-        /// The name.
-        name: String,
-    },
-    /// The name is taken.
-    #[error("there is a volume {name:?} already")]
-    VolumeExists {
-        /// The name.
-        name: String,
-    },
-    /// A name that a volume can't have.
-    #[error(
-        "{name:?} can't be a volume's name: 1 to 32 bytes without white space, not a number alone, no - in front, no / at the end"
-    )]
-    VolumeNameInvalid {
-        /// The name.
-        name: String,
-    },
-    /// A size that a volume can't have.
-    #[error(
-        "volume {name:?} can't have {length} bytes: its size is a multiple of {BLOCK}, at least that and at most 1 TiB"
-    )]
-    VolumeSize {
-        /// The name.
-        name: String,
-        /// The size in bytes.
-        length: u64,
-    },
-    /// The store's version has no way to say what a volume is.
-    #[error(
-        "a store of version {version} can't have volumes: `store upgrade` makes it one of version {NEW_VERSION}, which can"
-    )]
-    NoVolumes {
-        /// The store's version.
-        version: u32,
-    },
-    /// An access that is not to whole sectors of the volume.
-    #[error("bytes {offset}+{len} are no sectors of volume {name:?}, which has {length} bytes")]
-    BeyondVolume {
-        /// The volume's name.
-        name: String,
-        /// The first byte.
-        offset: u64,
-        /// Bytes of the access.
-        len: u64,
-        /// Bytes of the volume.
-        length: u64,
-    },
-    /// What was written to a volume and not flushed is not on the disk.
-    #[error("writes to volume {name:?} were lost, as the disk failed before they were flushed")]
-    WritesLost {
-        /// The volume's name.
-        name: String,
-    },
-    /// There is no room for what was written to a volume.
-    #[error("the store is full: nothing more can be written to volume {name:?}")]
-    VolumeFull {
-        /// The volume's name.
-        name: String,
-    },
     /// More blocks than a block number can count.
     #[error("a checkpoint of {blocks} blocks of {BLOCK} bytes is too long")]
     TooLong {
@@ -528,14 +363,6 @@ impl<E: Display + Debug> From<buffer::OutOfMemory> for Error<E> {
 }
 
 impl<E: Display + Debug> Error<E> {
-    /// Returns the error of a partition that has so few blocks.
-    pub(crate) const fn too_small(blocks: u64) -> Self {
-        Self::PartitionTooSmall {
-            bytes: blocks * BLOCK as u64,
-            needed: (FIRST_DATA_BLOCK as u64 + 1) * BLOCK as u64,
-        }
-    }
-
     /// Returns whether a checkpoint's map, or what is compressed in it, is not what was written.
     pub const fn is_of_damage(&self) -> bool {
         matches!(self, Self::MapDamaged { .. } | Self::UnitDamaged { .. })

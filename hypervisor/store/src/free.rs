@@ -11,7 +11,7 @@
 use crate::block::BlockDevice;
 use crate::blockset::BlockSet;
 use crate::catalog::{Checkpoint, Location};
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::BLOCK;
 use crate::map::{Builder, Expected, SeenNodes, Visitor, Whose};
 use crate::space::Extent;
@@ -195,7 +195,7 @@ fn unless_damaged<E: Display + Debug>(
     marked: core::result::Result<(), Error<E>>,
 ) -> core::result::Result<(), Error<E>> {
     match marked {
-        Err(Error::MapDamaged { .. } | Error::VolumeDamaged { .. }) => Ok(()),
+        Err(Error::MapDamaged { .. } | Error::Volume(VolumeFault::Damaged { .. })) => Ok(()),
         other => other,
     }
 }

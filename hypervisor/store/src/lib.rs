@@ -50,7 +50,7 @@ pub mod writer;
 
 pub use block::{BlockDevice, RamDisk, Request, SECTOR};
 pub use catalog::{Checkpoint, Identity, Which};
-pub use error::{Doing, Error};
+pub use error::{Doing, Error, PartitionFault, VolumeFault};
 pub use partition::Partition;
 pub use reader::Reader;
 pub use set::{Member, Set};

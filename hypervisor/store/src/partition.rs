@@ -5,7 +5,7 @@
 //! is looked for too. Of several Stasis partitions the first in the table counts.
 
 use crate::block::{BlockDevice, SECTOR};
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, PartitionFault};
 use crate::layout::BLOCK_SECTORS;
 use crate::store::Result;
 use crate::{gpt, mbr};
@@ -33,7 +33,7 @@ impl Partition {
         disk: u64,
     ) -> core::result::Result<Self, Error<E>> {
         if first > last || last >= disk {
-            return Err(Error::PartitionOutsideDisk { first, last, disk });
+            return Err(PartitionFault::OutsideDisk { first, last, disk }.into());
         }
         Ok(Self { first, sectors: last - first + 1 })
     }
@@ -66,7 +66,7 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
     let disk = device.block_count();
     let mut sector = [0; SECTOR];
     if disk == 0 {
-        return Err(Error::NoPartitionTable);
+        return Err(PartitionFault::NoTable.into());
     }
     read(device, 0, &mut sector)?;
     let (first, last) = match mbr::parse(&sector) {
@@ -75,20 +75,22 @@ pub fn find<D: BlockDevice>(device: &mut D) -> Result<Partition, D> {
                 (None, Some(chain)) => logical(device, chain)?,
                 (found, _) => found,
             };
-            found.ok_or(Error::NoStasisPartition)?
+            found.ok_or(PartitionFault::NoStasisPartition)?
         }
         mbr => {
             let found = match gpt::find(device)? {
                 Ok(found) => found,
                 // Without a word of a GPT in sector 0, its absence is no damage.
-                Err(_) if mbr.is_none() => return Err(Error::NoPartitionTable),
-                Err((primary, backup)) => return Err(Error::GptDamaged { primary, backup }),
+                Err(_) if mbr.is_none() => return Err(PartitionFault::NoTable.into()),
+                Err((primary, backup)) => {
+                    return Err(PartitionFault::GptDamaged { primary, backup }.into());
+                }
             };
-            found.ok_or(Error::NoStasisPartition)?
+            found.ok_or(PartitionFault::NoStasisPartition)?
         }
     };
     if first == 0 {
-        return Err(Error::PartitionOutsideDisk { first, last, disk });
+        return Err(PartitionFault::OutsideDisk { first, last, disk }.into());
     }
     Partition::checked(first, last, disk)
 }

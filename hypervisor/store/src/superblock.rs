@@ -6,7 +6,7 @@
 //! before anything else is.
 
 use crate::block::{BlockDevice, SECTOR};
-use crate::error::Error;
+use crate::error::{Error, PartitionFault};
 use crate::layout::{
     BLOCK, BLOCK_SECTORS, FIRST_DATA_BLOCK, METHOD_LZ4, METHOD_NONE, SUPERBLOCK_COPY, Superblock,
     VERSION, VERSION_OF_UNITS, checksum,
@@ -113,7 +113,7 @@ impl<D: BlockDevice> Store<D> {
             });
         }
         if blocks <= FIRST_DATA_BLOCK.into() {
-            return Err(Error::too_small(blocks));
+            return Err(PartitionFault::too_small(blocks).into());
         }
         let compression = Compression::of(version, superblock.compress.get())?;
         Ok(Found { blocks, version, compression, copy_holds: first.is_none() })

@@ -40,7 +40,7 @@ pub(crate) use map::Open;
 pub use recovered::{MOST_RECOVERED, SetAside, set_aside};
 
 use crate::entry::{can_be_root, set_root, stored_name};
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::{BLOCK, Entry, KIND_VOLUME, MAX_VOLUME_BLOCKS, MapEntry, NAME_LEN};
 use crate::map::{Node, NodeRef};
 use alloc::string::{String, ToString};
@@ -91,7 +91,9 @@ impl Volume {
     ) -> Result<Self, Error<E>> {
         let entry: MapEntry = transmute!(*entry);
         let text = String::from_utf8_lossy(&entry.name);
-        let invalid = || Error::VolumeInvalid { name: text.trim_end_matches('\0').to_string() };
+        let invalid = || {
+            Error::Volume(VolumeFault::Invalid { name: text.trim_end_matches('\0').to_string() })
+        };
         let name = stored_name(&entry.name).ok_or_else(invalid)?;
         let length = entry.length.get();
         let root = root_of(&entry, length, data).ok_or_else(invalid)?;

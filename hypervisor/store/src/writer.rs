@@ -5,7 +5,7 @@ mod packing;
 use crate::block::BlockDevice;
 use crate::buffer::buffer;
 use crate::catalog::{Checkpoint, Identity, Location};
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::{BLOCK, MAX_INSTANTS};
 use crate::map::{BlockMap, Builder, Run};
 use crate::space::{Extent, Extents, locate, truncate};
@@ -117,13 +117,14 @@ impl<'s, D: BlockDevice> Writer<'s, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoVolumes`] before version 3, if there are any. [`Error::TooManyInstants`].
+    /// [`VolumeFault::NotInVersion`] before version 3, if there are any.
+    /// [`VolumeFault::TooManyInstants`].
     pub fn set_instants(&mut self, instants: Vec<Instant>) -> Result<(), D> {
         if !instants.is_empty() && !matches!(self.blocks, Blocks::Mapped(_)) {
-            return Err(Error::NoVolumes { version: self.store.version() });
+            return Err(VolumeFault::NotInVersion { version: self.store.version() }.into());
         }
         if instants.len() > MAX_INSTANTS {
-            return Err(Error::TooManyInstants { count: instants.len() });
+            return Err(VolumeFault::TooManyInstants { count: instants.len() }.into());
         }
         self.instants = instants;
         Ok(())

@@ -2,7 +2,7 @@
 
 use stasis_store::gpt::{self, Fault, Guid, NewPartition};
 use stasis_store::mbr::{self, Mbr};
-use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store, partition};
+use stasis_store::{BlockDevice, Error, Partition, PartitionFault, RamDisk, Store, partition};
 
 const DISK: u64 = 8192;
 const UNIQUE: Guid = Guid([7; 16]);
@@ -77,10 +77,10 @@ fn a_gpt_with_both_copies_damaged_is_named_so() {
     let error = find(disk).unwrap_err();
     assert_eq!(
         error,
-        Error::GptDamaged {
+        Error::Partition(PartitionFault::GptDamaged {
             primary: Fault::HeaderChecksum { lba: 1 },
             backup: Fault::EntriesChecksum { lba: DISK - 33 },
-        }
+        })
     );
     assert_eq!(
         error.to_string(),
@@ -99,20 +99,20 @@ fn a_stasis_partition_is_found_in_an_mbr() {
 fn a_protective_mbr_is_no_hit() {
     let disk =
         with_mbr(&[(mbr::PROTECTIVE_TYPE, 1, DISK as u32 - 1), (mbr::STASIS_TYPE, 4096, 1000)]);
-    assert!(matches!(find(disk), Err(Error::GptDamaged { .. })));
+    assert!(matches!(find(disk), Err(Error::Partition(PartitionFault::GptDamaged { .. }))));
 }
 
 #[test]
 fn the_gpt_that_an_mbr_replaced_is_not_looked_at() {
     let mut disk = with_gpt();
     disk.bytes[..512].copy_from_slice(&Mbr::new(&[(0x83, 2048, 100)]).to_bytes());
-    assert_eq!(find(disk), Err(Error::NoStasisPartition));
+    assert_eq!(find(disk), Err(Error::Partition(PartitionFault::NoStasisPartition)));
 }
 
 #[test]
 fn a_disk_without_partition_table_is_named_so() {
     for disk in [RamDisk::new(DISK), RamDisk::new(1), RamDisk::new(0)] {
-        assert_eq!(find(disk), Err(Error::NoPartitionTable));
+        assert_eq!(find(disk), Err(Error::Partition(PartitionFault::NoTable)));
     }
     let mut noise = RamDisk::new(DISK);
     noise.bytes.fill(0x5a);
@@ -131,7 +131,7 @@ fn a_table_without_a_stasis_partition_is_named_so() {
          (GPT type d77d842f-e184-404d-a3c7-44157384538c, MBR type 0x7f)"
     );
     let disk = with_mbr(&[(0x83, 2048, 100)]);
-    assert_eq!(find(disk), Err(Error::NoStasisPartition));
+    assert_eq!(find(disk), Err(Error::Partition(PartitionFault::NoStasisPartition)));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_partition_beyond_the_disk_is_refused() {
     );
     for (first, sectors) in [(u32::MAX, u32::MAX), (0, 100)] {
         let disk = with_mbr(&[(mbr::STASIS_TYPE, first, sectors)]);
-        assert!(matches!(find(disk), Err(Error::PartitionOutsideDisk { .. })));
+        assert!(matches!(find(disk), Err(Error::Partition(PartitionFault::OutsideDisk { .. }))));
     }
 }
 
@@ -180,7 +180,10 @@ fn a_forged_gpt_header_costs_neither_time_nor_memory() {
         (12, u32::MAX),
     ] {
         let error = find(forged(at, value)).unwrap_err();
-        assert!(matches!(error, Error::GptDamaged { .. }), "{value} at {at}: {error}");
+        assert!(
+            matches!(error, Error::Partition(PartitionFault::GptDamaged { .. })),
+            "{value} at {at}: {error}"
+        );
     }
 }
 
@@ -189,7 +192,7 @@ fn partitions_that_do_not_fit_are_not_made() {
     let mut disk = RamDisk::new(DISK);
     for (first, last) in [(33, 100), (100, DISK - 33), (100, 99)] {
         let error = gpt::create(&mut disk, UNIQUE, &[linux(first, last)]).unwrap_err();
-        assert!(matches!(error, Error::BadPartition { index: 0, .. }));
+        assert!(matches!(error, Error::Partition(PartitionFault::NoRoom { index: 0, .. })));
     }
     let overlapping = [linux(100, 200), linux(200, 300)];
     let error = gpt::create(&mut disk, UNIQUE, &overlapping).unwrap_err();
@@ -244,7 +247,9 @@ fn a_logical_partition_is_found() {
 
 #[test]
 fn a_chain_of_logical_partitions_that_leads_nowhere_ends() {
-    let none = |disk| assert!(matches!(find(disk), Err(Error::NoStasisPartition)));
+    let none = |disk| {
+        assert!(matches!(find(disk), Err(Error::Partition(PartitionFault::NoStasisPartition))))
+    };
     none(with_logical(&[(0x83, 2100, 8)]));
     for (first, next) in [(2048, 0), (2048, u32::MAX), (u32::MAX, 0), (0, 0), (2048, 3000)] {
         // In a ring, off the disk, at sector 0, and into what is no table.
@@ -255,5 +260,5 @@ fn a_chain_of_logical_partitions_that_leads_nowhere_ends() {
     }
     // And one that lies beyond the disk is named.
     let beyond = find(with_logical(&[(0x7f, 8000, 1000)]));
-    assert!(matches!(beyond, Err(Error::PartitionOutsideDisk { .. })));
+    assert!(matches!(beyond, Err(Error::Partition(PartitionFault::OutsideDisk { .. }))));
 }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{FaultyDisk, add, contents, formatted, open, read};
 use stasis_store::volume::Before;
-use stasis_store::{BlockDevice, Error, Store};
+use stasis_store::{BlockDevice, Error, Store, VolumeFault};
 
 const BLOCK: usize = 4096;
 /// Bytes that a node of level 0 maps.
@@ -171,7 +171,7 @@ fn a_volume_is_brought_back_although_what_it_had_become_is_damaged() {
     let mut store = open(disk);
     let mut block = [0; BLOCK];
     let damaged = store.volumes_mut().read("a", 0, &mut block);
-    assert!(matches!(damaged, Err(Error::VolumeDamaged { .. })));
+    assert!(matches!(damaged, Err(Error::Volume(VolumeFault::Damaged { .. }))));
     store.bring_back(&[numbers[1]], Before::Kept).unwrap();
     store.volumes_mut().read("a", 0, &mut block).unwrap();
     assert_eq!(block, [3; BLOCK]);
@@ -307,7 +307,10 @@ fn what_was_not_flushed_when_a_disk_was_opened_anew_is_said_to_be_lost() {
             store.take_instants(&[name]).unwrap_err(),
             store.check_copies(&[name], "twin").unwrap_err(),
         ];
-        assert!(refused.iter().all(|one| matches!(one, Error::WritesLost { .. })), "{refused:?}");
+        assert!(
+            refused.iter().all(|one| matches!(one, Error::Volume(VolumeFault::WritesLost { .. }))),
+            "{refused:?}"
+        );
         assert!(store.has_lost_writes(name));
         assert_eq!(store.unflushed_volumes().len(), 2);
     }
@@ -357,7 +360,7 @@ fn a_flush_that_failed_is_not_called_done_by_the_next_one() {
     assert!(store.volumes_mut().flush("a").is_err());
     for name in ["a", "b"] {
         let refused = store.volumes_mut().flush(name).unwrap_err();
-        assert!(matches!(refused, Error::WritesLost { .. }), "{refused}");
+        assert!(matches!(refused, Error::Volume(VolumeFault::WritesLost { .. })), "{refused}");
         store.volumes_mut().close(name);
         write(&mut store, name, 0, 1, 1);
         store.volumes_mut().flush(name).unwrap();

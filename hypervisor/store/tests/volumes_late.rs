@@ -5,7 +5,7 @@ mod common;
 
 use common::{Counted, FaultyDisk, Writer, add, contents, formatted, open};
 use stasis_store::volume::{Before, MOST_LATE};
-use stasis_store::{BlockDevice, Error, Store};
+use stasis_store::{BlockDevice, Error, Store, VolumeFault};
 
 const BLOCK: usize = 4096;
 
@@ -113,7 +113,10 @@ fn a_volume_that_is_closed_or_whose_disk_is_gone_takes_no_late_writes() {
     assert!(!writer.write(&[2; BLOCK]), "nobody would say that it is lost");
     let mut store = open(store.into_device());
     store.lose_writes(unflushed);
-    assert!(matches!(begin(&mut store, 0, &writer), Err(Error::WritesLost { .. })));
+    assert!(matches!(
+        begin(&mut store, 0, &writer),
+        Err(Error::Volume(VolumeFault::WritesLost { .. }))
+    ));
     store.volumes_mut().close("v");
     begin(&mut store, 0, &writer).unwrap();
     drop(store);
@@ -291,7 +294,7 @@ fn a_store_that_is_almost_full_is_not_swept_for_late_writes() {
         match store.volumes_mut().begin_late("v", at, writes) {
             Ok(()) => {}
             Err(why) => {
-                assert!(matches!(why, Error::VolumeFull { .. }), "{why}");
+                assert!(matches!(why, Error::Volume(VolumeFault::Full { .. })), "{why}");
                 assert_eq!(store.device_mut().read, before, "of a store with {at} bytes");
                 return;
             }
@@ -316,7 +319,7 @@ fn there_is_room_for_late_writes_once_they_have_begun() {
         match begin(&mut store, offset, &writer) {
             Ok(()) => assert!(writer.write(&[1; MOST_LATE])),
             Err(why) => {
-                assert!(matches!(why, Error::VolumeFull { .. }), "{why}");
+                assert!(matches!(why, Error::Volume(VolumeFault::Full { .. })), "{why}");
                 refused += 1;
                 continue;
             }

@@ -6,7 +6,7 @@ mod common;
 
 use common::{FaultyDisk, Random, Writer, contents, formatted, open, read};
 use stasis_store::volume::{Before, Source};
-use stasis_store::{BlockDevice, Error, RamDisk, Store};
+use stasis_store::{BlockDevice, Error, RamDisk, Store, VolumeFault};
 use std::collections::BTreeMap;
 
 const BLOCK: usize = 4096;
@@ -81,7 +81,7 @@ impl Model {
                 let begun =
                     store.volumes_mut().begin_late("v", first as u64, Box::new(writer.clone()));
                 if begun.is_err() {
-                    return matches!(begun, Err(Error::VolumeFull { .. }));
+                    return matches!(begun, Err(Error::Volume(VolumeFault::Full { .. })));
                 }
                 self.now[first..first + data.len()].copy_from_slice(&data);
                 data.chunks(512).all(|sector| writer.write(sector))
@@ -371,7 +371,7 @@ fn a_commit_that_is_said_to_have_failed_is_there_whole_or_not_at_all() {
         model.run(&mut store, "f", 0);
         assert_eq!(model.possible.len(), 2, "it failed at the end");
         let refused = store.volumes_mut().write("v", 0, &[1; BLOCK]).unwrap_err();
-        assert!(matches!(refused, Error::WritesLost { .. }), "{refused}");
+        assert!(matches!(refused, Error::Volume(VolumeFault::WritesLost { .. })), "{refused}");
         store.volumes_mut().close("v");
         let _ = store.volumes_mut().write("v", 0, &contents(rounds, 5 * BLOCK));
         let left = store.device_mut().some_outcome(1);

@@ -13,7 +13,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use stasis_store::gpt::{self, Guid, NewPartition};
-use stasis_store::{BlockDevice, Compression, Error, Partition, SECTOR, Store, partition};
+use stasis_store::{
+    BlockDevice, Compression, Error, Partition, PartitionFault, SECTOR, Store, partition,
+};
 
 use self::lock::Access;
 use crate::output::Output;
@@ -131,7 +133,11 @@ pub fn stasis_partition(path: &Path, writable: bool, blank: bool) -> Result<(Fil
     let mut disk = FileDisk::open(path, writable)?;
     let whole = Partition::whole(&disk);
     let partition = match partition::find(&mut disk) {
-        Err(Error::NoPartitionTable) if blank || Store::open(&mut disk, whole).is_ok() => Ok(whole),
+        Err(Error::Partition(PartitionFault::NoTable))
+            if blank || Store::open(&mut disk, whole).is_ok() =>
+        {
+            Ok(whole)
+        }
         found => found,
     };
     let partition = partition.with_context(|| format!("in {}", path.display()))?;

@@ -2,7 +2,7 @@
 
 use super::{CRC32, ENTRY_LEN, Entry, Guid, HEADER_LEN, Header, REVISION, SIGNATURE, STASIS_TYPE};
 use crate::block::{BlockDevice, SECTOR};
-use crate::error::{Doing, Error};
+use crate::error::{Doing, Error, PartitionFault};
 use crate::mbr::Mbr;
 use crate::store::Result;
 use alloc::vec;
@@ -98,16 +98,16 @@ fn check<E: core::fmt::Display + core::fmt::Debug>(
 ) -> core::result::Result<(), Error<E>> {
     for (index, &NewPartition { first, last, .. }) in partitions.iter().enumerate() {
         if first < from || last > to || first > last || index >= ENTRY_COUNT {
-            return Err(Error::BadPartition { index, first, last, from, to });
+            return Err(PartitionFault::NoRoom { index, first, last, from, to }.into());
         }
         let overlap = |p: &NewPartition<'_>| p.first <= last && first <= p.last;
         if let Some(other) = partitions[..index].iter().position(overlap) {
-            return Err(Error::PartitionsOverlap { index, other });
+            return Err(PartitionFault::Overlap { index, other }.into());
         }
     }
     // Without any partition, the table itself must still fit.
     if from > to {
-        return Err(Error::BadPartition { index: 0, first: from, last: to, from, to });
+        return Err(PartitionFault::NoRoom { index: 0, first: from, last: to, from, to }.into());
     }
     Ok(())
 }

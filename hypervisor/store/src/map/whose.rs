@@ -1,6 +1,6 @@
 //! The owner of the map that a node stands in: [`Whose`].
 
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::volume::Name;
 use alloc::string::ToString;
 use core::fmt::{Debug, Display};
@@ -27,7 +27,7 @@ impl Whose {
     pub fn damaged<E: Display + Debug>(self, block: u32) -> Error<E> {
         match self {
             Self::Checkpoint(number) | Self::Instant(number) => Error::MapDamaged { number, block },
-            Self::Volume(name) => Error::VolumeDamaged { name: name.to_string(), block },
+            Self::Volume(name) => VolumeFault::Damaged { name: name.to_string(), block }.into(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Result, Store};
 use crate::block::{BlockDevice, SECTOR};
 use crate::catalog::{Catalog, IntactSlot, claimed_generation};
-use crate::error::Error;
+use crate::error::{Error, PartitionFault};
 use crate::free::Damage;
 use crate::layout::{BLOCK_SECTORS, FIRST_DATA_BLOCK, NEW_VERSION, SLOT_LEN, SLOT_OFFSET, VERSION};
 use crate::partition::Partition;
@@ -30,10 +30,10 @@ impl<D: BlockDevice> Store<D> {
         }
         let blocks = partition.sectors() / BLOCK_SECTORS;
         if blocks <= u64::from(FIRST_DATA_BLOCK) {
-            return Err(Error::too_small(blocks));
+            return Err(PartitionFault::too_small(blocks).into());
         }
         if !partition.is_aligned() {
-            return Err(Error::PartitionUnaligned { first: partition.first() });
+            return Err(PartitionFault::Unaligned { first: partition.first() }.into());
         }
         let mut store = Self::new(device, partition);
         let blocks = blocks.min(u64::from(u32::MAX));

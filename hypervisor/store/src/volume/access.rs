@@ -3,7 +3,7 @@
 use super::map::{NodeIndex, Open, VolumeMap};
 use crate::block::{BlockDevice, SECTOR};
 use crate::buffer::buffer;
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::free::UnderWay;
 use crate::layout::{BLOCK, BLOCK_SECTORS, LEAF_BLOCKS};
 use crate::map::Builder;
@@ -32,9 +32,9 @@ const STEP: usize = 1 << 20;
 ///
 /// # Errors
 ///
-/// All methods return [`Error::NoSuchVolume`], [`Error::BeyondVolume`], [`Error::VolumeDamaged`],
-/// [`Error::WritesLost`], [`Error::OutOfMemory`], and what the device says; those that write also
-/// [`Error::VolumeFull`]. Of a write that fails, any part may have been done.
+/// All methods return [`VolumeFault::NotThere`], [`VolumeFault::Beyond`], [`VolumeFault::Damaged`],
+/// [`VolumeFault::WritesLost`], [`Error::OutOfMemory`], and what the device says; those that write
+/// also [`VolumeFault::Full`]. Of a write that fails, any part may have been done.
 #[derive(Debug)]
 pub struct Volumes<'s, D: BlockDevice> {
     pub(super) store: &'s mut Store<D>,
@@ -136,7 +136,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     ///
     /// # Errors
     ///
-    /// Also those of [`Store::instants`], and [`Error::NoInstant`].
+    /// Also those of [`Store::instants`], and [`VolumeFault::NoInstant`].
     pub fn open_instant(&mut self, number: u64, name: &str) -> Result<(), D> {
         let instant = self.store.instant(number, name)?;
         let volume = instant.volume(instant.name, 0);
@@ -154,7 +154,7 @@ impl<'s, D: BlockDevice> Volumes<'s, D> {
     ///
     /// # Errors
     ///
-    /// Also those of [`Store::instants`], and [`Error::NoInstant`].
+    /// Also those of [`Store::instants`], and [`VolumeFault::NoInstant`].
     pub fn read_instant(
         &mut self,
         number: u64,
@@ -255,7 +255,7 @@ pub(super) fn check<E: core::fmt::Display + core::fmt::Debug>(
     if is_whole && offset.checked_add(len).is_some_and(|end| end <= length) {
         return Ok(());
     }
-    Err(Error::BeyondVolume { name: open.volume.name.to_string(), offset, len, length })
+    Err(VolumeFault::Beyond { name: open.volume.name.to_string(), offset, len, length }.into())
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -487,7 +487,7 @@ impl<D: BlockDevice> Store<D> {
         under_way.push(map);
         let kept = self.kept_for_volumes() + map.needed() + SPARE;
         let taken = self.take_beside(want, kept, &under_way)?;
-        taken.ok_or(Error::VolumeFull { name: map.name.to_string() })
+        taken.ok_or(Error::Volume(VolumeFault::Full { name: map.name.to_string() }))
     }
 
     /// Returns how many blocks must stay free, so that what has changed of the maps in use can be
@@ -514,6 +514,6 @@ impl<D: BlockDevice> Store<D> {
         if self.make_room(needed, &under_way)? {
             return Ok(());
         }
-        Err(Error::VolumeFull { name: map.name.to_string() })
+        Err(VolumeFault::Full { name: map.name.to_string() }.into())
     }
 }

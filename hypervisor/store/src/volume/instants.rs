@@ -8,7 +8,7 @@ use crate::block::BlockDevice;
 use crate::buffer::buffer;
 use crate::catalog::Checkpoint;
 use crate::entry::stored_name;
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::{BLOCK, InstantEntry, InstantsHeader, MAX_INSTANTS, MapEntry, crc32c};
 use crate::map::{Builder, NodeRef, Visitor, Whose};
 use crate::space::Extent;
@@ -61,7 +61,9 @@ impl InstantsRef {
             return Ok(None);
         }
         if !(1..=MAX_INSTANTS).contains(&(count as usize)) || !Extent::one(block).is_within(data) {
-            return Err(Error::InstantsInvalid { number: entry.number.get(), block, count });
+            return Err(
+                VolumeFault::InstantsInvalid { number: entry.number.get(), block, count }.into()
+            );
         }
         Ok(Some(Self { block, crc, count }))
     }
@@ -150,7 +152,7 @@ impl<D: BlockDevice> Store<D> {
         }
         let count = instants.len();
         if count > MAX_INSTANTS {
-            return Err(Error::TooManyInstants { count });
+            return Err(VolumeFault::TooManyInstants { count }.into());
         }
         let mut bytes = buffer(BLOCK)?;
         let mut header = InstantsHeader::new_zeroed();
@@ -265,6 +267,7 @@ impl<D: BlockDevice> Store<D> {
     pub(super) fn instant(&mut self, number: u64, name: &str) -> Result<Instant, D> {
         let all = self.instants(number)?;
         let found = all.into_iter().find(|one| one.name.as_str() == name);
-        found.ok_or_else(|| Error::NoInstant { number, name: name.to_string() })
+        found
+            .ok_or_else(|| Error::Volume(VolumeFault::NoInstant { number, name: name.to_string() }))
     }
 }

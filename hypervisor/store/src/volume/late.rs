@@ -14,7 +14,7 @@ use super::Volumes;
 use super::access::{SPARE, check};
 use super::map::{Open, VolumeMap};
 use crate::block::BlockDevice;
-use crate::error::Error;
+use crate::error::VolumeFault;
 use crate::free::UnderWay;
 use crate::layout::BLOCK;
 use crate::store::{Result, Store};
@@ -90,7 +90,7 @@ impl<D: BlockDevice> Volumes<'_, D> {
     ///
     /// # Errors
     ///
-    /// [`Error::VolumeFull`], if there is no room for them. Nothing has begun then.
+    /// [`VolumeFault::Full`], if there is no room for them. Nothing has begun then.
     pub fn begin_late(
         &mut self,
         name: &str,
@@ -136,7 +136,7 @@ impl<D: BlockDevice> Store<D> {
         if self.has_room(needed) {
             return Ok(promised);
         }
-        Err(Error::VolumeFull { name: map.name.to_string() })
+        Err(VolumeFault::Full { name: map.name.to_string() }.into())
     }
 
     /// Writes the late writes of a volume, and lets nobody make more of them.

@@ -9,7 +9,7 @@
 use super::map::Open;
 use super::{Name, Volumes};
 use crate::block::BlockDevice;
-use crate::error::Error;
+use crate::error::VolumeFault;
 use crate::store::{Result, Store};
 use alloc::collections::BinaryHeap;
 use alloc::string::ToString;
@@ -40,7 +40,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     /// Says that what was written to these volumes and not flushed is lost. Each access to one is
-    /// refused with [`Error::WritesLost`] until it is [closed](Volumes::close).
+    /// refused with [`VolumeFault::WritesLost`] until it is [closed](Volumes::close).
     pub fn lose_writes(&mut self, names: Vec<Name>) {
         let all = core::mem::take(&mut self.lost).into_iter().chain(names);
         self.lost = BinaryHeap::from_iter(all).into_sorted_vec();
@@ -56,7 +56,7 @@ impl<D: BlockDevice> Store<D> {
     pub(super) fn check_not_lost(&mut self, name: &str) -> Result<(), D> {
         self.note_lost();
         let lost = self.lost.iter().find(|lost| lost.as_str() == name);
-        lost.map_or(Ok(()), |name| Err(Error::WritesLost { name: name.to_string() }))
+        lost.map_or(Ok(()), |name| Err(VolumeFault::WritesLost { name: name.to_string() }.into()))
     }
 
     /// Notes which volumes have lost writes by a flush that has failed.

@@ -5,7 +5,7 @@ use super::recovered::{self, cut};
 use super::{Instant, Name, Volume, blocks_of};
 use crate::block::BlockDevice;
 use crate::catalog::{shown, valid_new_name};
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::layout::NAME_LEN;
 use crate::store::{Result, Store};
 use alloc::format;
@@ -46,10 +46,10 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchVolume`].
+    /// [`VolumeFault::NotThere`].
     pub fn find_volume(&self, name: &str) -> Result<&Volume, D> {
         let found = self.volumes().iter().find(|volume| volume.name.as_str() == name);
-        found.ok_or_else(|| Error::NoSuchVolume { name: shown(name) })
+        found.ok_or_else(|| Error::Volume(VolumeFault::NotThere { name: shown(name) }))
     }
 
     /// Creates a volume of zeros, which takes no room but its entry. `created` is the time in
@@ -68,8 +68,8 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::VolumeNameInvalid`], [`Error::VolumeExists`], [`Error::VolumeSize`],
-    /// [`Error::TooManyCheckpoints`], [`Error::NoVolumes`] before version 3;
+    /// [`VolumeFault::NameInvalid`], [`VolumeFault::Exists`], [`VolumeFault::Size`],
+    /// [`Error::TooManyCheckpoints`], [`VolumeFault::NotInVersion`] before version 3;
     /// [`Error::OutOfMemory`].
     pub fn begin_volume(&mut self, name: &str, length: u64, created: u64) -> Result<(), D> {
         let volume = self.new_volume(name, length, created)?;
@@ -82,7 +82,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchVolume`], [`Error::NoInstant`], those of
+    /// [`VolumeFault::NotThere`], [`VolumeFault::NoInstant`], those of
     /// [`create_volume`](Self::create_volume), and of [`Self::instants`].
     pub fn copy_volume(&mut self, from: Source, to: &str, created: u64) -> Result<(), D> {
         let volume = match from {
@@ -101,8 +101,8 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyCheckpoints`], [`Error::NoSuchVolume`], [`Error::WritesLost`],
-    /// [`Error::VolumeNameInvalid`].
+    /// [`Error::TooManyCheckpoints`], [`VolumeFault::NotThere`], [`VolumeFault::WritesLost`],
+    /// [`VolumeFault::NameInvalid`].
     pub fn check_copies(&mut self, volumes: &[&str], suffix: &str) -> Result<(), D> {
         self.check_room_for(volumes.len())?;
         let mut all = self.catalog.volumes.clone();
@@ -146,7 +146,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchVolume`], and what the device says.
+    /// [`VolumeFault::NotThere`], and what the device says.
     pub fn delete_volume(&mut self, name: &str) -> Result<(), D> {
         let name = self.find_volume(name)?.name;
         let mut catalog = self.catalog.clone();
@@ -159,8 +159,8 @@ impl<D: BlockDevice> Store<D> {
     /// Makes the volumes of these checkpoints' guests what they were at its instant, all of them in
     /// one commit. No two of the guests have a volume in common. What a volume had become since is
     /// kept as a volume of its own, unless it is the same: `before` says how. Of a volume that has
-    /// lost writes, or whose late writes are refused twice, that is what its last flush has made it.
-    /// Nobody may be using the volumes, which are closed.
+    /// lost writes, or whose late writes are refused twice, that is what its last flush has made
+    /// it. Nobody may be using the volumes, which are closed.
     ///
     /// Returns for each volume whose content was kept its name, and the name under which it is
     /// kept.
@@ -207,7 +207,7 @@ impl<D: BlockDevice> Store<D> {
                                 || self.open.iter().any(|open| open.volume.name.as_str() == name)
                         };
                         let name = recovered::make_room(&mut catalog.volumes, &one.name, &is_used);
-                        valid_new_name(&name).ok_or(Error::VolumeNameInvalid { name })?
+                        valid_new_name(&name).ok_or(VolumeFault::NameInvalid { name })?
                     }
                 };
                 kept.push((one.name, name));
@@ -231,18 +231,18 @@ impl<D: BlockDevice> Store<D> {
 
     /// Returns a volume of zeros that can be created.
     fn new_volume(&mut self, name: &str, length: u64, created: u64) -> Result<Volume, D> {
-        let invalid = || Error::VolumeNameInvalid { name: shown(name) };
+        let invalid = || Error::Volume(VolumeFault::NameInvalid { name: shown(name) });
         let name =
             valid_new_name(name).filter(|name| !recovered::is_one(name)).ok_or_else(invalid)?;
         let is_it = |open: &Open| open.volume.name == name;
         if self.find_volume(&name).is_ok() || self.open.iter().any(is_it) {
-            return Err(Error::VolumeExists { name: name.to_string() });
+            return Err(VolumeFault::Exists { name: name.to_string() }.into());
         }
         if blocks_of(length).is_none() {
-            return Err(Error::VolumeSize { name: name.to_string(), length });
+            return Err(VolumeFault::Size { name: name.to_string(), length }.into());
         }
         if !self.has_maps() {
-            return Err(Error::NoVolumes { version: self.version() });
+            return Err(VolumeFault::NotInVersion { version: self.version() }.into());
         }
         self.check_room_for(1)?;
         self.settle()?;
@@ -267,7 +267,7 @@ impl<D: BlockDevice> Store<D> {
         let most = volumes.len() + self.open.len() + 1;
         let found = (1..=most).map(text).find(is_new).unwrap_or_default();
         let name = valid_new_name(&found).filter(|name| !recovered::is_one(name));
-        name.ok_or_else(|| Error::VolumeNameInvalid { name: shown(&found) })
+        name.ok_or_else(|| Error::Volume(VolumeFault::NameInvalid { name: shown(&found) }))
     }
 
     fn add_volume(&mut self, volume: Volume) -> Result<(), D> {

@@ -3,7 +3,7 @@
 use super::map::{Content, VolumeMap};
 use super::table::Table;
 use crate::block::BlockDevice;
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::free::UnderWay;
 use crate::layout::{ChildEntry, crc32c};
 use crate::map::{Node, NodeRef};
@@ -18,7 +18,7 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::VolumeFull`], and what the device says. The map is as it was then, and can be
+    /// [`VolumeFault::Full`], and what the device says. The map is as it was then, and can be
     /// sealed later.
     pub(super) fn seal(
         &mut self,
@@ -80,7 +80,7 @@ impl<D: BlockDevice> Store<D> {
         let mut under_way: Vec<&dyn UnderWay<D>> = beside.to_vec();
         under_way.push(map);
         let taken = self.take_beside(1, self.kept_for_volumes(), &under_way)?;
-        let full = || Error::VolumeFull { name: map.name.to_string() };
+        let full = || Error::Volume(VolumeFault::Full { name: map.name.to_string() });
         let block = taken.ok_or_else(full)?.first;
         let level = node.place.0;
         let bytes = Node::encode(level, blocks, entries);

@@ -2,7 +2,7 @@
 
 use super::map::{NodeIndex, Open, VolumeMap};
 use crate::block::BlockDevice;
-use crate::error::Error;
+use crate::error::{Error, VolumeFault};
 use crate::free::UnderWay;
 use crate::layout::BLOCK;
 use crate::space::Extent;
@@ -33,7 +33,7 @@ impl<D: BlockDevice> Store<D> {
             let blocks = (end - index).min(open.map.span(leaf) - nth);
             let zeros = (leaf, nth..nth + blocks);
             match self.zero_in_leaf(&mut open.map, zeros.clone(), beside) {
-                Err(Error::VolumeFull { .. }) => {
+                Err(Error::Volume(VolumeFault::Full { .. })) => {
                     self.commit_volume(open, beside)?;
                     self.zero_in_leaf(&mut open.map, zeros, beside)?;
                 }

@@ -2,7 +2,7 @@
 
 use crate::common::{Counted, contents, formatted, open};
 use crate::{BLOCK, whole};
-use stasis_store::Error;
+use stasis_store::{Error, VolumeFault};
 
 #[test]
 fn a_long_read_leaves_the_core_to_others_and_ends_when_nobody_takes_more() {
@@ -89,11 +89,11 @@ fn accesses_beyond_the_end_or_within_a_sector_are_refused() {
     let mut volumes = store.volumes_mut();
     for (offset, len) in [(8192, 512), (7680, 1024), (1, 512), (0, 511), (u64::MAX - 511, 512)] {
         let refused = volumes.write("root", offset, &vec![0; len]).unwrap_err();
-        assert!(matches!(refused, Error::BeyondVolume { .. }), "{refused}");
+        assert!(matches!(refused, Error::Volume(VolumeFault::Beyond { .. })), "{refused}");
         assert!(volumes.zero("root", offset, len as u64).is_err());
         assert!(volumes.read("root", offset, &mut vec![0; len]).is_err());
     }
-    assert!(matches!(volumes.flush("other"), Err(Error::NoSuchVolume { .. })));
+    assert!(matches!(volumes.flush("other"), Err(Error::Volume(VolumeFault::NotThere { .. }))));
 }
 
 #[test]
@@ -118,7 +118,10 @@ fn a_volume_that_is_begun_is_there_with_its_first_flush() {
     store.begin_volume("root", 8 * BLOCK as u64, 0).unwrap();
     store.volumes_mut().write("root", 0, &[1; BLOCK]).unwrap();
     assert!(store.volumes().is_empty());
-    assert!(matches!(store.create_volume("root", 4096, 0), Err(Error::VolumeExists { .. })));
+    assert!(matches!(
+        store.create_volume("root", 4096, 0),
+        Err(Error::Volume(VolumeFault::Exists { .. }))
+    ));
     store.volumes_mut().flush("root").unwrap();
     let mut store = open(store.into_device());
     assert!(whole(&mut store, "root")[..BLOCK] == [1; BLOCK]);

@@ -10,7 +10,7 @@ mod room;
 
 use common::{add, contents, formatted, formatted_as, open, read};
 use stasis_store::volume::Source;
-use stasis_store::{BlockDevice, Error, Store};
+use stasis_store::{BlockDevice, Error, Store, VolumeFault};
 
 const BLOCK: usize = 4096;
 
@@ -48,7 +48,10 @@ fn a_store_has_version_4_with_its_first_volume_and_not_before() {
 fn a_store_without_maps_has_no_volumes() {
     let mut store = open(formatted_as(40, 2));
     let refused = store.create_volume("root", 4096, 0).unwrap_err();
-    assert!(matches!(refused, Error::NoVolumes { version: 2 }), "{refused}");
+    assert!(
+        matches!(refused, Error::Volume(VolumeFault::NotInVersion { version: 2 })),
+        "{refused}"
+    );
     store.upgrade().unwrap();
     store.create_volume("root", 4096, 0).unwrap();
 }
@@ -60,16 +63,16 @@ fn names_and_sizes_that_cannot_be_are_refused() {
     let refused = |result: Result<(), _>| result.unwrap_err();
     for name in ["", "12", "a b", "-x", "x/", &"x".repeat(33)] {
         let error = refused(store.create_volume(name, 4096, 0));
-        assert!(matches!(error, Error::VolumeNameInvalid { .. }), "{name}: {error}");
+        assert!(matches!(error, Error::Volume(VolumeFault::NameInvalid { .. })), "{name}: {error}");
     }
     for length in [0, 512, 4097, (1 << 40) + 4096, u64::MAX] {
         let error = refused(store.create_volume("new", length, 0));
-        assert!(matches!(error, Error::VolumeSize { .. }), "{length}: {error}");
+        assert!(matches!(error, Error::Volume(VolumeFault::Size { .. })), "{length}: {error}");
     }
     let error = refused(store.create_volume("root", 4096, 0));
-    assert!(matches!(error, Error::VolumeExists { .. }), "{error}");
+    assert!(matches!(error, Error::Volume(VolumeFault::Exists { .. })), "{error}");
     let error = refused(store.copy_volume(Source::Volume("none"), "new", 0));
-    assert!(matches!(error, Error::NoSuchVolume { .. }), "{error}");
+    assert!(matches!(error, Error::Volume(VolumeFault::NotThere { .. })), "{error}");
     assert!(store.delete_volume("none").is_err());
     assert_eq!(store.volumes().len(), 1);
 }

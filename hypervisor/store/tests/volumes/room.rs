@@ -2,7 +2,7 @@
 
 use crate::common::{formatted, open};
 use crate::{BLOCK, whole};
-use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store};
+use stasis_store::{BlockDevice, Error, Partition, RamDisk, Store, VolumeFault};
 
 #[test]
 fn a_full_store_refuses_a_write_and_can_still_flush_what_it_took() {
@@ -16,7 +16,7 @@ fn a_full_store_refuses_a_write_and_can_still_flush_what_it_took() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&full, Error::VolumeFull { name } if name == "root"), "{full}");
+    assert!(matches!(&full, Error::Volume(VolumeFault::Full { name }) if name == "root"), "{full}");
     assert!(taken >= 28, "{taken} blocks");
     store.volumes_mut().flush("root").unwrap();
     store.volumes_mut().zero("root", 0, 20 * BLOCK as u64).unwrap();
@@ -80,7 +80,10 @@ fn damage_of_a_map_is_found_and_hurts_nobody_else() {
     let mut store = Store::open(disk, partition).unwrap();
     let mut block = [0; BLOCK];
     let damaged = store.volumes_mut().read("a", 0, &mut block).unwrap_err();
-    assert!(matches!(&damaged, Error::VolumeDamaged { name, .. } if name == "a"), "{damaged}");
+    assert!(
+        matches!(&damaged, Error::Volume(VolumeFault::Damaged { name, .. }) if name == "a"),
+        "{damaged}"
+    );
     store.volumes_mut().read("b", 0, &mut block).unwrap();
     assert_eq!(block, [3; BLOCK]);
     store.volumes_mut().write("b", 4096, &[4; BLOCK]).unwrap();
