@@ -5,10 +5,12 @@
 //! memory is read: a checkpoint that the machine can't have is refused at once. [`Terms::admit`]
 //! sees a checkpoint that was read whole and found good, and makes the [`Admitted`] guest of it.
 //! [`steps`] has the order in which several guests are admitted, loaded and run, and [`Losses`]
-//! counts what is overwritten meanwhile. `boot` takes the memory and the cores. What the format
-//! asks of a host is [`HostFacts`], what a CPU must have [`identity::check`], and what guests share
+//! counts what is overwritten meanwhile. [`frames`] says when memory that takes frames as it is
+//! loaded is loaded. `boot` takes the memory and the cores. What the format asks of a host is
+//! [`HostFacts`], what a CPU must have [`identity::check`], and what guests share
 //! [`stasis_guest::shared`].
 
+pub mod frames;
 mod losses;
 pub mod steps;
 

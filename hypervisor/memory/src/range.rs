@@ -94,6 +94,22 @@ pub enum NoRam {
         /// Bytes of the largest free piece at `lowest` or above.
         largest: u64,
     },
+    /// Memory that takes frames as it is written, or loaded, needs more at once than there are.
+    #[error(
+        "it needs {} KiB of memory at once; {} KiB are free for guests that take memory as they write",
+        .wanted >> 10, .free >> 10
+    )]
+    NoFrames {
+        /// Bytes that are needed.
+        wanted: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+}
+
+impl NoRam {
+    /// The error of memory that takes frames as it is written or loaded, and finds none.
+    pub const NO_FRAME: Self = Self::NoFrames { wanted: crate::PAGE_SIZE, free: 0 };
 }
 
 /// The lowest address at which memory was looked for, as a part of a message. The address 0 is not

@@ -99,6 +99,11 @@ impl Stock {
         None
     }
 
+    /// Returns how many pages can be taken before the next block is added.
+    pub fn free_pages(&self) -> usize {
+        self.blocks[self.first.min(self.blocks.len())..].iter().map(|one| one.free.count()).sum()
+    }
+
     /// Returns the index of the block that a page is in.
     fn index(&self, page: u64) -> Option<usize> {
         let index = self.blocks.partition_point(|block| block.start <= page).checked_sub(1)?;
@@ -241,6 +246,7 @@ mod tests {
                         }
                     },
                 }
+                prop_assert_eq!(stock.free_pages(), blocks.len() * BLOCK_PAGES - users.len());
                 for (page, count) in &users {
                     prop_assert_eq!(stock.is_shared(*page), *count > 1);
                 }
