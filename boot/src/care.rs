@@ -43,6 +43,13 @@ fn treat(work: &mut Work, domain: &Arc<Domain>, how: Stopped) {
     let config = originals::configuration(work.task, &domain.name);
     let remedy = CARE.lock(work.task).decide(domain.number, how, config, clock::now_us());
     let report = help(remedy, how, &mut Helper { work, domain });
+    if report.is_put_off() {
+        let (number, now_us) = (domain.number, clock::now_us());
+        if CARE.lock(work.task).put_off(number, domain.clone(), how, now_us) {
+            terminal::notice(domain, &report.to_string());
+        }
+        return;
+    }
     match report.runs() {
         true => terminal::notice(domain, &report.to_string()),
         false => terminal::halted(work.task, domain, &report.to_string()),

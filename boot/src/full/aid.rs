@@ -62,6 +62,14 @@ impl Means for Helper<'_, '_> {
         Ok(resume::resume(self.work, &number.to_string(), None, way, nobody)?)
     }
 
+    fn lacks_memory(error: &HelpError) -> bool {
+        match error {
+            HelpError::Restart(why) => why.lacks_memory(),
+            HelpError::Resume(why) => why.lacks_memory(),
+            HelpError::NoStore(_) => false,
+        }
+    }
+
     fn warn(&mut self, setback: Setback<'_, HelpError>) {
         log::warn!("guest \"{}\" {setback}", self.domain.name);
     }

@@ -32,6 +32,10 @@ impl Means for Helper<'_, '_> {
         unreachable!("there are no checkpoints")
     }
 
+    fn lacks_memory(error: &GuestError) -> bool {
+        error.lacks_memory()
+    }
+
     fn warn(&mut self, setback: Setback<'_, GuestError>) {
         log::warn!("guest \"{}\" {setback}", self.domain.name);
     }

@@ -28,16 +28,24 @@ pub struct Care<G, E> {
     /// Guests that have stopped by themselves, with their numbers, and nothing was done about it
     /// yet. The first one waits the longest.
     stopped: VecDeque<(usize, Arc<G>, Stopped)>,
+    /// Guests that have stopped and could not be helped for want of memory, with their numbers, and
+    /// when that is tried again. The first one is tried first.
+    put_off: VecDeque<(u64, usize, Arc<G>, Stopped)>,
     /// By the guests' numbers.
     records: Vec<Record<E>>,
     /// When the console was used, and when a checkpoint was made.
     courtesy: Courtesy,
 }
 
+/// Microseconds after which a guest that was put off is tried again.
+const PUT_OFF_US: u64 = 1_000_000;
+
 /// What is remembered of a guest.
 #[derive(Debug)]
 struct Record<E> {
     recovery: Recovery,
+    /// Whether it waits for memory since it has stopped.
+    is_put_off: bool,
     checkpoints: Option<Timetable>,
     /// Why its last periodic checkpoint failed: the same is not said twice.
     failure: Option<E>,
@@ -54,14 +62,19 @@ pub enum Duty<G> {
 
 impl<E> Record<E> {
     fn new() -> Self {
-        Self { recovery: Recovery::default(), checkpoints: None, failure: None }
+        Self { recovery: Recovery::default(), is_put_off: false, checkpoints: None, failure: None }
     }
 }
 
 impl<G, E> Care<G, E> {
     /// Returns the care for no guests.
     pub const fn new() -> Self {
-        Self { stopped: VecDeque::new(), records: Vec::new(), courtesy: Courtesy::new() }
+        Self {
+            stopped: VecDeque::new(),
+            put_off: VecDeque::new(),
+            records: Vec::new(),
+            courtesy: Courtesy::new(),
+        }
     }
 
     /// Notes that the console is used: checkpoints that are due wait for it.
@@ -84,22 +97,25 @@ impl<G, E> Care<G, E> {
         }
         let periodic = config.and_then(|config| config.periodic);
         let checkpoints = periodic.map(|periodic| Timetable::new(periodic, now_us));
-        *self.record(number) = Record { recovery, checkpoints, failure: None };
+        *self.record(number) = Record { recovery, checkpoints, ..Record::new() };
     }
 
     /// Ends to care for a guest that is removed: nothing is remembered of it.
     pub fn end(&mut self, number: usize) {
         self.forget_stop(number);
+        self.settle(number);
         *self.record(number) = Record::new();
     }
 
     /// Notes that a guest runs from now on, whoever has started it.
     pub fn runs(&mut self, number: usize, now_us: u64) {
+        self.settle(number);
         self.record(number).recovery.runs(now_us);
     }
 
     /// Notes that a guest starts anew.
     pub fn starts(&mut self, number: usize, now_us: u64) {
+        self.settle(number);
         self.record(number).recovery.starts(now_us);
     }
 
@@ -116,6 +132,7 @@ impl<G, E> Care<G, E> {
             // guest that is alive.
             self.forget_stop(number);
         }
+        self.settle(number);
         let recovery = &mut self.record(number).recovery;
         recovery.resumed(checkpoint, now_us);
         if !is_on {
@@ -128,6 +145,14 @@ impl<G, E> Care<G, E> {
         self.stopped.push_back((number, guest, how));
     }
 
+    /// Notes that a guest that has stopped could not be helped for want of memory: that is tried
+    /// again in a while, unless the guest starts, is resumed or is removed before. Returns whether
+    /// it was not put off before, since it has stopped.
+    pub fn put_off(&mut self, number: usize, guest: Arc<G>, how: Stopped, now_us: u64) -> bool {
+        self.put_off.push_back((now_us.saturating_add(PUT_OFF_US), number, guest, how));
+        !core::mem::replace(&mut self.record(number).is_put_off, true)
+    }
+
     /// Takes what is to be done now, if anything is: about guests that have stopped, in the order
     /// in which they have; else the checkpoint that has waited the longest, if the console is
     /// quiet. `guests` are those of the machine, with their numbers.
@@ -137,6 +162,10 @@ impl<G, E> Care<G, E> {
         now_us: u64,
     ) -> Option<Duty<G>> {
         if let Some((_, guest, how)) = self.stopped.pop_front() {
+            return Some(Duty::Treat(guest, how));
+        }
+        if self.put_off.front().is_some_and(|(due_us, ..)| *due_us <= now_us) {
+            let (_, _, guest, how) = self.put_off.pop_front()?;
             return Some(Duty::Treat(guest, how));
         }
         let records = &self.records;
@@ -154,8 +183,10 @@ impl<G, E> Care<G, E> {
             return Some(now_us);
         }
         let tables = self.records.iter().filter_map(|record| record.checkpoints.as_ref());
-        let due_us = tables.map(Timetable::next_us).min()?;
-        Some(self.courtesy.begins_us(due_us))
+        let stored_us = tables.map(Timetable::next_us).min();
+        let stored_us = stored_us.map(|due_us| self.courtesy.begins_us(due_us));
+        let put_off_us = self.put_off.front().map(|(due_us, ..)| *due_us);
+        stored_us.into_iter().chain(put_off_us).min()
     }
 
     /// Decides what helps a guest that has stopped so, and is configured so, if it is.
@@ -190,6 +221,12 @@ impl<G, E> Care<G, E> {
             table.skip(now_us);
         }
         self.courtesy.made(now_us);
+    }
+
+    /// Notes that a guest is helped, or needs no help: nothing is put off.
+    fn settle(&mut self, number: usize) {
+        self.put_off.retain(|(_, other, ..)| *other != number);
+        self.record(number).is_put_off = false;
     }
 
     fn forget_stop(&mut self, number: usize) {

@@ -30,6 +30,9 @@ pub trait Means {
     /// least of all: it will be started from its image, on the disks that it has.
     fn resume(&mut self, number: u64) -> Result<(), Self::Error>;
 
+    /// Returns whether the machine lacked memory, and nothing is wrong with what was tried.
+    fn lacks_memory(error: &Self::Error) -> bool;
+
     /// Says in the log what came in the way.
     fn warn(&mut self, setback: Setback<'_, Self::Error>);
 }
@@ -46,6 +49,8 @@ pub enum NotResumed<E> {
     NoneBefore(u64),
     /// The checkpoint is damaged, or the guest is off there, or the machine can't have it.
     Bad(u64, E),
+    /// The machine lacks memory for the checkpoint, which is as good as any.
+    NoMemory(u64, E),
 }
 
 impl<E: Display> Display for NotResumed<E> {
@@ -56,7 +61,9 @@ impl<E: Display> Display for NotResumed<E> {
             Self::NoneBefore(number) => {
                 write!(out, "it has no checkpoint before {number}, which did not help")
             }
-            Self::Bad(number, why) => write!(out, "checkpoint {number}: {why}"),
+            Self::Bad(number, why) | Self::NoMemory(number, why) => {
+                write!(out, "checkpoint {number}: {why}")
+            }
         }
     }
 }
@@ -92,6 +99,8 @@ pub enum Ending<E> {
     Restarted,
     /// The guest goes on from the checkpoint with this number.
     Resumed(u64),
+    /// The guest is resumed from the checkpoint with this number when there is memory for it.
+    PutOff(u64, E),
 }
 
 /// What a person hears of a guest that has stopped.
@@ -108,6 +117,11 @@ impl<E> Report<E> {
     pub fn runs(&self) -> bool {
         matches!(self.ending, Ending::Restarted | Ending::Resumed(_))
     }
+
+    /// Returns whether the guest must be helped again, in a while.
+    pub fn is_put_off(&self) -> bool {
+        matches!(self.ending, Ending::PutOff(..))
+    }
 }
 
 impl<E: Display> Display for Report<E> {
@@ -119,6 +133,9 @@ impl<E: Display> Display for Report<E> {
             Ending::NotRestarted(why) => write!(out, ", and stays off: {why}"),
             Ending::Restarted => out.write_str("; it starts again"),
             Ending::Resumed(number) => write!(out, "; it goes on from checkpoint {number}"),
+            Ending::PutOff(number, why) => {
+                write!(out, "; it waits for memory to go on from checkpoint {number}: {why}")
+            }
         }
     }
 }
@@ -132,6 +149,8 @@ pub fn help<M: Means>(remedy: Remedy, how: Stopped, means: &mut M) -> Report<M::
         Remedy::Restart => restart(means),
         Remedy::Resume { before } => match resume(before, means) {
             Ok(number) => Ending::Resumed(number),
+            // An older one would bring old disks back, and a start would throw away what there is.
+            Err(NotResumed::NoMemory(number, why)) => Ending::PutOff(number, why),
             Err(why) => {
                 means.warn(Setback::NotResumed(&why));
                 restart(means)
@@ -154,6 +173,9 @@ fn resume<M: Means>(before: Option<u64>, means: &mut M) -> Result<u64, NotResume
     for number in numbers {
         why = match means.resume(number) {
             Ok(()) => return Ok(number),
+            Err(error) if M::lacks_memory(&error) => {
+                return Err(NotResumed::NoMemory(number, error));
+            }
             Err(error) => NotResumed::Bad(number, error),
         };
         means.warn(Setback::PassedOver(&why));
@@ -196,6 +218,10 @@ mod tests {
         fn resume(&mut self, number: u64) -> Result<(), &'static str> {
             self.resumed_from.push(number);
             self.checkpoints.iter().find(|(other, _)| *other == number).unwrap().1
+        }
+
+        fn lacks_memory(error: &&'static str) -> bool {
+            *error == "no memory"
         }
 
         fn warn(&mut self, setback: Setback<'_, &'static str>) {
@@ -252,6 +278,20 @@ mod tests {
             "is not resumed from checkpoint 5: the guest is off there",
         ];
         assert_eq!((fake.log, fake.starts), (log.map(String::from).to_vec(), 0));
+    }
+
+    #[test]
+    fn a_checkpoint_for_which_memory_is_lacking_is_not_passed_over() {
+        let checkpoints = vec![(7, Err("bad CRC")), (5, Err("no memory")), (4, Ok(()))];
+        let mut fake = Fake { checkpoints, ..Fake::default() };
+        let report = help(RESUME, Stopped::Reset, &mut fake);
+        assert!(report.is_put_off() && !report.runs());
+        assert_eq!(
+            report.to_string(),
+            "has reset its machine; it waits for memory to go on from checkpoint 5: no memory"
+        );
+        assert_eq!((fake.resumed_from, fake.starts), (vec![7, 5], 0));
+        assert_eq!(fake.log, ["is not resumed from checkpoint 7: bad CRC"]);
     }
 
     #[test]

@@ -67,6 +67,37 @@ fn a_guest_that_does_not_run_is_passed_over_until_the_next_time() {
 }
 
 #[test]
+fn a_guest_that_is_put_off_is_treated_again_in_a_while_and_said_once() {
+    let (mut care, guest) = (care(), guests()[1].1.clone());
+    care.begin(1, Some(&config(Policy::Resume, false)), RunState::Running, 0);
+    assert!(care.put_off(1, guest.clone(), CRASH, 5));
+    assert_eq!(care.next_us(5), Some(5 + SECOND));
+    assert_eq!(next(&mut care, 4 + SECOND), None);
+    assert_eq!(next(&mut care, 5 + SECOND), Some(("rt", true)));
+    assert!(!care.put_off(1, guest.clone(), CRASH, 5 + SECOND), "it is said again");
+    care.resumed(1, 7, true, 6 + SECOND);
+    assert_eq!(care.next_us(6 + SECOND), None, "it goes on");
+    assert!(care.put_off(1, guest, CRASH, 9 * SECOND), "this is another time");
+}
+
+/// Whoever starts it, or removes it, knows what is wanted of it.
+#[test]
+fn a_guest_that_is_put_off_and_was_changed_by_a_command_is_left_alone() {
+    let by: [fn(&mut Care<&'static str, &'static str>); 4] = [
+        |care| care.runs(0, 1),
+        |care| care.starts(0, 1),
+        |care| care.resumed(0, 7, false, 1),
+        |care| care.end(0),
+    ];
+    for change in by {
+        let mut care = care();
+        care.put_off(0, guests()[0].1.clone(), CRASH, 0);
+        change(&mut care);
+        assert_eq!((next(&mut care, 9 * SECOND), care.next_us(0)), (None, None));
+    }
+}
+
+#[test]
 fn nothing_is_remembered_of_a_guest_that_is_removed() {
     let mut care = care();
     care.begin(0, Some(&config(Policy::Stop, true)), RunState::Running, 0);
