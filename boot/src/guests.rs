@@ -65,6 +65,13 @@ pub enum GuestError {
     Unmapped(MapError),
 }
 
+impl GuestError {
+    /// Returns whether the machine lacks memory, which it may have later.
+    pub fn lacks_memory(&self) -> bool {
+        matches!(self, Self::Ram(_) | Self::Unmapped(MapError::OutOfMemory))
+    }
+}
+
 /// The physical addresses of the machine's GICV, as its device tree has them: [`init`] alone sets
 /// them.
 static GICV: Once<Range> = Once::new();
@@ -181,7 +188,7 @@ pub fn restart(work: &mut Work, domain: &Arc<Domain>) -> Result<(), GuestError> 
         Some(mut ram) => {
             let made = load(&mut ram, work.task)?;
             provision::accept_losses(work, config)?;
-            parked.give_ram(ram, work.task)?;
+            parked.give_ram(ram, &|_| Ok(()), work.task)?;
             made
         }
         None => {

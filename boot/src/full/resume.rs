@@ -9,17 +9,19 @@
 pub mod error;
 mod incoming;
 mod regions;
+mod taking;
 pub mod way;
 mod whole;
 
 use crate::answer::Answer;
+use crate::guests::GuestError;
 use crate::loading::origin::{Origin, OriginError};
 use crate::storage::disk::Disk;
 use crate::stream::open;
 use crate::stream::progress::Progress;
 use crate::stream::routines::routines;
 use crate::work::Work;
-use crate::{loading, notes, originals, registry};
+use crate::{loading, meanwhile, notes, originals, registry};
 
 use alloc::format;
 use alloc::string::String;
@@ -28,6 +30,7 @@ use core::fmt::Write;
 use error::{CheckpointReadError, ResumeError};
 use incoming::{Kept, Resumable};
 use stasis_arch::timer;
+use stasis_host::admission::frames::Plan;
 use stasis_host::sets;
 use stasis_run::clock;
 use stasis_run::domain::Ram;
@@ -168,7 +171,10 @@ impl Found {
         let Some(mut origin) = self.origin.take() else { return Ok(()) };
         let (number, state) = (self.number, &self.checkpoint.state);
         incoming::look(state, way, self.overcommits)?;
-        match whole::take(state, origin.index(), self.overcommits, store.device_mut().task()) {
+        if self.overcommits {
+            return self.load_taking(store, origin, way, out);
+        }
+        match whole::take(state) {
             Some(mut ram) => {
                 let baseline = baseline(store, number, state);
                 whole::load(store, &mut origin, &mut ram, state, baseline, out)?;
@@ -179,6 +185,38 @@ impl Found {
                 read(store, number, name, way, out)?;
             }
         }
+        Ok(())
+    }
+
+    /// Does as [`Self::load`] says of a guest that takes memory as it is loaded. If not all fits
+    /// beside the guest in whose place this one comes, it is checked alone, and loaded when that
+    /// has given its memory back: a checkpoint is not worse because it is large.
+    fn load_taking(
+        &mut self,
+        store: &mut Store<Disk>,
+        mut origin: Origin,
+        way: Way,
+        out: &mut Answer,
+    ) -> Result<(), ResumeError> {
+        let (number, state) = (self.number, &self.checkpoint.state);
+        if taking::plan(state, origin.index()).map_err(GuestError::from)? == Plan::Beside {
+            let task = store.device_mut().task();
+            let mut ram = taking::beside(state, origin.index(), task).map_err(GuestError::from)?;
+            let baseline = baseline(store, number, state);
+            match whole::load(store, &mut origin, &mut ram, state, baseline, out) {
+                Ok(()) => {
+                    self.loaded = Some(ram);
+                    return Ok(());
+                }
+                // Others have taken memory meanwhile.
+                Err(why) if why.lacks_memory() && self.is_in_place() => {
+                    ram.give_back(&mut || meanwhile::yield_now(store.device_mut().task()));
+                }
+                Err(why) => return Err(why.into()),
+            }
+        }
+        read(store, number, Some(state.guest.name_text()), way, out)?;
+        self.origin = Some(origin);
         Ok(())
     }
 
@@ -224,7 +262,7 @@ fn find(
     }
     let stored_name = String::from(checkpoint.state.guest.name_text());
     let task = store.device_mut().task();
-    let overcommits = incoming::overcommits(task, &stored_name, copy.unwrap_or(&stored_name));
+    let overcommits = taking::overcommits(task, &stored_name, copy.unwrap_or(&stored_name));
     if let Some(name) = copy {
         checkpoint.state.guest.set_name(name);
     }

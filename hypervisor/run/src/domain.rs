@@ -23,6 +23,7 @@ mod host;
 mod loading;
 mod lock;
 mod look;
+mod other_ram;
 mod outside;
 mod parked;
 mod ram;

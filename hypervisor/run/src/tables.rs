@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 use stasis_arch::cache;
 use stasis_devices::machine::RAM_UNIT;
+use stasis_host::admission::frames;
 use stasis_hw::paging::{Spares, Table, TableSource};
 use stasis_memory::frames::Frames;
 use stasis_memory::range::{NoRam, Range};
@@ -119,6 +120,12 @@ unsafe impl Frames for PoolFrames {
         // that `pool` has made of what it keeps.
         drop(unsafe { Taken::back(Range::new(start, RAM_UNIT)) });
     }
+}
+
+/// Returns the frames that there are now, without a guest that gives any back.
+pub fn frames() -> frames::Frames {
+    let loose = STOCK.lock().free_pages() as u64;
+    frames::Frames { loose, free_bytes: pool::free_bytes(), kept_bytes: KEPT, before: None }
 }
 
 /// Returns whether there is memory for a frame.

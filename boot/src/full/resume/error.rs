@@ -8,8 +8,10 @@ use crate::storage::error::{DiskError, NoStore};
 use crate::stream::error::StreamError;
 use crate::typed::GivenUp;
 use stasis_host::admission::{LoadFailed, Refusal};
+use stasis_host::loading::Why;
 use stasis_host::sets::CopyError;
 use stasis_host::volumes::{NotKept, NotStored};
+use stasis_memory::range::NoRam;
 use stasis_state::LoadError;
 use stasis_store::Error;
 
@@ -66,6 +68,32 @@ pub enum CheckpointReadError {
     /// Memory of the guest, or memory that it shares, was not read, or is not what was stored.
     #[error("{0}")]
     Memory(regions::Failed),
+    /// The guest that the other one takes the place of has given its memory back, and others have
+    /// taken that meanwhile.
+    #[error("others have taken its memory: {0}")]
+    NoRam(NoRam),
+}
+
+impl CheckpointReadError {
+    /// Returns whether the machine lacks memory, and the checkpoint is as good as before.
+    pub fn lacks_memory(&self) -> bool {
+        match self {
+            Self::Memory(failed) => matches!(failed.why, Why::NoFrame),
+            Self::NoRam(_) => true,
+            _ => false,
+        }
+    }
+}
+
+impl ResumeError {
+    /// Returns whether the machine lacks memory, and the checkpoint is as good as before.
+    pub fn lacks_memory(&self) -> bool {
+        match self {
+            Self::NoRoom(why) => why.lacks_memory(),
+            Self::Read(why) | Self::Load(LoadFailed { why, .. }) => why.lacks_memory(),
+            _ => false,
+        }
+    }
 }
 
 impl From<LoadFailed<CheckpointReadError>> for ResumeError {

@@ -5,12 +5,13 @@
 
 use super::error::{CheckpointReadError, ResumeError};
 use super::regions;
+use super::taking;
 use super::way::{Disks, Way};
 use crate::devices::Granted;
 use crate::disks::{self, VolumeInUse};
 use crate::guests::{self, GuestError, NewGuest};
 use crate::storage::disk::Disk;
-use crate::{archive, meanwhile, originals, plans, registry, terminal};
+use crate::{archive, meanwhile, registry, terminal};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -62,14 +63,6 @@ pub struct Resumable<'a> {
 
 /// Volumes that were brought back, each with the name of the volume that has what it had become.
 pub type Kept = Vec<(Name, Name)>;
-
-/// Returns whether a guest takes memory as it writes, which is called `name` and was `stored_name`
-/// when it was stored: it does so if it was configured so, and has no window, which must not wait
-/// for memory.
-pub fn overcommits(task: &Task, stored_name: &str, name: &str) -> bool {
-    let config = originals::configuration(task, stored_name);
-    config.is_some_and(|config| config.overcommit) && !plans::has_window(name)
-}
 
 /// The place in which a guest is resumed.
 enum Seat<'a> {
@@ -216,16 +209,17 @@ where
             let loaded = regions::load(self.store, number, state, &mut regions);
             self.finish(regions);
             loaded.map_err(CheckpointReadError::Memory)?;
-            match on_demand {
+            return match on_demand {
                 Some(index) => self.begin_loading(guest, index, baseline),
                 None => guest.give_loaded(self.store.device_mut().task()),
             }
-            return Ok(());
+            .map_err(CheckpointReadError::NoRam);
         }
         let ram: &mut GuestRam = match &mut guest.seat {
             Seat::Existing(_, parked, fresh) => {
-                give_fresh(parked, fresh, self.store.device_mut().task());
-                parked.overwrite(self.store.device_mut().task())
+                let task = self.store.device_mut().task();
+                give_fresh(parked, fresh, &is_ready, task).map_err(CheckpointReadError::NoRam)?;
+                parked.overwrite(task)
             }
             Seat::New(ram) => ram,
         };
@@ -257,13 +251,24 @@ impl<F> Resuming<'_, '_, F> {
     }
 
     /// Makes the memory of a guest missing: it will be loaded while the guest runs.
-    fn begin_loading(&mut self, guest: &mut Incoming, index: &Index, baseline: Option<Baseline>) {
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`give_fresh`].
+    fn begin_loading(
+        &mut self,
+        guest: &mut Incoming,
+        index: &Index,
+        baseline: Option<Baseline>,
+    ) -> Result<(), NoRam> {
         let base = guest.admitted.guest.ram_base();
         let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
         match &mut guest.seat {
             Seat::Existing(_, parked, fresh) => {
-                give_fresh(parked, fresh, self.store.device_mut().task());
-                parked.begin_loading(has_content, baseline, self.store.device_mut().task());
+                let task = self.store.device_mut().task();
+                let ready = |ram: &GuestRam| ram.reserve_tables(has_content);
+                give_fresh(parked, fresh, &ready, task)?;
+                parked.begin_loading(has_content, baseline, task);
             }
             Seat::New(ram) => {
                 ram.begin_loading(has_content);
@@ -272,22 +277,40 @@ impl<F> Resuming<'_, '_, F> {
                 }
             }
         }
+        Ok(())
     }
 }
 
-/// Gives a parked guest the RAM that was taken for it, if it was.
-fn give_fresh(parked: &mut Parked, fresh: &mut Option<Ram>, task: &mut Task) {
-    if let Some(ram) = fresh.take() {
-        let given = parked.give_ram(ram, task);
-        debug_assert!(given.is_ok(), "memory in one place needs no table");
-    }
+/// Gives a parked guest the RAM that was taken for it, if it was. `ready` takes what that still
+/// lacks, from what the guest gives back.
+///
+/// # Errors
+///
+/// [`NoRam`] if that has become too little meanwhile. The guest is lost.
+fn give_fresh(
+    parked: &mut Parked,
+    fresh: &mut Option<Ram>,
+    ready: &dyn Fn(&GuestRam) -> Result<(), NoFrame>,
+    task: &mut Task,
+) -> Result<(), NoRam> {
+    fresh.take().map_or(Ok(()), |ram| parked.give_ram(ram, ready, task))
+}
+
+/// Returns that RAM has all that it needs: it is in one place, or was loaded.
+fn is_ready(_: &GuestRam) -> Result<(), NoFrame> {
+    Ok(())
 }
 
 impl Incoming<'_> {
     /// Gives the guest in whose place this one comes the RAM that was loaded.
-    fn give_loaded(&mut self, task: &mut Task) {
-        if let Seat::Existing(_, parked, fresh) = &mut self.seat {
-            give_fresh(parked, fresh, task);
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`give_fresh`].
+    fn give_loaded(&mut self, task: &mut Task) -> Result<(), NoRam> {
+        match &mut self.seat {
+            Seat::Existing(_, parked, fresh) => give_fresh(parked, fresh, &is_ready, task),
+            Seat::New(_) => Ok(()),
         }
     }
 }
@@ -322,12 +345,15 @@ fn admit<'a>(
         Some(domain) => {
             let ram = domain.look().ram;
             let is_shared = domain.shares_ram();
-            let parked = domain.park();
+            let mut parked = domain.park();
             let admitted = terms.admit(state, Some(occupant(domain, ram)))?;
             let fresh = match memory {
-                NewMemory::Loaded(ram) => Some(*ram),
+                NewMemory::Loaded(ram) => {
+                    parked.stock_for(&ram, task).map_err(no_room)?;
+                    Some(*ram)
+                }
                 NewMemory::AsLoaded(index) => {
-                    Some(take_as_loaded(state, index, task).map_err(no_room)?)
+                    Some(taking::in_place(state, index, &parked, task).map_err(no_room)?)
                 }
                 // What it shares must stay as it is.
                 _ if is_shared => Some(Ram::take_uncleared(0, ram.len()).map_err(no_room)?),
@@ -349,7 +375,7 @@ fn admit<'a>(
             let len = admitted.guest.ram_size();
             let ram = match memory {
                 NewMemory::Loaded(ram) => Ok(*ram),
-                NewMemory::AsLoaded(index) => take_as_loaded(state, index, task),
+                NewMemory::AsLoaded(index) => taking::beside(state, index, task),
                 NewMemory::OnDemand => Ram::take_uncleared(0, len),
                 NewMemory::ToLoad => Ram::take(0, len, &mut || meanwhile::yield_now(task)),
             };
@@ -359,20 +385,6 @@ fn admit<'a>(
     guests::renew(&mut admitted.guest, on_demand);
     let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, is_loaded, shared })
-}
-
-/// Returns zeros for a guest that takes memory as it is loaded and as it writes. Takes what is
-/// needed to load the blocks that have content.
-///
-/// # Errors
-///
-/// [`NoRam`] if there is no memory for notes, or less than a page for each such block.
-pub fn take_as_loaded(state: &GuestState, index: &Index, task: &mut Task) -> Result<Ram, NoRam> {
-    let (base, len) = (*state.guest.ram_base, *state.guest.ram_size);
-    let ram = Ram::overcommitted(len, &mut || meanwhile::yield_now(task))?;
-    let has_content = |offset: usize| index.entry(base + offset as u64).is_some();
-    ram.reserve_tables(has_content).map_err(|NoFrame| NoRam::Unnoted)?;
-    Ok(ram)
 }
 
 /// Returns the error of a machine without memory for a guest.

@@ -3,7 +3,6 @@
 //! should have, that memory is given back, and all is as it was.
 
 use super::error::CheckpointReadError;
-use super::incoming;
 use crate::answer::Answer;
 use crate::loading::fill_unit;
 use crate::loading::origin::Origin;
@@ -14,20 +13,13 @@ use alloc::boxed::Box;
 use stasis_devices::machine::RAM_BASE;
 use stasis_host::config::MemoryMap;
 use stasis_run::domain::{Domain, Ram};
-use stasis_run::turns::Task;
-use stasis_state::{Baseline, GuestState, Index};
+use stasis_state::{Baseline, GuestState};
 use stasis_store::Store;
 
 /// Returns memory for a guest, as it comes from the pool; `None` if its checkpoint must be checked
 /// first and loaded then: there is no room for both, or the guest comes in the place of one whose
 /// memory must stay where it is, or others could ask for what is free meanwhile.
-///
-/// A guest that `overcommits` gets zeros, for which frames are taken as they are loaded; `index`
-/// says which blocks have content.
-pub fn take(state: &GuestState, index: &Index, overcommits: bool, task: &mut Task) -> Option<Ram> {
-    if overcommits {
-        return incoming::take_as_loaded(state, index, task).ok();
-    }
+pub fn take(state: &GuestState) -> Option<Ram> {
     let (base, len) = (*state.guest.ram_base, *state.guest.ram_size);
     let may_take = match registry::named(state.guest.name_text()) {
         // What it shares is not its own to overwrite, so it takes other memory in any case.

@@ -153,21 +153,6 @@ impl Parked<'_> {
         unsafe { ram.share(&mut || task.yield_now()) }
     }
 
-    /// Makes the guest's state [`RunState::Lost`] until [`Self::replace`], and gives it other RAM
-    /// of the same size in the place of its own, which it shares with others.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRam`] if pages of the RAM have frames, and there is no memory for a table that maps
-    /// them. The guest stays lost.
-    pub fn give_ram(&mut self, ram: Ram, task: &mut Task) -> Result<(), NoRam> {
-        self.set_state(RunState::Lost);
-        self.withdraw_ram(task);
-        let before = core::mem::replace(&mut self.resident.ram, ram);
-        before.give_back(&mut || task.yield_now());
-        self.map_ram().map_err(|_| NoRam::Unnoted)
-    }
-
     /// Begins a snapshot of the guest's RAM, which the guest may not write from now on: see
     /// [`frozen`](super::frozen). `tables` are those that its translation lacks.
     pub(super) fn begin_snapshot(

@@ -7,11 +7,14 @@
 //! - `x` takes an exception to a handler that is not there.
 //! - `f` starts the watchdog, and feeds it from then on.
 //! - `w` starts the watchdog, and hangs with interrupts masked.
+//! - `m` writes [`MORE`] bytes of memory more, each of its pages in another way.
+//! - `c` says whether all of that is as it was written.
 
 #![no_std]
 #![no_main]
 
 use core::arch::asm;
+use core::ops::Range;
 use stasis_guests::exception::catch;
 use stasis_guests::mmio::{read8, read32, write32};
 use stasis_guests::psci::{SYSTEM_OFF, SYSTEM_RESET, hvc, smc};
@@ -26,6 +29,10 @@ const WRR: usize = WCS + 0x1000;
 const NOWHERE: u64 = 0x0b00_0000;
 /// Pages of it that are read.
 const STRAYS: usize = 16;
+/// Where memory is written, behind the image and the device tree.
+const HOARD: usize = 0x4040_0000;
+/// Bytes that are written at once.
+const MORE: usize = 4 << 20;
 /// Milliseconds of a step.
 const STEP: u64 = 50;
 
@@ -35,6 +42,7 @@ fn main() {
     println!("born");
     let mut feeds = false;
     let mut strays = 0..0;
+    let mut held = 0;
     for step in 1_u64.. {
         println!("step {step}");
         timer::spin_ms(STEP);
@@ -73,9 +81,35 @@ fn main() {
                     core::hint::spin_loop();
                 }
             }
+            b'm' => {
+                words(held..held + MORE).for_each(write);
+                held += MORE;
+                println!("hoard of {} MiB", held >> 20);
+            }
+            b'c' => {
+                let is = if words(0..held).all(is_written) { "whole" } else { "spoiled" };
+                println!("hoard of {} MiB is {is}", held >> 20);
+            }
             _ => {}
         }
     }
+}
+
+/// Returns the addresses of the words of the hoard in these bytes of it.
+fn words(bytes: Range<usize>) -> impl Iterator<Item = usize> {
+    bytes.step_by(size_of::<usize>()).map(|offset| HOARD + offset)
+}
+
+/// Writes a word of the hoard.
+fn write(address: usize) {
+    // SAFETY: it is RAM that nothing else is in.
+    unsafe { (address as *mut usize).write_volatile(!address) };
+}
+
+/// Returns whether a word of the hoard is as it was written.
+fn is_written(address: usize) -> bool {
+    // SAFETY: it is RAM that nothing else is in.
+    unsafe { (address as *const usize).read_volatile() == !address }
 }
 
 /// A second in all.

@@ -123,7 +123,7 @@ pub fn a_clone_is_stored_and_resumed_and_outlives_its_original(lab: &Lab) -> Res
 }
 
 /// Waits until a guest is in a state.
-fn wait_until(stasis: &mut Stasis, name: &str, state: &str) -> Result<()> {
+pub fn wait_until(stasis: &mut Stasis, name: &str, state: &str) -> Result<()> {
     for _ in 0..1000 {
         if usage(stasis, name)?.0 == state {
             return Ok(());

@@ -40,6 +40,7 @@ mod on_demand;
 mod on_demand_devices;
 mod one_to_one;
 mod others;
+mod overcommit;
 mod periodic;
 mod periodic_long;
 mod power;
@@ -373,6 +374,8 @@ fn main() -> ExitCode {
             vcpus_on_two_cores_that_make_each_other_stand_still,
             all_attacks_leave_a_neighbour_as_it_was,
             a_guest_that_ends_harms_nobody;
+        overcommit:
+            a_guest_that_has_taken_most_of_the_memory_goes_on_from_its_newest_checkpoint;
         power_long: whatever_is_under_way_each_checkpoint_is_whole_or_absent;
         recovery:
             a_guest_that_crashes_goes_on_from_its_last_checkpoint,
