@@ -235,7 +235,7 @@ impl Load {
     /// the guest, if its memory was not loaded. Returns whether it goes on.
     fn put_back(
         mut self,
-        task: &Task,
+        task: &mut Task,
         brought: Result<bool, NotLoaded<OriginError>>,
     ) -> Result<bool, NotLoaded<OriginError>> {
         match &brought {
@@ -247,6 +247,7 @@ impl Load {
                         self.domain.name
                     );
                 }
+                starved::loaded(task, &self.domain);
                 if *more {
                     LOADS.lock(task).push_back(self);
                 }
@@ -270,7 +271,7 @@ impl Load {
         self.lacks_frame |= self.retry.due().is_none();
         let _ = self.retry.failed(Kind::Absent, address, now..now.saturating_add(pause));
         if self.domain.waits_for_ram() {
-            starved::starve(&self.domain);
+            starved::await_load(&self.domain);
         }
     }
 
