@@ -37,7 +37,10 @@ enum Task {
     },
     /// Run tests of the pure crates under Miri, which takes long
     #[command(after_help = "It wants rustup and a nightly toolchain, to which it adds Miri.")]
-    Miri,
+    Miri {
+        /// Only these crates, as their folders in hypervisor/ are called
+        crates: Vec<String>,
+    },
     /// Build the hypervisor's image, the bare-metal guests, and stasis-kvm
     #[command(
         after_help = "The image is target/stasis/Image, an arm64 Linux Image as boot loaders take it. \
@@ -69,7 +72,7 @@ impl Task {
             Self::Demo(arguments) => demo::main(workspace, arguments),
             Self::Run(arguments) => run::main(workspace, arguments),
             Self::Test { name } => test::main(workspace, name.as_deref()),
-            Self::Miri => miri::main(workspace),
+            Self::Miri { crates } => miri::main(workspace, &crates),
             Self::Build { lean: true } => {
                 build::hypervisor_for(workspace, build::Edition::Lean).map(drop)
             }

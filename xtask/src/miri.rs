@@ -29,8 +29,14 @@ const FLAGS: &str = "-Zmiri-disable-isolation -Zmiri-permissive-provenance -Zmir
 /// Number of random cases, for the tests that have some.
 const CASES: &str = "2";
 
-/// Runs the tests.
-pub fn main(workspace: &Workspace) -> Result<()> {
+/// Runs the tests of these crates; of all if none is named.
+///
+/// # Errors
+///
+/// A crate has no tests for Miri, Miri is not there, or a test has failed.
+pub fn main(workspace: &Workspace, only: &[String]) -> Result<()> {
+    let found = unsafe_crates(workspace.root())?;
+    let chosen = choose(&found, only)?;
     let rustup = |arguments: &[&str]| {
         let mut command = Command::new("rustup");
         command.args(arguments).current_dir(workspace.root());
@@ -47,9 +53,7 @@ pub fn main(workspace: &Workspace) -> Result<()> {
         status.success(),
         "rustup could not add Miri; `rustup toolchain install nightly` may help"
     );
-    let all = unsafe_crates(workspace.root())?;
-    let all = all.iter().map(|name| (name.as_str(), &["--lib"] as &[&str]));
-    for (name, tests) in all.chain(SAFE) {
+    for (name, tests) in chosen {
         report::step(format_args!("{name} under Miri"));
         let status = rustup(&["run", "nightly", "cargo", "miri", "test"])
             .args(["--package", &format!("stasis-{name}")])
@@ -63,6 +67,30 @@ pub fn main(workspace: &Workspace) -> Result<()> {
         ensure!(status.success(), "{name} has failed under Miri");
     }
     Ok(())
+}
+
+/// A crate, and the arguments that say which of its tests run.
+type Tests<'a> = (&'a str, &'a [&'a str]);
+
+/// Returns those of the crates with tests that `only` names, or all: the ones with unsafe code,
+/// and those of [`SAFE`].
+///
+/// # Errors
+///
+/// A name of `only` that none of them has.
+fn choose<'a>(with_unsafe: &'a [String], only: &[String]) -> Result<Vec<Tests<'a>>> {
+    let with_unsafe = with_unsafe.iter().map(|name| (name.as_str(), ["--lib"].as_slice()));
+    let all: Vec<Tests<'_>> = with_unsafe.chain(SAFE).collect();
+    let known: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    for name in only {
+        ensure!(
+            known.contains(&name.as_str()),
+            "no tests of {name:?} run under Miri; those of {} do",
+            known.join(", ")
+        );
+    }
+    let is_wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+    Ok(all.into_iter().filter(|(name, _)| is_wanted(name)).collect())
 }
 
 /// Returns the crates of `hypervisor/` that may have unsafe code and whose tests run on the host,
@@ -89,5 +117,18 @@ mod tests {
     fn the_crates_with_unsafe_code_that_the_host_can_test_are_found() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         assert_eq!(unsafe_crates(root).unwrap(), ["hw", "memory"]);
+    }
+
+    #[test]
+    fn all_crates_run_or_those_that_are_named() {
+        let found = ["hw".to_owned()];
+        let names = |only: &[&str]| -> Result<Vec<&str>> {
+            let only: Vec<_> = only.iter().map(ToString::to_string).collect();
+            Ok(choose(&found, &only)?.iter().map(|(name, _)| *name).collect())
+        };
+        assert_eq!(names(&[]).unwrap(), ["hw", "state", "vgic"]);
+        assert_eq!(names(&["vgic", "hw"]).unwrap(), ["hw", "vgic"]);
+        let error = names(&["hw", "gic"]).unwrap_err().to_string();
+        assert_eq!(error, "no tests of \"gic\" run under Miri; those of hw, state, vgic do");
     }
 }
