@@ -78,54 +78,75 @@ impl Domain {
                 None => Self::enter(unlocked, vcpu, host),
                 Some(wanted) => self.enter_debugged(wanted, unlocked, vcpu, host),
             };
-            let leaves = match left {
-                Left::Exit => {
-                    let next;
-                    (next, resident) = self.answer_exit(unlocked, vcpu, syndrome(), host);
-                    match next {
-                        Next::Enter => continue,
-                        Next::Wait => {
-                            let waited;
-                            (waited, resident) = self.wait(resident, vcpu, host);
-                            match (waited, resident.guest.crash()) {
-                                (Ok(()), None) => continue,
-                                (Ok(()), Some(crash)) => stops(host, Stopped::Crash(crash)),
-                                (Err(leaves), _) => leaves,
-                            }
-                        }
-                        Next::NoRam { address } => {
-                            resident.await_ram(address, host);
-                            continue;
-                        }
-                        Next::Starved => Leaves::Starved,
-                        Next::VcpuOff => Leaves::VcpuOff,
-                        Next::Off => stops(host, Stopped::Off),
-                        Next::Reset => stops(host, Stopped::Reset),
-                        Next::Crashed(crash) => stops(host, Stopped::Crash(crash)),
-                    }
-                }
-                Left::Debugged => {
-                    resident = self.lock(unlocked);
-                    Leaves::Debugged
-                }
-                Left::Answered => {
-                    resident = self.lock(unlocked);
-                    continue;
-                }
-                Left::Interrupt => {
-                    resident = self.step_clock(unlocked, host);
-                    self.pass_taken(host.taken, &mut resident.guest, vcpu, host);
-                    if let Some(crash) = resident.guest.crash() {
-                        stops(host, Stopped::Crash(crash))
-                    } else if self.must_leave() {
-                        Leaves::Unwanted
-                    } else {
-                        continue;
-                    }
-                }
-            };
-            return (leaves, resident);
+            let next;
+            (next, resident) = self.answer(left, unlocked, vcpu, host);
+            if let Some(leaves) = next {
+                return (leaves, resident);
+            }
         }
+    }
+
+    /// Answers what the vCPU has left its guest for. Returns why it leaves its core; None if it
+    /// enters again.
+    #[inline(always)]
+    fn answer<'a>(
+        &'a self,
+        left: Left,
+        unlocked: Unlocked,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn<'a>,
+    ) -> (Option<Leaves>, Locked<'a>) {
+        match left {
+            Left::Exit => {
+                let (next, resident) = self.answer_exit(unlocked, vcpu, syndrome(), host);
+                self.do_next(next, resident, vcpu, host)
+            }
+            Left::Debugged => (Some(Leaves::Debugged), self.lock(unlocked)),
+            Left::Answered => (None, self.lock(unlocked)),
+            Left::Interrupt => {
+                let mut resident = self.step_clock(unlocked, host);
+                self.pass_taken(host.taken, &mut resident.guest, vcpu, host);
+                let leaves = match resident.guest.crash() {
+                    Some(crash) => Some(stops(host, Stopped::Crash(crash))),
+                    None => self.must_leave().then_some(Leaves::Unwanted),
+                };
+                (leaves, resident)
+            }
+        }
+    }
+
+    /// Does what follows from the answer to an exit. Returns why the vCPU leaves its core; None if
+    /// it enters again.
+    #[inline(always)]
+    fn do_next<'a>(
+        &'a self,
+        next: Next,
+        mut resident: Locked<'a>,
+        vcpu: &mut Vcpu,
+        host: &mut RunningOn<'a>,
+    ) -> (Option<Leaves>, Locked<'a>) {
+        let leaves = match next {
+            Next::Enter => return (None, resident),
+            Next::Wait => {
+                let waited;
+                (waited, resident) = self.wait(resident, vcpu, host);
+                match (waited, resident.guest.crash()) {
+                    (Ok(()), None) => return (None, resident),
+                    (Ok(()), Some(crash)) => stops(host, Stopped::Crash(crash)),
+                    (Err(leaves), _) => leaves,
+                }
+            }
+            Next::NoRam { address } => {
+                resident.await_ram(address, host);
+                return (None, resident);
+            }
+            Next::Starved => Leaves::Starved,
+            Next::VcpuOff => Leaves::VcpuOff,
+            Next::Off => stops(host, Stopped::Off),
+            Next::Reset => stops(host, Stopped::Reset),
+            Next::Crashed(crash) => stops(host, Stopped::Crash(crash)),
+        };
+        (Some(leaves), resident)
     }
 
     /// Fills the list registers. While somebody wants this vCPU held, folds them instead and stands
