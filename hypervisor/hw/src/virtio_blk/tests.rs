@@ -178,8 +178,9 @@ fn a_read_that_fails_is_not_taken_for_a_write() {
     let device = Device { manner: Manner::AnyOrder, fails: vec![1], ..Device::new(SECTORS) };
     let (mut disk, mut clock) = started(device);
     begin(&mut disk, &mut clock, 0, WHOLE).unwrap();
-    let failure = Err(Error::Failed { request: Request::Read(300, 1), status: 1 });
-    assert_eq!(disk.read(&mut clock, 300, &mut [0; SECTOR]), failure);
+    const LAST: u64 = SECTORS - 1;
+    let failure = Err(Error::Failed { request: Request::Read(LAST, 1), status: 1 });
+    assert_eq!(disk.read(&mut clock, LAST, &mut [0; SECTOR]), failure);
     begin(&mut disk, &mut clock, 200, WHOLE).unwrap();
     assert_eq!(disk.end_requests(&mut clock), Ok(()));
     assert_eq!(disk.flush(&mut clock), Ok(()));
