@@ -4,6 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 
+use crate::layout::crc32c;
+
 /// Bytes of a sector, the unit of every address and length here.
 pub const SECTOR: usize = 512;
 
@@ -100,6 +102,12 @@ pub trait BlockDevice {
     /// compressing. Returns at once where nobody else waits for the core.
     fn pause(&mut self) {}
 
+    /// Returns the CRC-32C of bytes. A machine whose CPU has instructions for that is faster than
+    /// this one, which looks each byte up in a table.
+    fn crc32c(&self, bytes: &[u8]) -> u32 {
+        crc32c(bytes)
+    }
+
     /// Returns the request that has failed with this error, if the error says it. That may be one
     /// that was [begun](Self::begin_write_while) earlier, and not the one that was asked for when
     /// the error was returned.
@@ -167,6 +175,10 @@ impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
 
     fn pause(&mut self) {
         (**self).pause();
+    }
+
+    fn crc32c(&self, bytes: &[u8]) -> u32 {
+        (**self).crc32c(bytes)
     }
 
     fn request_of(&self, error: &D::Error) -> Option<Request> {

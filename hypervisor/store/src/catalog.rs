@@ -7,7 +7,7 @@ use crate::entry;
 use crate::error::{Error, VolumeFault};
 use crate::layout::{
     BLOCK, CatalogHeader, Entry, KINDS_IN_ENTRIES, MAPS_IN_ENTRIES, MAX_CHECKPOINTS, MAX_EXTENTS,
-    NAME_LEN, SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, VERSION_OF_VOLUMES, checksum,
+    NAME_LEN, SETS_BY_NAME, SETS_IN_ENTRIES, VERSION_OF_MAPS, VERSION_OF_VOLUMES, checksum_by,
 };
 use crate::map::NodeRef;
 use crate::set::{Member, SET_MARK, members_by_name};
@@ -201,7 +201,12 @@ impl Catalog {
 
     /// Returns what to write to a slot that holds `before`: header and entries, to a whole number
     /// of sectors. What is in both keeps its place.
-    pub fn encode(&self, version: u32, before: Option<&Image>) -> Image {
+    pub(crate) fn encode(
+        &self,
+        version: u32,
+        before: Option<&Image>,
+        crc32c: impl Fn(&[u8]) -> u32,
+    ) -> Image {
         let used = size_of::<CatalogHeader>() + self.len() * size_of::<Entry>();
         let mut bytes = vec![0; used.next_multiple_of(crate::block::SECTOR)];
         let sets = match version {
@@ -229,7 +234,7 @@ impl Catalog {
             };
             bytes.copy_from_slice(entry.as_bytes());
         }
-        header.crc = checksum(&bytes[..used]).into();
+        header.crc = checksum_by(crc32c, &bytes[..used]).into();
         bytes[..size_of::<CatalogHeader>()].copy_from_slice(header.as_bytes());
         Image::new(bytes)
     }
@@ -283,7 +288,7 @@ pub(crate) fn claimed_generation(bytes: &[u8]) -> Option<u64> {
 impl<'a> IntactSlot<'a> {
     /// Returns the catalog that stands in a slot, unchecked. None if the slot was never written, or
     /// not wholly.
-    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub fn parse(bytes: &'a [u8], crc32c: impl Fn(&[u8]) -> u32) -> Option<Self> {
         let (header, rest) = CatalogHeader::read_from_prefix(bytes).ok()?;
         if header.magic != CatalogHeader::MAGIC {
             return None;
@@ -291,7 +296,7 @@ impl<'a> IntactSlot<'a> {
         let count = header.count.get() as usize;
         let (entries, _) = <[Entry]>::ref_from_prefix_with_elems(rest, count).ok()?;
         let used = size_of::<CatalogHeader>() + size_of_val(entries);
-        let intact = checksum(bytes.get(..used)?) == header.crc.get();
+        let intact = checksum_by(crc32c, bytes.get(..used)?) == header.crc.get();
         let bytes = bytes.get(..used.next_multiple_of(crate::block::SECTOR))?;
         intact.then_some(Self { header, entries, bytes })
     }

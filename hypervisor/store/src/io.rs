@@ -8,6 +8,11 @@ use crate::space::Extent;
 use crate::store::{Result, Store};
 
 impl<D: BlockDevice> Store<D> {
+    /// Returns the CRC-32C of bytes, as fast as the machine can.
+    pub(crate) fn crc32c(&self, bytes: &[u8]) -> u32 {
+        self.device.crc32c(bytes)
+    }
+
     /// Begins to write `len` bytes of blocks that `fill` makes, piece by piece, for as long as it
     /// returns true. Returns whether that was so to the end.
     pub(crate) fn begin_blocks_while(

@@ -345,12 +345,17 @@ static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
 /// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the
 /// same place.
 pub fn checksum(bytes: &[u8]) -> u32 {
+    checksum_by(crc32c, bytes)
+}
+
+/// Returns the same [`checksum`], by another function that computes CRC-32C.
+pub fn checksum_by(crc32c: impl Fn(&[u8]) -> u32, bytes: &[u8]) -> u32 {
     const { assert!(core::mem::offset_of!(Superblock, crc) == 8) };
     const { assert!(core::mem::offset_of!(CatalogHeader, crc) == 8) };
     crc32c(bytes.get(12..).unwrap_or_default())
 }
 
-/// Returns the CRC-32C of bytes.
+/// Returns the CRC-32C of bytes, each of which it looks up in a table.
 pub fn crc32c(bytes: &[u8]) -> u32 {
     CRC32C.checksum(bytes)
 }

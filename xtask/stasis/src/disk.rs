@@ -67,6 +67,10 @@ impl BlockDevice for FileDisk {
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.sync_data()
     }
+
+    fn crc32c(&self, bytes: &[u8]) -> u32 {
+        crc32c::crc32c(bytes)
+    }
 }
 
 /// Makes a sparse image of `size` bytes, with a GPT and an empty store in its only partition.

@@ -2,6 +2,7 @@
 
 use super::error::{DiskError, NoStore};
 use crate::machine::Machine;
+use crate::stream::routines::routines;
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -271,6 +272,10 @@ impl BlockDevice for Disk<'_> {
 
     fn pause(&mut self) {
         self.task().yield_now();
+    }
+
+    fn crc32c(&self, bytes: &[u8]) -> u32 {
+        (routines().crc32c)(0, bytes)
     }
 
     fn request_of(&self, error: &DiskError) -> Option<Request> {

@@ -4,7 +4,7 @@ use super::{Node, NodeRef, Run, Visitor, Whose};
 use crate::block::BlockDevice;
 use crate::error::Error;
 use crate::free::UnderWay;
-use crate::layout::{ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, crc32c};
+use crate::layout::{ChildEntry, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS};
 use crate::space::Extent;
 use crate::store::{Result, Store};
 use alloc::vec::Vec;
@@ -178,7 +178,7 @@ impl Builder {
             0 if store.has_units() => Node::encode_packed(blocks, &entries),
             _ => Node::encode(level, blocks, &entries),
         };
-        let node = NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level };
+        let node = NodeRef { block, crc: store.crc32c(&bytes), count: entries.len() as u32, level };
         store.begin_blocks(block, &bytes)?;
         Ok((node, blocks))
     }

@@ -124,6 +124,9 @@ impl<D: BlockDevice> Store<D> {
         }
         let mut bytes = buffer(BLOCK)?;
         self.read_blocks(of.block, &mut bytes)?;
+        if self.crc32c(&bytes) != of.crc {
+            return Err(damaged);
+        }
         let node = Node::check(bytes, of, blocks, &self.data, whose.is_sparse());
         node.filter(|node| !node.is_packed() || self.has_units()).ok_or(damaged)
     }

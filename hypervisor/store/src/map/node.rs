@@ -3,7 +3,7 @@
 use super::Run;
 use crate::layout::{
     BLOCK, ChildEntry, LEAF_BLOCKS, MAX_CHILDREN, MAX_LEVEL, MAX_PACKED_RUNS, MAX_RUNS, NodeHeader,
-    PACKED_RUNS, PackedEntry, RUNS, RunEntry, UNIT_BLOCKS, crc32c,
+    PACKED_RUNS, PackedEntry, RUNS, RunEntry, UNIT_BLOCKS,
 };
 use crate::space::Extent;
 use alloc::vec::Vec;
@@ -75,7 +75,7 @@ impl Node {
             && (kind == RUNS || kind == PACKED_RUNS && level == 0 && !is_sparse)
             && (1..=Self::most_of(level, kind)).contains(&count)
             && level <= MAX_LEVEL;
-        if !is_it || bytes.len() != BLOCK || crc32c(&bytes) != of.crc {
+        if !is_it || bytes.len() != BLOCK {
             return None;
         }
         let node = Self { bytes, level, kind, count, blocks };

@@ -125,7 +125,7 @@ impl<D: BlockDevice> Store<D> {
         let other = 1 - self.slot;
         self.flush()?;
         let before = core::mem::replace(&mut self.contents[other], Content::Unknown);
-        let image = catalog.encode(self.superblock.version, before.image());
+        let image = catalog.encode(self.superblock.version, before.image(), |b| self.crc32c(b));
         for run in image.changes(before.image()) {
             let sector = (SLOT_OFFSET[other] + run.start as u64) / SECTOR as u64;
             self.write_sectors(sector, &image.bytes()[run])?;

@@ -43,7 +43,7 @@ impl<D: BlockDevice> Store<D> {
         store.write_sectors(0, &[0; SECTOR])?;
         store.flush()?;
         for (slot, offset) in SLOT_OFFSET.into_iter().enumerate() {
-            let image = store.catalog.encode(version, None);
+            let image = store.catalog.encode(version, None, |bytes| store.crc32c(bytes));
             store.write_sectors(offset / SECTOR as u64, image.bytes())?;
             store.contents[slot] = Content::Catalog(image, Vec::new(), Vec::new());
         }
@@ -64,7 +64,8 @@ impl<D: BlockDevice> Store<D> {
         for (bytes, offset) in bytes.iter_mut().zip(SLOT_OFFSET) {
             store.read_sectors(offset / SECTOR as u64, bytes)?;
         }
-        let slots = [IntactSlot::parse(&bytes[0]), IntactSlot::parse(&bytes[1])];
+        let parse = |bytes| IntactSlot::parse(bytes, |covered| store.crc32c(covered));
+        let slots = [parse(&bytes[0]), parse(&bytes[1])];
         let generation = |slot: usize| slots[slot].as_ref().map(IntactSlot::generation);
         store.slot = usize::from(generation(1) > generation(0));
         let newest = slots[store.slot].as_ref().ok_or(Error::CatalogDamaged)?;

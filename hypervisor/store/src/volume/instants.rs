@@ -9,7 +9,7 @@ use crate::buffer::buffer;
 use crate::catalog::Checkpoint;
 use crate::entry::stored_name;
 use crate::error::{Error, VolumeFault};
-use crate::layout::{BLOCK, InstantEntry, InstantsHeader, MAX_INSTANTS, MapEntry, crc32c};
+use crate::layout::{BLOCK, InstantEntry, InstantsHeader, MAX_INSTANTS, MapEntry};
 use crate::map::{Builder, NodeRef, Visitor, Whose};
 use crate::space::Extent;
 use crate::store::{Result, Store};
@@ -168,7 +168,7 @@ impl<D: BlockDevice> Store<D> {
         builder.list = Some(taken);
         let block = taken.first;
         self.begin_blocks(block, &bytes)?;
-        Ok(Some(InstantsRef { block, crc: crc32c(&bytes), count: count as u32 }))
+        Ok(Some(InstantsRef { block, crc: self.crc32c(&bytes), count: count as u32 }))
     }
 
     /// Returns the volumes of a checkpoint's guest as they were at its instant.
@@ -190,7 +190,7 @@ impl<D: BlockDevice> Store<D> {
         self.read_blocks(block, &mut bytes)?;
         let (header, rest) = InstantsHeader::read_from_prefix(&bytes).map_err(|_| damaged())?;
         let is_it = header.magic == InstantsHeader::MAGIC && header.count.get() == count;
-        if !is_it || crc32c(&bytes) != crc {
+        if !is_it || self.crc32c(&bytes) != crc {
             return Err(damaged());
         }
         let entries = rest.chunks_exact(size_of::<InstantEntry>()).take(count as usize);

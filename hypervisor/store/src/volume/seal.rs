@@ -5,7 +5,7 @@ use super::table::Table;
 use crate::block::BlockDevice;
 use crate::error::{Error, VolumeFault};
 use crate::free::UnderWay;
-use crate::layout::{ChildEntry, crc32c};
+use crate::layout::ChildEntry;
 use crate::map::{Node, NodeRef};
 use crate::store::{Result, Store};
 use alloc::string::ToString;
@@ -85,6 +85,6 @@ impl<D: BlockDevice> Store<D> {
         let level = node.place.0;
         let bytes = Node::encode(level, blocks, entries);
         self.begin_blocks(block, &bytes)?;
-        Ok(Some(NodeRef { block, crc: crc32c(&bytes), count: entries.len() as u32, level }))
+        Ok(Some(NodeRef { block, crc: self.crc32c(&bytes), count: entries.len() as u32, level }))
     }
 }

@@ -1,6 +1,7 @@
 //! A disk whose power fails, and the contents that tests write.
 #![allow(dead_code)]
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use stasis_store::block::{BeyondEnd, pieces};
@@ -266,18 +267,20 @@ impl BlockDevice for FaultyDisk {
     }
 }
 
-/// A disk that counts how often others might have had the core, and what is read.
+/// A disk that counts how often others might have had the core, what is read, and what is summed.
 pub struct Counted {
     disk: RamDisk,
     /// Times that it was asked to let others run.
     pub pauses: usize,
     /// Bytes that were read.
     pub read: usize,
+    /// Bytes whose CRC it was asked for.
+    pub summed: Cell<usize>,
 }
 
 impl Counted {
     pub fn new(disk: RamDisk) -> Self {
-        Self { disk, pauses: 0, read: 0 }
+        Self { disk, pauses: 0, read: 0, summed: Cell::new(0) }
     }
 }
 
@@ -303,6 +306,11 @@ impl BlockDevice for Counted {
 
     fn pause(&mut self) {
         self.pauses += 1;
+    }
+
+    fn crc32c(&self, bytes: &[u8]) -> u32 {
+        self.summed.set(self.summed.get() + bytes.len());
+        self.disk.crc32c(bytes)
     }
 }
 

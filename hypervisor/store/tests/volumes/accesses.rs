@@ -2,6 +2,7 @@
 
 use crate::common::{Counted, contents, formatted, open};
 use crate::{BLOCK, whole};
+use stasis_store::layout::{CatalogHeader, Entry};
 use stasis_store::{Error, VolumeFault};
 
 #[test]
@@ -130,4 +131,21 @@ fn a_volume_that_is_begun_is_there_with_its_first_flush() {
     store.volumes_mut().write("other", 0, &[1; 8 * BLOCK]).unwrap();
     store.volumes_mut().close("other");
     assert_eq!(store.usage().free, empty, "what was given up takes no room");
+}
+
+/// A flush writes a leaf, which is the root, and a catalog; a store that is opened reads them.
+#[test]
+fn the_machine_computes_the_checksums_of_maps_and_catalogs() {
+    let mut store = open(Counted::new(formatted(80)));
+    store.create_volume("root", 4 * BLOCK as u64, 0).unwrap();
+    store.volumes_mut().write("root", 0, &contents(1, BLOCK)).unwrap();
+    store.device_mut().summed.set(0);
+    store.volumes_mut().flush("root").unwrap();
+    let catalog = size_of::<CatalogHeader>() + size_of::<Entry>() - 12;
+    assert_eq!(store.device_mut().summed.get(), BLOCK + catalog);
+
+    let mut store = open(store.into_device());
+    store.device_mut().summed.set(0);
+    store.volumes_mut().read("root", 0, &mut [0; BLOCK]).unwrap();
+    assert_eq!(store.device_mut().summed.get(), BLOCK);
 }
