@@ -2,9 +2,10 @@
 //! waits, and which unit is brought next.
 //!
 //! A guest that is resumed on demand runs before its memory is there. A core that wants a unit
-//! [asks](Absent::ask) for it, and sleeps if the unit is absent. One loader, the console's task,
-//! takes one unit after another ([`Absent::next`]), brings it, makes it reachable, and says so
-//! ([`Absent::arrived`]): then it wakes those who wait.
+//! [asks](Absent::ask) for it, and sleeps if the unit is absent. A device asks for all units of a
+//! request ([`Absent::ask_all`]), and leaves the request alone while one is absent. One loader, the
+//! console's task, takes one unit after another ([`Absent::next`]), brings it, makes it reachable,
+//! and says so ([`Absent::arrived`]): then it wakes those who wait.
 //!
 //! Nobody can reach a unit before it is there: the guest's translation has no entry for it, and
 //! whoever else wants it asks before. So the loader writes it without a lock. A core that finds the
@@ -19,6 +20,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use crate::sync::Lock;
 
@@ -31,6 +33,10 @@ pub const MOST_NOTED: usize = 4096;
 /// Most units that wait in the order in which they were asked for. Whoever finds no place asks
 /// again.
 const MOST_WANTED: usize = 64;
+
+/// Most of these places that [`Absent::ask_all`] takes: who asks for one unit then finds a place,
+/// and does not wait for many others.
+const MOST_OF_MANY: usize = 16;
 
 /// The units that are not there yet.
 #[derive(Debug)]
@@ -130,6 +136,33 @@ impl Absent {
             units.wanted.push_back(unit);
         }
         Asked::Absent { is_first }
+    }
+
+    /// Asks for those of these units that are absent, as far as there is a place for them: whoever
+    /// finds none asks for the rest when some have arrived. Returns whether any is absent; then the
+    /// next unit that arrives says that somebody waits. A unit beyond the last one is there.
+    pub fn ask_all(&self, asked: Range<usize>) -> bool {
+        let units = &mut *self.units.lock();
+        let end = asked.end.min(units.absent.len() * UNITS);
+        let (mut unit, mut is_any) = (asked.start, false);
+        while unit < end {
+            if units.absent[unit / UNITS] == 0 {
+                unit = unit / UNITS * UNITS + UNITS;
+                continue;
+            }
+            if units.is_absent(unit) {
+                is_any = true;
+                if units.wanted.len() >= MOST_OF_MANY {
+                    break;
+                }
+                if !units.wanted.contains(&unit) {
+                    units.wanted.push_back(unit);
+                }
+            }
+            unit += 1;
+        }
+        units.is_waited_for |= is_any;
+        is_any
     }
 
     /// Returns whether a unit is there. Then the caller finds what the loader has written.

@@ -5,6 +5,7 @@
 //! order with the others: that is what this trait adds.
 
 use core::fmt::{self, Debug};
+use core::ops::Range;
 use stasis_state::{OutOfRange, ReadRam, WriteRam};
 
 /// Why memory was not accessed. It was the guest that said where, so this is no fault of ours.
@@ -45,6 +46,13 @@ pub trait GuestMemory: ReadRam + WriteRam {
     /// Returns whether a write was refused because no frame is free for its page, which is shared
     /// copy on write. It can be made when the guest has waited for one.
     fn lacks_frame(&self) -> bool {
+        false
+    }
+
+    /// Asks for those of these bytes that are still to be [loaded](crate::missing), or for some of
+    /// them if they are many. Returns whether any are: an access to those was refused. It can be
+    /// made when the guest has waited for them. Bytes that are not in the memory are no such ones.
+    fn ask_for(&self, _: Range<usize>) -> bool {
         false
     }
 

@@ -70,6 +70,14 @@ impl<M: Machine> Missing<M> {
         self.absent.ask(offset / UNIT_SIZE)
     }
 
+    /// Asks for those of `bytes` that are not there, or for some of them if they are many. Returns
+    /// whether any are not: then somebody waits until something has arrived, and asks again. What
+    /// is not in the memory is there.
+    pub fn ask_all(&self, bytes: Range<usize>) -> bool {
+        let end = bytes.end.min(self.ram.len());
+        bytes.start < end && self.absent.ask_all(bytes.start / UNIT_SIZE..end.div_ceil(UNIT_SIZE))
+    }
+
     /// Returns whether all of `bytes` are there.
     pub fn is_there(&self, bytes: Range<usize>) -> bool {
         (bytes.start / UNIT_SIZE..bytes.end.div_ceil(UNIT_SIZE))

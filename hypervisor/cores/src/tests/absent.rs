@@ -156,3 +156,25 @@ fn a_block_is_whole_when_its_last_unit_is_there() {
         assert!(absent.is_block_whole(0));
     });
 }
+
+#[test]
+fn who_asks_for_many_units_takes_some_of_the_places_and_is_told_of_any_arrival() {
+    loom::model(|| {
+        let absent = Absent::new(vec![0, 0b111, 0, u32::MAX]);
+        assert!(!absent.ask_all(0..UNITS) && !absent.ask_all(UNITS + 3..3 * UNITS));
+        assert!(!absent.ask_all(4 * UNITS..usize::MAX) && !absent.ask_all(UNITS..UNITS));
+        assert!(!absent.is_wanted() && !absent.is_waited_for());
+        assert!(absent.ask_all(UNITS + 1..usize::MAX));
+        // The places for those who ask for one.
+        assert_eq!(absent.ask(UNITS), Asked::Absent { is_first: true });
+        assert!(absent.ask_all(UNITS + 1..UNITS + 2) && absent.is_waited_for());
+        let many = [UNITS + 1, UNITS + 2].into_iter().chain(3 * UNITS..);
+        for unit in many.take(16).chain([UNITS]) {
+            assert_eq!(absent.next(), Some(unit), "nothing is asked for twice");
+            assert_eq!(absent.arrived(unit).is_waited_for, unit == UNITS + 1);
+        }
+        assert!(!absent.is_wanted());
+        assert!(absent.ask_all(0..usize::MAX));
+        assert_eq!(absent.next(), Some(3 * UNITS + 14), "it goes on with the rest");
+    });
+}

@@ -199,3 +199,23 @@ fn room(len: usize) -> crate::snapshot::Room<Portable> {
     let marks = crate::snapshot::Marks::new(len).unwrap();
     crate::snapshot::Room::new(marks, frames, &mut || ())
 }
+
+#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
+#[test]
+fn what_is_missing_of_some_bytes_is_asked_for_and_brought_first() {
+    let mut ram = ram();
+    assert!(!ram.ask_for(BLOCK_SIZE..2 * BLOCK_SIZE), "it was never written");
+    assert!(!ram.ask_for(SIZE..usize::MAX) && !ram.ask_for(7..7), "nothing is missing there");
+    let missing = ram.missing().unwrap().clone();
+    assert!(!missing.is_waited_for() && !missing.is_wanted());
+    assert!(ram.ask_for(UNIT_SIZE - 1..UNIT_SIZE + 1) && ram.ask_for(LAST.end - 1..usize::MAX));
+    assert!(missing.is_waited_for() && missing.is_wanted());
+    for unit in [0..UNIT_SIZE, UNIT_SIZE..2 * UNIT_SIZE, LAST] {
+        assert_eq!(missing.next(), Some(unit.clone()));
+        let _ = missing.arrived(unit.start);
+    }
+    assert!(!ram.ask_for(0..2 * UNIT_SIZE) && !missing.is_wanted() && !missing.is_waited_for());
+    bring_all(&mut ram);
+    ram.end_loading();
+    assert!(!ram.ask_for(0..SIZE));
+}

@@ -116,6 +116,10 @@ macro_rules! accesses {
                 self.sharing.as_ref().is_some_and(Sharing::lacks_frame)
             }
 
+            fn ask_for(&self, bytes: Range<usize>) -> bool {
+                self.missing().is_some_and(|missing| missing.ask_all(bytes))
+            }
+
             $(
             fn $load(&self, offset: usize) -> Result<$number, AccessError> {
                 self.check_there(offset..offset.saturating_add(size_of::<$number>()))?;
