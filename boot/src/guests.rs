@@ -286,14 +286,11 @@ fn warn_of_crowds(domain: &Domain) {
     }
 }
 
-/// Makes a guest that does not run yet announce itself to its networks, unless its memory is loaded
-/// `on_demand`: then [`Domain::arrive`] does so with the last of it. Gives it a new generation ID,
-/// if it has one: its random numbers must not be those of another guest of its checkpoint.
-pub fn renew(guest: &mut Guest, on_demand: bool) {
-    if !on_demand {
-        // No vCPU is loaded yet, so none must be kicked.
-        let _ = guest.announce();
-    }
+/// Makes a guest that does not run yet announce itself to its networks. Gives it a new generation
+/// ID, if it has one: its random numbers must not be those of another guest of its checkpoint.
+pub fn renew(guest: &mut Guest) {
+    // No vCPU is loaded yet, so none must be kicked.
+    let _ = guest.announce();
     if !guest.has_generation() {
         return;
     }

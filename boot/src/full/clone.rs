@@ -221,7 +221,7 @@ fn add(
         regions: archive::shared(),
     };
     let mut admitted = terms.admit(&state, None)?;
-    guests::renew(&mut admitted.guest, false);
+    guests::renew(&mut admitted.guest);
     let cores = guests::choose_cores(admitted.guest.name(), &[], admitted.vcpus.len())
         .map_err(GuestError::from)?;
     let placement = Placement { cores: &cores, weight: DEFAULT_WEIGHT };

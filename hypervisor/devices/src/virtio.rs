@@ -10,6 +10,8 @@
 //! time; what needs a disk of the machine's is taken by [`block`]'s caller. A request that is not
 //! completed is in the available ring, and nowhere else.
 //!
+//! Devices work while their guest's memory is loaded: [`missing`] says how.
+//!
 //! - `transport`: the registers; `config`: the configuration of each device; [`fitting`]: which
 //!   devices a new guest has; [`fresh`]: their record.
 //! - [`queue`], [`chain`]: a queue, and the buffers of a request.
@@ -17,6 +19,7 @@
 //!   [`ahead`]: what was read of it before it is asked for; [`late`]: what was written and it does
 //!   not have yet; [`switch`]: what is between network cards, which have an [`address`];
 //!   [`arrivals`]: frames that wait for a guest.
+//! - [`missing`]: requests that need memory which is not there yet.
 
 pub mod address;
 pub mod ahead;
@@ -30,6 +33,7 @@ mod entropy;
 pub mod fitting;
 pub mod fresh;
 pub mod late;
+pub mod missing;
 pub mod net;
 pub mod queue;
 mod slot_config;
@@ -143,8 +147,10 @@ pub struct Slots {
     // In a place of its own, as what else only requests of disks need: whatever an exit looks at in
     // the guest's state lies within the reach of an instruction's offset then.
     names: Box<[ArrayString<NAME_LEN>; MAX_VIRTIO]>,
-    /// The queues that may have requests.
+    /// The queues that may have requests, but for those that stand still.
     notified: Queues,
+    /// The queues that stand still until some of the memory has arrived that is still to be loaded.
+    waiting: Queues,
     /// The queues of the disks.
     disks: Queues,
     /// The queues of the disks whose first request was taken and is not completed.
@@ -182,6 +188,7 @@ impl Device for Slots {
             disks: record.slots().filter(is_disk).map(|(n, _)| queues_of(n)).sum(),
             record,
             notified: 0,
+            waiting: 0,
             under_way: 0,
             ahead: Default::default(),
             writes: Default::default(),
@@ -243,12 +250,13 @@ impl Slots {
         }
     }
 
-    /// Returns whether a queue may have requests.
+    /// Returns whether a queue may have requests that can be done now.
     pub fn has_work(&self) -> bool {
         self.notified != 0
     }
 
-    /// Returns whether a disk's queue may have requests: [`Slots::disk_request`] takes them.
+    /// Returns whether a disk's queue may have requests that can be done now:
+    /// [`Slots::disk_request`] takes them.
     pub fn has_disk_work(&self) -> bool {
         self.notified & self.disks != 0
     }
@@ -280,6 +288,10 @@ impl Slots {
             Ok(false) => self.notified &= !id.bit(),
             // The request is tried again.
             Err(Broken::NoFrame) => {}
+            Err(Broken::NotThere) => {
+                self.notified &= !id.bit();
+                self.waiting |= id.bit();
+            }
             Err(_) => self.fail(id.slot.into()),
         }
     }
@@ -288,10 +300,16 @@ impl Slots {
     /// VIRTIO 1.2, 2.1.2.
     fn fail(&mut self, n: usize) {
         self.record.status[n] |= Status::NEEDS_RESET;
-        self.notified &= !queues_of(n);
+        self.forget_notified(n);
         if self.record.status[n] & Status::DRIVER_OK != 0 {
             self.record.interrupt_status[n] |= Interrupt::CONFIG;
         }
+    }
+
+    /// Notes that no queue of a device has requests any more.
+    fn forget_notified(&mut self, n: usize) {
+        self.notified &= !queues_of(n);
+        self.waiting &= !queues_of(n);
     }
 
     /// Returns a queue that is ready, as its driver has set it up; None if it is not ready, or its

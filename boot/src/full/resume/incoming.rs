@@ -340,7 +340,6 @@ fn admit<'a>(
     let mut terms = terms(&identity, way);
     let name = state.guest.name_text();
     let is_loaded = matches!(memory, NewMemory::Loaded(_));
-    let on_demand = matches!(memory, NewMemory::OnDemand | NewMemory::AsLoaded(_));
     let (mut admitted, seat) = match existing.iter().find(|domain| domain.name == name) {
         Some(domain) => {
             let ram = domain.look().ram;
@@ -382,7 +381,7 @@ fn admit<'a>(
             (admitted, Seat::New(ram.map_err(no_room)?))
         }
     };
-    guests::renew(&mut admitted.guest, on_demand);
+    guests::renew(&mut admitted.guest);
     let shared = shared::connect(archive::shared(), name).map_err(GuestError::from)?;
     Ok(Incoming { admitted, seat, is_loaded, shared })
 }

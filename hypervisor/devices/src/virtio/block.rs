@@ -83,7 +83,8 @@ pub enum Turn {
     /// Some of it was done: as many bytes, from its beginning on. It [goes
     /// on](Slots::disk_goes_on).
     Part(u64),
-    /// No frame was free for what it reads. The turn is done again.
+    /// No frame was free for what it reads, or the guest's memory is still to be loaded. The turn
+    /// is done again.
     Starved,
 }
 
@@ -195,8 +196,9 @@ pub trait Transfer {
 pub enum NotMoved {
     /// The request is no more: its device was reset, or its buffers are not in RAM.
     Gone,
-    /// No frame is free for a page that the guest shares with a clone.
-    NoFrame,
+    /// No frame is free for a page that the guest shares with a clone, or the guest's memory is
+    /// still to be loaded.
+    NotYet,
 }
 
 impl Request {
@@ -264,7 +266,7 @@ impl Request {
             done => done,
         };
         match (done, moved) {
-            (_, Err(NotMoved::NoFrame)) => Turn::Starved,
+            (_, Err(NotMoved::NotYet)) => Turn::Starved,
             (Ok(()), Ok(())) if is_last => Turn::Ended(Outcome::Done),
             (Ok(()), Ok(())) => Turn::Part(self.done + now),
             _ => Turn::Ended(Outcome::Error),
@@ -501,7 +503,7 @@ impl Slots {
 fn is_whole(copied: Result<usize, Broken>, len: usize) -> Result<(), NotMoved> {
     match copied {
         Ok(copied) if copied == len => Ok(()),
-        Err(Broken::NoFrame) => Err(NotMoved::NoFrame),
+        Err(Broken::NoFrame | Broken::NotThere) => Err(NotMoved::NotYet),
         _ => Err(NotMoved::Gone),
     }
 }

@@ -15,7 +15,7 @@ use crate::context::Memory;
 pub(super) const LONG: u16 = 256;
 
 /// Bytes of a descriptor.
-const DESCRIPTOR: u64 = 16;
+pub(super) const DESCRIPTOR: u64 = 16;
 /// Descriptors that are read at once: most chains have no more, and stand together.
 const WINDOW: usize = 4;
 

@@ -7,7 +7,7 @@
 use stasis_state::virtio::device_id;
 use zerocopy::IntoBytes;
 
-use super::chain::{Chain, LONG};
+use super::chain::{Chain, DESCRIPTOR, LONG};
 use super::view::{Broken, View};
 use crate::context::Memory;
 
@@ -17,6 +17,8 @@ pub(super) const OFFERED: u16 = LONG;
 const IDX: u64 = 2;
 /// Offset of the entries of either ring.
 const RING: u64 = 4;
+/// Bytes of an entry of the available ring.
+const AVAILABLE_ELEMENT: u64 = 2;
 /// Bytes of an entry of the used ring.
 const USED_ELEMENT: u64 = 8;
 /// Bit of the available ring's `flags`: the driver wants no interrupt.
@@ -52,6 +54,17 @@ impl Queue {
             && aligned(self.device, 4)
     }
 
+    /// Returns the descriptors, the available and the used ring: each by its guest-physical address
+    /// and its bytes, without the index at a ring's end that no device here looks at.
+    pub(super) fn parts(&self) -> [(u64, u64); 3] {
+        let num = u64::from(self.num);
+        [
+            (self.desc, num * DESCRIPTOR),
+            (self.driver, RING + num * AVAILABLE_ELEMENT),
+            (self.device, RING + num * USED_ELEMENT),
+        ]
+    }
+
     /// Returns the first request that is not completed, or None if there is none.
     ///
     /// # Errors
@@ -67,7 +80,7 @@ impl Queue {
             return Err(Broken::RunAway(count));
         }
         let entry = u64::from(self.next_avail & (self.num - 1));
-        let head = memory.u16(self.driver.wrapping_add(RING + entry * 2))?;
+        let head = memory.u16(self.driver.wrapping_add(RING + entry * AVAILABLE_ELEMENT))?;
         if head >= self.num {
             return Err(Broken::NoDescriptor(head.into()));
         }

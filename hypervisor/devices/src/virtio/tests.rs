@@ -6,6 +6,7 @@ mod changing;
 mod console;
 mod hostile;
 mod late;
+mod missing;
 mod requests;
 mod starved;
 mod transport;

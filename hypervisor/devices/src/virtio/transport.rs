@@ -240,7 +240,7 @@ impl Slots {
             record.queue_next_avail[at] = 0;
             record.queue_used[at] = 0;
         }
-        self.notified &= !queues_of(n);
+        self.forget_notified(n);
         self.under_way &= !queues_of(n);
         self.ahead[n].forget();
         self.writes[n].forget();

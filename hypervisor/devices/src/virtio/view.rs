@@ -35,6 +35,11 @@ pub enum Broken {
     /// has waited for memory.
     #[error("no memory is free for what the device writes")]
     NoFrame,
+    /// Memory that the device reads or writes is still to be loaded, as its guest was resumed on
+    /// demand. The driver has done nothing wrong: what is missing was asked for, and the queue
+    /// stands still until something has arrived.
+    #[error("memory is still to be loaded")]
+    NotThere,
     /// A request is shorter than its type says.
     #[error("the request is too short")]
     Short,
@@ -59,12 +64,14 @@ pub trait View {
 
 impl View for Memory<'_> {
     fn u16(&self, address: u64) -> Result<u16, Broken> {
-        self.ram.load_u16(self.offset(address)).map_err(|error| refused(address, &error))
+        let loaded = self.ram.load_u16(self.offset(address));
+        loaded.map_err(|error| self.not_read((address, 2), refused(address, &error)))
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Broken> {
         let read = self.ram.read(self.offset(address), into);
-        read.map_err(|OutOfRange { .. }| Broken::NotInRam(address))
+        let bytes = (address, into.len() as u64);
+        read.map_err(|OutOfRange { .. }| self.not_read(bytes, Broken::NotInRam(address)))
     }
 }
 
@@ -79,18 +86,37 @@ impl Memory<'_> {
     pub(super) fn set_u16(&mut self, address: u64, value: u16) -> Result<(), Broken> {
         let offset = self.offset(address);
         let stored = self.ram.store_u16(offset, value);
-        stored.map_err(|error| self.not_written(refused(address, &error)))
+        stored.map_err(|error| self.not_written((address, 2), refused(address, &error)))
     }
 
     pub(super) fn write(&mut self, address: u64, from: &[u8]) -> Result<(), Broken> {
         let offset = self.offset(address);
         let written = self.ram.write(offset, from);
-        written.map_err(|OutOfRange { .. }| self.not_written(Broken::NotInRam(address)))
+        let bytes = (address, from.len() as u64);
+        written.map_err(|OutOfRange { .. }| self.not_written(bytes, Broken::NotInRam(address)))
     }
 
-    /// Returns why a write was refused that broke a rule of `broken`, unless it lacked a frame.
-    fn not_written(&self, broken: Broken) -> Broken {
-        if self.ram.lacks_frame() { Broken::NoFrame } else { broken }
+    /// Asks for what is still to be loaded of bytes, given by address and number. Returns whether
+    /// anything is. Of bytes that are not all in RAM, nothing is: an access to them is refused
+    /// whatever is loaded.
+    pub(super) fn lacks(&self, (address, len): (u64, u64)) -> bool {
+        let start = self.offset(address);
+        let end = start.saturating_add(len as usize);
+        end <= self.ram.len() && self.ram.ask_for(start..end)
+    }
+
+    /// Returns why a read of bytes was refused: by the rule of `broken`, unless they are still to
+    /// be loaded. Those are asked for.
+    #[cold]
+    fn not_read(&self, bytes: (u64, u64), broken: Broken) -> Broken {
+        if self.lacks(bytes) { Broken::NotThere } else { broken }
+    }
+
+    /// Returns why a write of bytes was refused: by the rule of `broken`, unless it lacked a frame,
+    /// or they are still to be loaded.
+    #[cold]
+    fn not_written(&self, bytes: (u64, u64), broken: Broken) -> Broken {
+        if self.ram.lacks_frame() { Broken::NoFrame } else { self.not_read(bytes, broken) }
     }
 }
 

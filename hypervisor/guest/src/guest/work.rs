@@ -23,14 +23,37 @@ pub struct Taken {
 }
 
 impl Guest {
-    /// Returns whether a virtio device may have requests.
+    /// Returns whether a virtio device may have requests that it can do now.
     pub fn has_work(&self) -> bool {
         self.devices.virtio.has_work()
     }
 
-    /// Returns whether a disk may have requests.
+    /// Returns whether a disk may have requests that it can do now.
     pub fn has_disk_work(&self) -> bool {
         self.devices.virtio.has_disk_work()
+    }
+
+    /// Looks at the requests of all virtio devices, before one of them does a step, while some of
+    /// the RAM is still to be loaded. Asks for what is missing of what they need, and returns
+    /// whether anything is: what needs it stands still until it [goes on](Self::go_on).
+    #[cold]
+    pub fn await_missing(&mut self, ram: &mut impl GuestMemory) -> bool {
+        let memory = &Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.await_missing(memory)
+    }
+
+    /// Makes virtio devices look again at the requests that have stood still, as some of the RAM
+    /// has arrived.
+    pub fn go_on(&mut self) {
+        self.devices.virtio.go_on();
+    }
+
+    /// Returns whether a frame that has come for the card in `slot` must wait until some of the RAM
+    /// has arrived. Asks for what is missing of what the card needs.
+    #[cold]
+    pub fn frame_must_wait(&self, ram: &mut impl GuestMemory, slot: u8) -> bool {
+        let memory = &Memory { base: *self.record.ram_base, ram };
+        self.devices.virtio.frame_must_wait(slot, memory)
     }
 
     /// Does the next step of a virtio device that is no disk. Returns the vCPUs that must be
@@ -67,7 +90,8 @@ impl Guest {
     }
 
     /// Gives the card in `slot` a frame that has come for it. Without a buffer for it, the frame is
-    /// lost. Returns the vCPUs that must be kicked.
+    /// lost; but if the RAM [lacks a frame](GuestMemory::lacks_frame) of memory then, the caller
+    /// keeps it. Returns the vCPUs that must be kicked.
     pub fn receive_frame(
         &mut self,
         ram: &mut impl GuestMemory,

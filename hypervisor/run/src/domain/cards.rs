@@ -1,22 +1,24 @@
 //! A guest's network cards, as others reach them: frames that come, the link, and what was moved.
 //!
 //! A frame is put into the guest's memory by whoever brings it. If somebody keeps the guest's lock,
-//! or its memory is still loaded, the frame waits ([`Inbox`]), and a vCPU of the guest's puts it
-//! there when it can. So nobody waits for another guest, and no frame is lost to a checkpoint.
+//! or what the card needs is still to be loaded, the frame waits ([`Inbox`]), and a vCPU of the
+//! guest's puts it there when it can. So nobody waits for another guest, and no frame is lost to a
+//! checkpoint, or because its buffer was not there.
 
 use super::{Domain, Resident};
 use crate::network;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use spin::mutex::SpinMutex;
 use stasis_cores::sync::LockGuard;
 use stasis_devices::virtio::address::Address;
-use stasis_devices::virtio::arrivals::{Arrival, Arrivals};
+use stasis_devices::virtio::arrivals::{Arrival, Arrivals, Waiting};
 use stasis_devices::virtio::net::Traffic;
 use stasis_guest::Whole;
 use stasis_host::run_state::RunState;
+use stasis_memory::GuestMemory;
 
 /// Tries to get the lock of a guest for which a frame has come: as many as an answer to one of its
 /// exits takes.
@@ -41,9 +43,9 @@ pub struct Card {
 pub(super) struct Inbox {
     /// The lock is held while a frame is put there or taken, and no other is taken under it.
     arrivals: SpinMutex<Arrivals>,
-    /// Whether a frame waits. Changed under the lock of these; read relaxed, for whoever brings one
-    /// announces it.
-    is_waiting: AtomicBool,
+    /// [`Arrivals::waiting`]. Changed under the lock of these; read relaxed, for whoever brings one
+    /// announces it, and so does who lets them go on.
+    waiting: AtomicU8,
     /// Frames that have lost their place to others, or that came while the guest did not run, and
     /// those that it sent under an address that is not its own. Added to and read relaxed: it is a
     /// number for people.
@@ -51,19 +53,32 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Returns whether a frame waits.
+    /// Returns whether a frame waits that the guest can be given if it is served.
     #[inline]
-    pub fn is_waiting(&self) -> bool {
-        self.is_waiting.load(Ordering::Relaxed)
+    pub fn is_ready(&self) -> bool {
+        // A test of one bit, on the way into the guest.
+        const { assert!(Waiting::Ready as u8 == 1 && Waiting::Held as u8 == 2) };
+        self.waiting.load(Ordering::Relaxed) & Waiting::Ready as u8 != 0
+    }
+
+    /// Returns whether no frame waits.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == Waiting::None as u8
+    }
+
+    /// Changes what waits.
+    fn change<R>(&self, with: impl FnOnce(&mut Arrivals) -> R) -> R {
+        let mut arrivals = self.arrivals.lock();
+        let result = with(&mut arrivals);
+        self.waiting.store(arrivals.waiting() as u8, Ordering::Relaxed);
+        result
     }
 
     /// Keeps a frame. If there are too many, the oldest one is lost.
     fn keep(&self, slot: u8, frame: &[u8]) {
-        let is_kept = Arrival::new(slot, frame).is_some_and(|arrival| {
-            let mut arrivals = self.arrivals.lock();
-            self.is_waiting.store(true, Ordering::Relaxed);
-            arrivals.keep(arrival)
-        });
+        let arrival = Arrival::new(slot, frame);
+        let is_kept = arrival.is_some_and(|arrival| self.change(|frames| frames.keep(arrival)));
         if !is_kept {
             self.miss();
         }
@@ -71,17 +86,30 @@ impl Inbox {
 
     /// Takes the frame that has waited longest.
     fn take(&self) -> Option<Arrival> {
-        let mut arrivals = self.arrivals.lock();
-        let first = arrivals.take();
-        self.is_waiting.store(!arrivals.is_empty(), Ordering::Relaxed);
-        first
+        self.change(Arrivals::take)
+    }
+
+    /// Puts back the frame that was taken last, or was not kept yet and is the first one.
+    fn put_back(&self, arrival: Option<Arrival>) {
+        let is_kept = arrival.is_some_and(|arrival| self.change(|frames| frames.put_back(arrival)));
+        if !is_kept {
+            self.miss();
+        }
+    }
+
+    /// Makes the frames wait until some of the guest's memory [has arrived](Self::go_on).
+    fn hold(&self) {
+        self.change(Arrivals::hold);
+    }
+
+    /// Notes that some of the guest's memory has arrived. The caller announces it.
+    pub fn go_on(&self) {
+        self.change(Arrivals::go_on);
     }
 
     /// Drops all frames: they were for a guest that is no longer.
     pub fn clear(&self) {
-        let mut arrivals = self.arrivals.lock();
-        self.is_waiting.store(false, Ordering::Relaxed);
-        arrivals.clear();
+        self.change(Arrivals::clear);
     }
 
     fn miss(&self) {
@@ -97,14 +125,14 @@ impl Domain {
             core::hint::spin_loop();
             self.resident.try_lock()
         });
-        let Some(resident) = lock else {
+        let Some(mut resident) = lock else {
             self.inbox.keep(slot, frame);
             return self.tell();
         };
         if !matches!(resident.state, RunState::Running | RunState::Starved) {
             return self.lose_frame();
         }
-        if !resident.is_served() || self.inbox.is_waiting() {
+        if !resident.is_served() || !self.inbox.is_empty() || resident.frame_must_wait(slot) {
             // Under the lock: what the guest lacks may come at any time, and then it is told.
             self.inbox.keep(slot, frame);
             return;
@@ -115,12 +143,17 @@ impl Domain {
     /// Gives the guest the frame that has waited longest, if one does, and it can take it. Returns
     /// whether it got one.
     pub(super) fn take_arrival(&self) -> bool {
-        let resident = self.resident.lock();
+        let mut resident = self.resident.lock();
         if !resident.is_served() {
             return false;
         }
-        let Some(Arrival { slot, frame }) = self.inbox.take() else { return false };
-        self.put_frame(resident, slot, &frame);
+        let Some(arrival) = self.inbox.take() else { return false };
+        if resident.frame_must_wait(arrival.slot) {
+            self.inbox.hold();
+            self.inbox.put_back(Some(arrival));
+            return false;
+        }
+        self.put_frame(resident, arrival.slot, &arrival.frame);
         true
     }
 
@@ -128,6 +161,10 @@ impl Domain {
     fn put_frame(&self, mut resident: LockGuard<'_, Resident>, slot: u8, frame: &[u8]) {
         let (guest, ram) = resident.parts();
         let kick = guest.receive_frame(ram, slot, frame);
+        if resident.ram.has_unseen() && resident.ram.lacks_frame() {
+            // The guest was served, so it was this frame. It comes before all that wait.
+            self.inbox.put_back(Arrival::new(slot, frame));
+        }
         self.release(resident, kick);
     }
 

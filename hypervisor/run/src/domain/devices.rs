@@ -6,7 +6,9 @@
 //! needs a disk is done by the console's task, which is woken for it ([`take_disk_work`]) and works
 //! while the guest goes on.
 //!
-//! A guest whose memory is still loaded is served when all of it is there.
+//! While a guest's memory is still loaded, a device that needs some that is not there asks for it
+//! and stands still until something has arrived ([`Resident::is_served`], [`Domain::arrive`]). So
+//! does a frame that has come for one of the guest's cards.
 
 use super::first_look::fill;
 use super::host::RunningOn;
@@ -137,10 +139,43 @@ enum Step {
 }
 
 impl Resident {
-    /// Returns whether devices can work: the guest runs, all of its memory is there, and it does
-    /// not lack a frame for what they write.
-    pub(super) fn is_served(&self) -> bool {
-        self.state == RunState::Running && self.ram.missing().is_none() && !self.ram.lacks_frame()
+    /// Returns whether devices can work: the guest runs, and it does not lack a frame for what they
+    /// write. While some of its memory is missing, this looks at what they need next, and those
+    /// that lack something have no work afterwards, until something has arrived.
+    ///
+    /// Whatever is done for devices is done behind this, under the same lock: so nothing of a
+    /// request is done before all that it needs is there.
+    pub(super) fn is_served(&mut self) -> bool {
+        let is_served = self.state == RunState::Running && !self.ram.lacks_frame();
+        if self.ram.missing().is_some() && is_served {
+            self.await_missing();
+        }
+        is_served
+    }
+
+    /// Makes devices that need missing memory stand still, and wakes the loader for it.
+    #[cold]
+    fn await_missing(&mut self) {
+        let (guest, ram) = self.parts();
+        if guest.await_missing(ram) {
+            roster::wake_console();
+        }
+    }
+
+    /// Returns whether a frame that has come for the card in `slot` must wait until some of the
+    /// guest's memory has arrived: then the loader is woken for what the card needs.
+    pub(super) fn frame_must_wait(&mut self, slot: u8) -> bool {
+        self.ram.missing().is_some() && self.card_lacks(slot)
+    }
+
+    #[cold]
+    fn card_lacks(&mut self, slot: u8) -> bool {
+        let (guest, ram) = self.parts();
+        let must_wait = guest.frame_must_wait(ram, slot);
+        if must_wait {
+            roster::wake_console();
+        }
+        must_wait
     }
 
     /// Does some small requests of disks, reads of what was read ahead and late writes, for a vCPU
@@ -178,7 +213,7 @@ impl Domain {
                 break;
             }
             // One of each, so that neither keeps the other waiting.
-            let has_arrived = self.inbox.is_waiting() && self.take_arrival();
+            let has_arrived = self.inbox.is_ready() && self.take_arrival();
             // The list registers are filled before the entry.
             let resident = self.resident.lock();
             match self.serve_device(resident, host.index, machine, |_| VcpuMask::NONE) {
@@ -240,7 +275,7 @@ impl Domain {
         fill: impl FnOnce(&mut Guest) -> VcpuMask,
     ) -> Step {
         if !resident.is_served() {
-            // The guest is told when all of its memory is there.
+            // The guest is told when it can be served.
             return Step::Idle;
         }
         let (guest, ram) = resident.parts();

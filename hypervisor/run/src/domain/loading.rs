@@ -1,9 +1,30 @@
 //! A guest's RAM that is loaded while the guest runs.
 //!
 //! What is missing has no entry in stage 2. A vCPU that wants it faults ([`Resident::await_ram`]),
-//! asks for it, and sleeps until something has arrived. The console's task fills one unit after
-//! another, and maps each ([`Domain::arrive`]): then it wakes the vCPUs.
+//! asks for it, and sleeps until something has arrived. A device that needs it asks for it, too,
+//! and stands still ([`devices`](super::devices)). The console's task fills one unit after another,
+//! and maps each ([`Domain::arrive`]): then it wakes the vCPUs, and makes devices go on.
+//!
+//! # Who is told, and how
+//!
+//! Whoever asks in vain does so under the guest's lock, and notes what stands still in the same
+//! turn of it: a queue, or the frames that have come. `arrive` has that lock from the note that the
+//! unit is there to the note that all of this goes on. So whatever stands still has asked since the
+//! last arrival, the next arrival says that somebody waits, and nothing that has asked before it
+//! stands still behind it. Then:
+//!
+//! - The guest's vCPUs are told and kicked ([`Domain::tell`]). Whichever enters next finds the
+//!   announcement, and serves the devices and the frames; if what they need is still not all there,
+//!   they ask for the rest, and stand still again. A vCPU that waits for the unit makes its access
+//!   again.
+//! - If a disk has requests, the console's task looks at them next: it needs no vCPU for that.
+//! - A guest that does not run is told when it runs again: [`Domain::set_state`] announces it.
+//!
+//! The loader is woken by whoever asks first: by an errand of the vCPU's, or by who looks at the
+//! devices, on whatever core. It has a turn anyway for as long as something is missing, unless the
+//! disk has failed or there is no frame: then it looks again in a while.
 
+use super::devices::announce_disk_work;
 use super::host::RunningOn;
 use super::{Domain, Parked, Resident, first_write, vmid};
 use crate::el2::El2;
@@ -19,7 +40,6 @@ use stasis_memory::ReadRam;
 use stasis_memory::missing::{Asked, Missing};
 use stasis_state::written::BLOCK_SIZE;
 use stasis_state::{Baseline, PAGE_SIZE, PageBits};
-use stasis_vgic::VcpuMask;
 
 /// What a guest's memory lacks on this machine.
 pub type Lacking = Missing<El2>;
@@ -92,13 +112,10 @@ impl Domain {
         self.resident.lock().ram.missing().cloned()
     }
 
-    /// Returns whether the guest can't go on before more of its RAM is there: a vCPU wants it, or a
-    /// device has requests, which it does when all is there. Panics if the caller has the guest
-    /// parked.
+    /// Returns whether a vCPU or a device can't go on before more of the guest's RAM is there.
+    /// Panics if the caller has the guest parked.
     pub fn waits_for_ram(&self) -> bool {
-        let resident = self.resident.lock();
-        let is_wanted = resident.ram.missing().is_some_and(|missing| missing.is_waited_for());
-        is_wanted || resident.guest.has_work() || resident.guest.has_disk_work()
+        self.resident.lock().ram.missing().is_some_and(|missing| missing.is_waited_for())
     }
 
     /// Returns whether somebody has the guest parked, or has its lock for a moment.
@@ -108,7 +125,8 @@ impl Domain {
 
     /// Makes the guest find bytes that were missing and are filled: a unit, or all units that were
     /// missing of a block of which nothing is there. `has_content` is false if they are zeros.
-    /// Wakes the vCPUs that wait. Panics if the caller has the guest parked.
+    /// Wakes the vCPUs that wait, and makes the devices go on that stand still. Panics if the caller
+    /// has the guest parked.
     ///
     /// # Errors
     ///
@@ -133,7 +151,7 @@ impl Domain {
             }
         }
         resident.map_arrived(&bytes)?;
-        let (mut is_waited_for, mut waited_units, mut announced) = (false, None, VcpuMask::NONE);
+        let (mut is_waited_for, mut waited_units) = (false, None);
         for unit in missing.units(bytes.clone()) {
             let arrived = missing.arrived(unit.start);
             is_waited_for |= arrived.is_waited_for;
@@ -142,18 +160,22 @@ impl Domain {
             }
             if arrived.left == 0 {
                 waited_units = Some(resident.ram.end_loading());
-                // Not before: Linux spins until its card has taken the acknowledgment.
-                announced = resident.guest.announce();
             }
         }
+        if is_waited_for {
+            resident.guest.go_on();
+            self.inbox.go_on();
+        }
+        let has_disk_work = is_waited_for && resident.guest.has_disk_work();
         drop(resident);
         if let Some(units) = waited_units {
             log::debug!("guest \"{}\": loaded; it has waited for {units} units", self.name);
-            // Devices have waited for all of it.
-            self.kick(announced);
+        }
+        if is_waited_for {
             self.tell();
-        } else if is_waited_for {
-            self.kick_all();
+        }
+        if has_disk_work {
+            announce_disk_work();
         }
         Ok(())
     }

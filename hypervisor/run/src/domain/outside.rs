@@ -66,9 +66,8 @@ impl Domain {
         if is_news {
             self.pass_typed(&mut resident.guest);
         }
-        let has_work = is_news
-            && (resident.guest.has_work() || self.inbox.is_waiting())
-            && resident.is_served();
+        let has_work =
+            is_news && (resident.guest.has_work() || self.inbox.is_ready()) && resident.is_served();
         let guest = &mut resident.guest;
         if has_work {
             match host.may_serve() {

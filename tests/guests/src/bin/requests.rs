@@ -4,7 +4,8 @@
 //! `n`: nothing; `W` and `R`: [`LARGE_COUNT`] requests of 1 MiB; `B` and `b`: one request of as
 //! many bytes; `d`: they are discarded; `f`: what was written is flushed; `w` and `r`: [`COUNT`]
 //! requests of 4 KiB, one behind the other; `a`: [`COUNT`] reads of 4 KiB of which none is behind
-//! the one before; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the
+//! the one before; `p`: one read of 1 MiB is asked for, and `q`: it is waited for, and has in each
+//! word that word's number; `l`: it listens, for ever; `s`: it sends [`COUNT`] frames of 1500 bytes to the
 //! one that it has heard of; `e`: it looks at random bytes without leaving EL1 since it has asked
 //! for them; `z`: it resets its machine; `o`: it switches it off. But for `e`, the guest sleeps
 //! while it waits. It takes each interrupt, and prints `requests <phase> done`, or `failed` if its
@@ -40,6 +41,8 @@ const UART_INTID: u32 = 33;
 const QUEUES: usize = 0x4100_0000;
 const SMALL: usize = 0x4110_0000;
 const DATA: usize = 0x4120_0000;
+/// The status of a disk's request.
+const STATUS: usize = SMALL + 0x100;
 /// Pages for random bytes, each for one request. Every other page has [`UNTOUCHED`] from the
 /// beginning, and nothing is ever written to the rest.
 const RANDOM: usize = 0x41c0_0000;
@@ -221,8 +224,14 @@ impl Disk {
 
     /// Makes a request of this kind (VIRTIO 1.2, 5.2.6), with data at an address, of a length if
     /// there are some, and with the flags of their descriptor. Returns whether it was done.
-    fn request(&mut self, kind: u32, sector: u64, (data, len, flags): (usize, usize, u16)) -> bool {
-        let (header, status) = (SMALL, SMALL + 0x100);
+    fn request(&mut self, kind: u32, sector: u64, data: (usize, usize, u16)) -> bool {
+        self.ask(kind, sector, data);
+        self.end()
+    }
+
+    /// Makes a request, and does not wait for it.
+    fn ask(&mut self, kind: u32, sector: u64, (data, len, flags): (usize, usize, u16)) {
+        let (header, status) = (SMALL, STATUS);
         store(header, kind);
         store(header + 8, sector);
         let head = if len == 0 { 1 } else { 0 };
@@ -231,8 +240,18 @@ impl Disk {
         self.0.describe(2, status, 1, WRITE);
         self.0.publish(head);
         self.0.notify();
+    }
+
+    /// Waits for the request that was made last. Returns whether it was done.
+    fn end(&mut self) -> bool {
         self.0.wait();
-        load::<u8>(status) == 0
+        load::<u8>(STATUS) == 0
+    }
+
+    /// Waits for a read that was asked for. Returns whether it was done, and has given each word
+    /// its own number.
+    fn end_of_read(&mut self) -> bool {
+        self.end() && (0..MIB / 8).all(|n| load::<u64>(DATA + n * 8) == n as u64)
     }
 }
 
@@ -364,6 +383,11 @@ fn main() {
             (b'f', Some(disk), ..) => disk.flush(),
             (b'w' | b'r', Some(disk), ..) => disk.phase(phase == b'w', COUNT, 4096, 1),
             (b'a', Some(disk), ..) => disk.phase(false, COUNT, 4096, APART),
+            (b'p', Some(disk), ..) => {
+                disk.ask(IN, 0, (DATA, MIB, WRITE));
+                true
+            }
+            (b'q', Some(disk), ..) => disk.end_of_read(),
             (b'l', _, Some(card), _) => card.listen(),
             (b'o', ..) => psci::system_off(),
             (b'z', ..) => {

@@ -38,6 +38,7 @@ mod network_long;
 mod off;
 mod on_demand;
 mod on_demand_devices;
+mod on_demand_linux_long;
 mod one_to_one;
 mod others;
 mod overcommit;
@@ -221,7 +222,9 @@ fn main() -> ExitCode {
             what_a_linux_has_touched_first_is_loaded_first,
             a_checkpoint_is_needed_until_all_of_it_is_loaded;
         on_demand_devices:
-            a_guest_takes_what_is_typed_while_its_devices_wait_for_its_memory;
+            a_disk_is_read_and_what_is_typed_is_taken_before_all_memory_is_there;
+        on_demand_linux_long:
+            a_linux_has_its_disk_and_its_network_before_all_of_its_memory_is_there;
         clearing:
             a_guest_of_three_gib_finds_zeros,
             who_gets_the_memory_of_another_finds_zeros_whatever_is_done;

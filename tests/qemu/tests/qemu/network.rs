@@ -22,7 +22,7 @@ use crate::virtio::line;
 const PATIENCE: u32 = 60;
 
 /// Returns the configuration of a Linux with a card in the network `lan`.
-fn neighbour(name: &str) -> GuestConfig {
+pub fn neighbour(name: &str) -> GuestConfig {
     let mut config = guest(name, 128);
     config.initrd = Some("initramfs".to_owned());
     config.cmdline = "console=ttyAMA0".to_owned();

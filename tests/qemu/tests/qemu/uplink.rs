@@ -121,7 +121,7 @@ pub fn linux_gets_an_address_and_pages_from_the_host_before_and_after_a_resume(
 }
 
 /// Returns how many frames the guest has lost.
-fn lost(stasis: &mut Stasis) -> Result<u64> {
+pub fn lost(stasis: &mut Stasis) -> Result<u64> {
     let lines = stasis.command("network --json")?;
     let card = lines.iter().find(|line| line.contains("\"one\"")).context("no card")?;
     let card: Value = serde_json::from_str(card)?;

@@ -11,6 +11,7 @@ use xtask::qemu::UPLINK;
 
 use crate::linux::{BOOT_TIME, shell};
 use crate::network::machine;
+use crate::on_demand::to_load;
 use crate::uplink::lan;
 
 /// Resumes.
@@ -45,6 +46,8 @@ pub fn pages_come_after_each_of_many_resumes(lab: &Lab) -> Result<()> {
             ensure!(came == page, "page {n} after resume {round} is another one");
             println!("resume {round}, page {n}: {:?}", began.elapsed());
         }
+        // The pages have come before all of it was loaded.
+        while to_load(&mut stasis, "one")? > 0 {}
         stasis.command(&format!("delete {number}"))?;
     }
     stasis.quit()

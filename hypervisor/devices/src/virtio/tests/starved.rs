@@ -12,7 +12,7 @@ use stasis_state::OutOfRange;
 
 /// Memory in which no page can be written, as no frame is free for it.
 #[derive(Debug)]
-struct Full<'r>(&'r mut FakeRam);
+pub struct Full<'r>(pub &'r mut FakeRam);
 
 impl ReadRam for Full<'_> {
     fn len(&self) -> usize {
@@ -92,7 +92,7 @@ impl Transfer for Late {
 
     fn to_guest(&mut self, _: &[u8]) -> Result<(), NotMoved> {
         let is_late = core::mem::replace(&mut self.0, true);
-        if is_late { Ok(()) } else { Err(NotMoved::NoFrame) }
+        if is_late { Ok(()) } else { Err(NotMoved::NotYet) }
     }
 }
 
@@ -115,7 +115,7 @@ fn a_request_for_which_no_memory_is_free_is_done_when_there_is_some() {
     let memory = &mut Memory { base: RAM_BASE, ram: &mut full };
     assert_eq!(
         slots.disk_to_guest(memory, &request, &mut request.data(), &[1; 512]),
-        Err(NotMoved::NoFrame)
+        Err(NotMoved::NotYet)
     );
     slots.disk_done(memory, &request, Outcome::Error);
     assert_eq!(driver.read(0x70), 0xf, "the driver has done nothing wrong");

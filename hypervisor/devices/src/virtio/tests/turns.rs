@@ -127,11 +127,11 @@ struct Starved;
 
 impl Transfer for Starved {
     fn from_guest(&mut self, _: &mut [u8]) -> Result<(), NotMoved> {
-        Err(NotMoved::NoFrame)
+        Err(NotMoved::NotYet)
     }
 
     fn to_guest(&mut self, _: &[u8]) -> Result<(), NotMoved> {
-        Err(NotMoved::NoFrame)
+        Err(NotMoved::NotYet)
     }
 }
 
