@@ -1,5 +1,6 @@
 //! [`Workspace`]: the paths of the checkout, of its target folder, and of the folders that xtask keeps in it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,6 +13,17 @@ pub use stasis_tool::files::{read, write};
 pub struct Workspace {
     root: PathBuf,
     target: PathBuf,
+}
+
+/// Gives a file that was made in the same file system its name. It is on the medium before: after a
+/// power cut, `to` is the file before or this one.
+pub fn put_in_place(made: &Path, to: &Path) -> Result<()> {
+    let put = || {
+        File::open(made)?.sync_all()?;
+        std::fs::rename(made, to)?;
+        File::open(to.parent().unwrap_or(to))?.sync_all()
+    };
+    put().with_context(|| format!("cannot make {}", to.display()))
 }
 
 /// The fields of the output of `cargo metadata` that are used.

@@ -18,7 +18,7 @@ use crate::qemu::Machine;
 use crate::setup::debian::{Debian, Packages};
 use crate::setup::guests::{self, ARCHITECTURE, KERNEL};
 use crate::setup::qemu;
-use crate::workspace::{Workspace, write};
+use crate::workspace::{Workspace, put_in_place, write};
 use crate::{initramfs, report};
 
 /// What the image has besides the essential packages, and all that these depend on. Of two packages
@@ -151,7 +151,7 @@ fn make(workspace: &Workspace, folder: &Path, system: &System) -> Result<()> {
         drivers.push(driver);
     }
     write(&system.initrd, &initramfs::make_for_disk(workspace, &drivers)?)?;
-    std::fs::rename(&root, &system.image).context("cannot put the image in its place")?;
+    put_in_place(&root, &system.image)?;
     report::note(format_args!("it lies in {}", workspace.show(folder)));
     std::fs::remove_dir_all(&scratch).context("cannot remove what is no longer needed")?;
     std::fs::remove_dir_all(&downloaded).context("cannot remove the packages")

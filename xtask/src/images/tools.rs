@@ -10,7 +10,7 @@ use crate::report;
 use crate::setup::debian::Debian;
 use crate::setup::guests::ARCHITECTURE;
 use crate::setup::programs;
-use crate::workspace::{Workspace, write};
+use crate::workspace::{Workspace, put_in_place, write};
 
 /// Debian's packages of the programs.
 const PACKAGES: [&str; 4] = ["fio", "btrfs-progs", "kexec-tools", "iperf3"];
@@ -58,7 +58,7 @@ fn make(workspace: &Workspace, image: &Path) -> Result<()> {
     let size = ext4::size_for(&[&libraries, &bin])?;
     let part = image.with_extension("part");
     ext4::make(&part, size, Some(&root))?;
-    std::fs::rename(&part, image).context("cannot put the image in its place")?;
+    put_in_place(&part, image)?;
     std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")?;
     std::fs::remove_dir_all(&root).context("cannot remove what is no longer needed")
 }

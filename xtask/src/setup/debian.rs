@@ -5,10 +5,13 @@
 //! keys.
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use stasis_tool::output::Output;
 
 use crate::workspace::{Workspace, write};
 
@@ -233,11 +236,12 @@ impl Packages {
     }
 }
 
-/// Copies a file. `to` is there whole or not at all.
+/// Copies a file. `to` is there whole or not at all, also after a power cut.
 pub(super) fn take(from: &Path, to: &Path) -> Result<()> {
-    let part = to.with_extension("part");
-    std::fs::copy(from, &part).with_context(|| format!("cannot copy {}", from.display()))?;
-    std::fs::rename(&part, to).with_context(|| format!("cannot make {}", to.display()))
+    let mut output = Output::create(to)?;
+    let copied = File::open(from).and_then(|mut from| io::copy(&mut from, output.file()));
+    copied.with_context(|| format!("cannot copy {}", from.display()))?;
+    output.finish()
 }
 
 pub(super) fn option(name: &str, value: &Path) -> OsString {

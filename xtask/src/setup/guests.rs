@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::debian::{Debian, output, take};
 use crate::report;
@@ -78,12 +78,43 @@ impl Files {
         self.kernel.exists() && self.busybox.exists()
     }
 
+    /// Returns the paths of all drivers, in the order of [`all_drivers`].
+    fn all_drivers(&self) -> impl Iterator<Item = &PathBuf> {
+        self.drivers.iter().chain(&self.virtio_drivers).chain(&self.btrfs_drivers)
+    }
+
+    /// Returns whether a person has put the kernel there: one that was fetched has drivers beside
+    /// it, which are taken before.
+    fn is_by_hand(&self) -> bool {
+        self.kernel.exists() && !self.all_drivers().any(|driver| driver.exists())
+    }
+
     /// Returns whether some of what was fetched is missing, because an older version of this
     /// program has fetched less.
     fn is_incomplete(&self) -> bool {
         let was_fetched = self.virtio_drivers.iter().any(|driver| driver.exists());
         was_fetched && !self.drivers.iter().all(|driver| driver.exists())
     }
+
+    /// Checks that all packages may be fetched again, kernel and drivers: a kernel that a person
+    /// has put there is not replaced.
+    fn check_replaceable(&self, workspace: &Workspace) -> Result<()> {
+        ensure!(
+            !self.is_by_hand(),
+            "{kernel} was put there by hand, and its drivers are not beside it; put them there ({}), or remove {kernel}: then Debian's is fetched with them",
+            self.all_drivers()
+                .filter_map(|path| path.file_name()?.to_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+            kernel = workspace.show(&self.kernel),
+        );
+        Ok(())
+    }
+}
+
+/// Returns the paths of all drivers in the kernel's package.
+fn all_drivers() -> impl Iterator<Item = &'static str> {
+    DRIVERS.into_iter().chain(VIRTIO_DRIVERS).chain(BTRFS_DRIVERS)
 }
 
 /// A kernel for a machine of its own.
@@ -182,16 +213,19 @@ pub fn btrfs_drivers(workspace: &Workspace) -> Result<Vec<PathBuf>> {
     fetched(workspace, |files| files.btrfs_drivers).context("no drivers for btrfs")
 }
 
-/// Returns these drivers. If one is not there, fetches all packages again.
+/// Returns these drivers. If one is not there, fetches all packages again, unless a person has put
+/// the kernel there.
 fn fetched(workspace: &Workspace, which: fn(Files) -> Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     let files = Files::in_folder(&workspace.folder("guests")?);
     let drivers = which(files.clone());
     if !drivers.iter().all(|driver| driver.exists()) {
+        files.check_replaceable(workspace)?;
         fetch(workspace, &files).context("some of the Linux guest's drivers are lacking")?;
     }
     Ok(drivers)
 }
 
+/// Fetches the packages. A kernel that a person has put there stays.
 fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     let debian = Debian::find(workspace)?;
     report::step(format_args!(
@@ -201,22 +235,69 @@ fn fetch(workspace: &Workspace, files: &Files) -> Result<()> {
     let packages = debian.packages(workspace, &debian.codename, ARCHITECTURE)?;
     let kernel = packages.kernel(KERNEL)?;
     let unpacked = workspace.folder("setup/packages")?;
-    packages.unpack(&kernel, &unpacked)?;
     packages.unpack(BUSYBOX, &unpacked)?;
-
-    let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
-    take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)?;
-    let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
-    let paths = DRIVERS.iter().chain(&VIRTIO_DRIVERS).chain(&BTRFS_DRIVERS);
-    let drivers = files.drivers.iter().chain(&files.virtio_drivers).chain(&files.btrfs_drivers);
-    for (path, driver) in paths.zip(drivers) {
-        take(&modules.join(path), driver)?;
+    if !files.is_by_hand() {
+        packages.unpack(&kernel, &unpacked)?;
+        let version = kernel.strip_prefix("linux-image-").unwrap_or(&kernel);
+        take_kernel(&unpacked, version, files)?;
+        report::note(format_args!("{kernel} lies in {}", workspace.show(&files.kernel)));
     }
     let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));
     match places.iter().find(|place| place.exists()) {
         Some(busybox) => take(busybox, &files.busybox)?,
         None => bail!("{BUSYBOX} has no busybox in it"),
     }
-    report::note(format_args!("{kernel} lies in {}", workspace.show(&files.kernel)));
     std::fs::remove_dir_all(&unpacked).context("cannot remove the unpacked packages")
+}
+
+/// Takes the kernel of this version and its drivers out of the unpacked package: the drivers first,
+/// which tell a kernel that was fetched.
+fn take_kernel(unpacked: &Path, version: &str, files: &Files) -> Result<()> {
+    let modules = unpacked.join(format!("lib/modules/{version}/kernel"));
+    for (path, driver) in all_drivers().zip(files.all_drivers()) {
+        take(&modules.join(path), driver)?;
+    }
+    take(&unpacked.join(format!("boot/vmlinuz-{version}")), &files.kernel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns the guest's files in a folder, of which the kernel is there.
+    fn with_kernel(folder: &Path) -> Result<Files> {
+        let files = Files::in_folder(folder);
+        std::fs::write(&files.kernel, "kernel")?;
+        Ok(files)
+    }
+
+    #[test]
+    fn a_kernel_that_a_person_has_put_there_is_not_replaced_for_its_drivers() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let workspace = &Workspace::find()?;
+        let files = with_kernel(folder.path())?;
+        let refused = files.check_replaceable(workspace).unwrap_err().to_string();
+        assert!(refused.contains("was put there by hand") && refused.contains("virtio_net.ko"));
+        // One that was fetched has drivers, also if some are lacking.
+        std::fs::write(&files.virtio_drivers[2], "driver")?;
+        files.check_replaceable(workspace)
+    }
+
+    #[test]
+    fn a_kernel_that_is_taken_is_there_last() -> Result<()> {
+        let (from, to) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        for path in all_drivers() {
+            let path = from.path().join("lib/modules/6.1/kernel").join(path);
+            std::fs::create_dir_all(path.parent().context("no folder")?)?;
+            std::fs::write(path, "driver")?;
+        }
+        let files = Files::in_folder(to.path());
+        assert!(take_kernel(from.path(), "6.1", &files).is_err(), "there is no kernel");
+        assert!(files.all_drivers().all(|driver| driver.exists()) && !files.kernel.exists());
+        std::fs::create_dir(from.path().join("boot"))?;
+        std::fs::write(from.path().join("boot/vmlinuz-6.1"), "kernel")?;
+        take_kernel(from.path(), "6.1", &files)?;
+        assert!(!files.is_by_hand() && std::fs::read(&files.kernel)? == b"kernel");
+        Ok(())
+    }
 }
