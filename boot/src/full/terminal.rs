@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Port, Terminal, WAITING};
+use stasis_console::{CAPACITY, Console, Input, Names, PIECE, Port, ReaderId, Terminal, WAITING};
 use stasis_devices::pl011::Character;
 use stasis_host::task::TaskLock;
 use stasis_run::domain::Domain;
@@ -24,15 +24,17 @@ static CONSOLE: TaskLock<Console> = TaskLock::new(Console::new());
 /// in the moment is seen in the task's next turn.
 static LISTENERS: AtomicUsize = AtomicUsize::new(0);
 
-/// Adds one who reads what guests send ([`read_output`]): from now on the task is woken by what any
-/// guest sends.
-pub fn add_listener() {
+/// Adds one who reads what a guest sends by a port ([`read_output`]): from now on the task is woken
+/// by what any guest sends.
+pub fn add_reader(port: Port) -> ReaderId {
     LISTENERS.fetch_add(1, Ordering::Relaxed);
+    CONSOLE.lock_without_task().add_reader(port)
 }
 
-/// Removes one whom [`add_listener`] has added.
-pub fn remove_listener() {
+/// Removes one whom [`add_reader`] has added.
+pub fn remove_reader(reader: ReaderId) {
     LISTENERS.fetch_sub(1, Ordering::Relaxed);
+    CONSOLE.lock_without_task().remove_reader(reader);
 }
 
 /// Wakes the task, if anybody wants what a guest has just sent.
@@ -176,10 +178,10 @@ pub fn show_printed(task: &mut Task) -> bool {
     true
 }
 
-/// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and
-/// moves `position` behind it.
-pub fn read_output(task: &Task, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
-    CONSOLE.lock(task).read_output(port, position, most)
+/// Returns the next bytes for a reader, at most `most`; of a guest that `is_gone`, those that were
+/// left for the reader.
+pub fn read_output(task: &Task, reader: ReaderId, is_gone: bool, most: usize) -> Vec<u8> {
+    CONSOLE.lock(task).read_output(reader, is_gone, most)
 }
 
 /// Does nothing: the console has what a guest has sent, shown or kept, with the line that it has

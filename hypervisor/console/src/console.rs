@@ -20,6 +20,7 @@ pub use crate::command::{Command, CommandError, Names};
 use crate::line::Editor;
 use crate::mux::Mux;
 pub use crate::mux::{PIECE, Port};
+pub use crate::readers::ReaderId;
 pub use crate::ring::CAPACITY;
 use crate::ring::Ring;
 use crate::terminal::{Echo, Terminal, say};
@@ -304,11 +305,22 @@ impl Console {
         lines.iter().try_for_each(|line| writeln!(out, "| {line}"))
     }
 
-    /// Returns what a guest has sent by a port from `position` on, at most `most` bytes of it, and
-    /// moves `position` behind it. Positions count all bytes that the guest has ever sent; those
-    /// that are not kept any more are passed over. What the terminal shows does not change.
-    pub fn read_output(&self, port: impl Into<Port>, position: &mut u64, most: usize) -> Vec<u8> {
-        self.mux.read_from(port.into(), position, most)
+    /// Adds one who reads what a guest sends by a port, beside the terminal, and begins with what is
+    /// kept of it.
+    pub fn add_reader(&mut self, port: impl Into<Port>) -> ReaderId {
+        self.mux.add_reader(port.into())
+    }
+
+    /// Removes a reader.
+    pub fn remove_reader(&mut self, id: ReaderId) {
+        self.mux.remove_reader(id);
+    }
+
+    /// Returns the next bytes for a reader, at most `most`. Those that are not kept any more are
+    /// passed over. Of a guest that `is_gone`, removed or forgotten for that, these are what was
+    /// left for the reader. What the terminal shows does not change.
+    pub fn read_output(&mut self, id: ReaderId, is_gone: bool, most: usize) -> Vec<u8> {
+        self.mux.read(id, is_gone, most)
     }
 
     /// Says that a guest has stopped for good, and why, in words such as `powered off`. Detaches
@@ -333,7 +345,8 @@ impl Console {
         self.notice(format_args!("guest \"{name}\": {why}"), terminal);
     }
 
-    /// Forgets what a guest has sent, because another guest will get its number.
+    /// Forgets what a guest has sent, because another guest will get its number. What a reader has
+    /// not read is left for it.
     pub fn forget(&mut self, guest: usize) {
         self.mux.forget(guest);
         self.left = None;

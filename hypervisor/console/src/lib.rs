@@ -13,6 +13,8 @@ mod console;
 pub mod line;
 pub mod lines;
 pub mod mux;
+mod port;
+mod readers;
 mod ring;
 pub mod several;
 mod suggest;

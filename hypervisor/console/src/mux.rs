@@ -3,6 +3,8 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+pub use crate::port::Port;
+use crate::readers::{ReaderId, Readers};
 use crate::ring::Ring;
 use crate::terminal::{Terminal, say};
 
@@ -10,47 +12,19 @@ use crate::terminal::{Terminal, say};
 /// a PL011 of revision r1p4).
 pub const PIECE: usize = 16;
 
-/// What a guest sends by, and gets what is typed: its UART, or its terminal, which not every guest
-/// has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The guest's number.
-    pub guest: usize,
-    /// Whether it is the terminal.
-    pub is_terminal: bool,
-}
-
-impl Port {
-    /// Returns the UART of a guest.
-    pub const fn uart(guest: usize) -> Self {
-        Self { guest, is_terminal: false }
-    }
-
-    /// Returns the terminal of a guest.
-    pub const fn terminal(guest: usize) -> Self {
-        Self { guest, is_terminal: true }
-    }
-}
-
-/// Returns the guest's UART, which is meant where nothing else is said.
-impl From<usize> for Port {
-    fn from(guest: usize) -> Self {
-        Self::uart(guest)
-    }
-}
-
 /// The port that the console is attached to, and the last bytes that each guest has sent.
 #[derive(Debug, Default)]
 pub struct Mux {
     attached: Option<(Port, String)>,
     /// The bytes of each port.
     rings: Vec<(Port, Ring)>,
+    readers: Readers,
 }
 
 impl Mux {
     /// Returns a multiplexer without an attached guest and without output.
     pub const fn new() -> Self {
-        Self { attached: None, rings: Vec::new() }
+        Self { attached: None, rings: Vec::new(), readers: Readers::new() }
     }
 
     /// Returns the attached port, and the name of its guest.
@@ -80,10 +54,23 @@ impl Mux {
         self.kept(port).map(|ring| ring.last_lines(count)).unwrap_or_default()
     }
 
-    /// Returns what a guest has sent from `position` on, at most `most` bytes of it, shown or not,
-    /// and moves `position` behind it. Bytes that are not kept any more are passed over.
-    pub fn read_from(&self, port: Port, position: &mut u64, most: usize) -> Vec<u8> {
-        self.kept(port).map(|ring| ring.read_from(position, most)).unwrap_or_default()
+    /// Adds one who reads what a guest sends, and begins with what is kept of it.
+    pub fn add_reader(&mut self, port: Port) -> ReaderId {
+        self.readers.add(port)
+    }
+
+    /// Removes a reader.
+    pub fn remove_reader(&mut self, id: ReaderId) {
+        self.readers.remove(id);
+    }
+
+    /// Returns the next bytes for a reader, at most `most`, whether they were shown or not. Bytes
+    /// that are not kept any more are passed over. Of a guest that `is_gone`, these are the bytes
+    /// that were left for the reader: another guest may have its number.
+    pub fn read(&mut self, id: ReaderId, is_gone: bool, most: usize) -> Vec<u8> {
+        let port = self.readers.port(id).filter(|_| !is_gone);
+        let ring = self.rings.iter().find(|(of, _)| Some(*of) == port).map(|(_, ring)| ring);
+        self.readers.read(id, ring, most)
     }
 
     /// Shows the next piece of what the attached guest has sent and was not shown. Returns whether
@@ -120,10 +107,12 @@ impl Mux {
         self.kept(port).is_some_and(Ring::has_unseen)
     }
 
-    /// Forgets the bytes of a guest. Positions go on: whoever reads on gets all that comes next.
+    /// Forgets the bytes of a guest. Readers get what they have not read, and all that comes next.
     pub fn forget(&mut self, guest: usize) {
-        let of_guest = self.rings.iter_mut().filter(|(of, _)| of.guest == guest);
-        of_guest.for_each(|(_, ring)| ring.forget());
+        for (port, ring) in self.rings.iter_mut().filter(|(of, _)| of.guest == guest) {
+            self.readers.keep(*port, ring);
+            ring.forget();
+        }
     }
 
     fn kept(&self, port: Port) -> Option<&Ring> {

@@ -152,7 +152,7 @@ impl Packages {
             .args(["-o", "APT::Sandbox::User=", "--quiet", "--yes", "--no-install-recommends"])
             .args(["--download-only", "install"])
             .args(packages)
-            .stdout(Stdio::from(std::io::stderr()));
+            .stdout(Stdio::from(io::stderr()));
         let status = command.status().context("cannot start apt-get")?;
         ensure!(status.success(), "apt-get could not download {}", packages.join(", "));
         let mut files = Vec::new();
@@ -178,7 +178,7 @@ impl Packages {
             // As root, apt would download as another user, who cannot write here.
             .args(["-o", "APT::Sandbox::User=", "download", package])
             .current_dir(&download)
-            .stdout(Stdio::from(std::io::stderr()))
+            .stdout(Stdio::from(io::stderr()))
             .status()
             .context("cannot start apt-get")?;
         ensure!(status.success(), "apt-get could not download {package}");
@@ -199,7 +199,7 @@ impl Packages {
             .arg("install")
             .args(packages)
             .stdin(Stdio::null())
-            .stdout(Stdio::from(std::io::stderr()))
+            .stdout(Stdio::from(io::stderr()))
             .status()
             .context("cannot start apt-get")?;
         ensure!(status.success(), "apt-get could not download {}", packages.join(", "));

@@ -5,9 +5,8 @@ use super::endpoint::{Endpoint, Step};
 use crate::console::find::NoTerminal;
 use crate::terminal;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use stasis_channel::pipe::Pipe;
-use stasis_console::Port;
+use stasis_console::{Port, ReaderId};
 use stasis_host::run_state::RunState;
 use stasis_run::domain::Domain;
 use stasis_run::turns::Task;
@@ -18,8 +17,9 @@ pub struct Attach {
     port: Port,
     /// Whether the guest is known to have the port.
     is_there: bool,
-    /// Number of the guest's bytes that were sent to the client, or passed over.
-    position: u64,
+    reader: ReaderId,
+    /// Whether the guest is gone, and the client has all that it has sent.
+    has_ended: bool,
 }
 
 impl Attach {
@@ -37,8 +37,8 @@ impl Attach {
     }
 
     fn to(domain: Arc<Domain>, port: Port) -> Self {
-        terminal::add_listener();
-        Self { domain, port, is_there: !port.is_terminal, position: 0 }
+        let reader = terminal::add_reader(port);
+        Self { domain, port, is_there: !port.is_terminal, reader, has_ended: false }
     }
 
     /// Types what the client has sent, as far as there is room.
@@ -59,7 +59,7 @@ impl Attach {
 
 impl Drop for Attach {
     fn drop(&mut self) {
-        terminal::remove_listener();
+        terminal::remove_reader(self.reader);
     }
 }
 
@@ -73,16 +73,20 @@ impl Endpoint for Attach {
                 None => return Step::Soon,
             }
         }
-        let bytes: Vec<u8> =
-            terminal::read_output(task, self.port, &mut self.position, pipe.room());
+        // Before it is read: what a guest has sent is forgotten before it is removed.
+        let is_gone = self.domain.try_state() == Some(RunState::Removed);
+        let room = pipe.room();
+        let bytes = terminal::read_output(task, self.reader, is_gone, room);
         pipe.write(&bytes);
         self.type_in(pipe);
-        match self.domain.try_state() {
-            Some(RunState::Removed) => Step::Ended(Ok(())),
-            _ if pipe.is_at_end() => Step::Ended(Ok(())),
+        self.has_ended |= is_gone && bytes.len() < room;
+        if self.has_ended || pipe.is_at_end() {
+            Step::Ended(Ok(()))
+        } else if pipe.waiting() > 0 {
             // The guest makes room without a word.
-            _ if pipe.waiting() > 0 => Step::Soon,
-            _ => Step::Waits,
+            Step::Soon
+        } else {
+            Step::Waits
         }
     }
 }

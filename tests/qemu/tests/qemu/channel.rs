@@ -15,10 +15,10 @@ use stasis_channel::{Frame, Kind, Reader};
 use stasis_client::{Client, Error, Message, Options, Part, Status, Target};
 use stasis_guests::workload::Model;
 use stasis_host::config::GuestConfig;
-use stasis_qemu_tests::guests::{SILENCE, ticks};
+use stasis_qemu_tests::guests::{SILENCE, numbers, ticks};
 use stasis_qemu_tests::lab::{Built, Lab};
 use stasis_qemu_tests::process::{Process, wait_until};
-use stasis_qemu_tests::stasis::guest;
+use stasis_qemu_tests::stasis::{Stasis, guest};
 use xtask::qemu::{ChannelSocket, Machine};
 
 /// Sends SIGINT to a tool, as Ctrl-C does, and checks that it ends as one that was given up.
@@ -293,6 +293,38 @@ pub fn two_at_a_guests_terminal_see_the_same_beside_the_console(lab: &Lab) -> Re
     ensure!(client.answer("guests")?.contains("counter"), "no answer");
     drop(client);
     stasis.quit()
+}
+
+pub fn who_is_attached_gets_the_last_words_of_a_guest_that_is_removed(lab: &Lab) -> Result<()> {
+    let socket = ChannelSocket::new()?;
+    let mut stasis = lab.machine().guest("chatter")?.channel(&socket).boot()?;
+    let mut client = client(&socket, false)?;
+    let id = client.open("attach chatter")?;
+    // QEMU stands still if nobody takes what it sends.
+    let reader = std::thread::spawn(move || -> Result<Vec<u8>> {
+        let mut seen = Vec::new();
+        loop {
+            match client.next(Some(Instant::now() + SILENCE))?.context("the stream has no end")? {
+                Message::Data { id: of, bytes } if of == id => seen.extend(bytes),
+                Message::Done { id: of, .. } if of == id => return Ok(seen),
+                _ => {}
+            }
+        }
+    });
+    while last_number(&mut stasis)? < 100 {}
+    stasis.command("stop chatter")?;
+    let last = format!("line {}", last_number(&mut stasis)?);
+    stasis.command("remove chatter")?;
+    let seen = reader.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))??;
+    let end = String::from_utf8_lossy(&seen[seen.len().saturating_sub(40)..]).into_owned();
+    ensure!(end.contains(&last), "{} bytes, {end:?} is before {last}", seen.len());
+    stasis.quit()
+}
+
+/// Returns the number of the last whole line that `chatter` has sent.
+fn last_number(stasis: &mut Stasis) -> Result<u64> {
+    let lines = stasis.command("log chatter 2")?;
+    Ok(lines.first().and_then(|line| numbers(line).first().copied()).unwrap_or(0))
 }
 
 pub fn many_tools_share_a_session(lab: &Lab) -> Result<()> {

@@ -135,6 +135,7 @@ fn main() -> ExitCode {
             lists_and_a_wish_to_give_up_are_heard_during_a_checkpoint,
             what_happens_to_a_guest_is_told_to_who_waits,
             two_at_a_guests_terminal_see_the_same_beside_the_console,
+            who_is_attached_gets_the_last_words_of_a_guest_that_is_removed,
             what_guests_send_goes_to_files_and_a_shell_is_offered_their_names,
             a_window_that_is_missed_is_told,
             many_tools_share_a_session,

@@ -212,9 +212,39 @@ fn a_guests_terminal_is_a_port_of_its_own() {
     while bench.console.show(&mut bench.terminal) {}
     assert_eq!(bench.shown(), "later");
     assert_eq!(bench.type_in(b"\x1db"), [], "a terminal has no break");
-    let mut position = 0;
-    assert_eq!(bench.console.read_output(1, &mut position, 99), b"uart");
+    let reader = bench.console.add_reader(1);
+    assert_eq!(bench.console.read_output(reader, false, 99), b"uart");
     bench.console.forget(1);
-    position = 0;
-    assert_eq!(bench.console.read_output(Port::terminal(1), &mut position, 99), b"");
+    let reader = bench.console.add_reader(Port::terminal(1));
+    assert_eq!(bench.console.read_output(reader, false, 99), b"");
+}
+
+#[test]
+fn a_reader_gets_what_a_guest_has_sent_before_it_was_removed_and_nothing_of_the_next_one() {
+    let mut bench = Bench::new();
+    bench.output(1, b"first");
+    let (slow, other) = (bench.console.add_reader(1), bench.console.add_reader(2));
+    assert_eq!(bench.console.read_output(slow, false, 2), b"fi");
+    bench.output(1, b", last");
+    bench.console.forget(1);
+    bench.output(1, b"the next guest");
+    assert_eq!(bench.console.read_output(slow, true, 4), b"rst,");
+    assert_eq!(bench.console.read_output(slow, true, 99), b" last");
+    assert_eq!(bench.console.read_output(slow, true, 99), b"");
+    assert_eq!(bench.console.read_output(other, true, 99), b"");
+    bench.console.remove_reader(slow);
+    assert_eq!(bench.console.read_output(slow, false, 99), b"", "it reads no more");
+}
+
+/// A guest that is resumed in its place has sent nothing of what came before.
+#[test]
+fn a_reader_reads_on_where_another_guest_takes_the_place_of_its_own() {
+    let mut bench = Bench::new();
+    let reader = bench.console.add_reader(1);
+    bench.output(1, b"before, ");
+    bench.console.forget(1);
+    bench.output(1, b"behind, ");
+    bench.console.forget(1);
+    bench.output(1, b"again");
+    assert_eq!(bench.console.read_output(reader, false, 99), b"before, behind, again");
 }
