@@ -59,9 +59,8 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::AtomicBool;
 use spin::mutex::SpinMutex;
-use stasis_arch::boot::MAX_CORES;
 use stasis_arch::mmu;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
@@ -78,9 +77,6 @@ use stasis_host::sched::TaskId;
 use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
-
-/// Value of [`Domain::last_on`]: no vCPU.
-const NOBODY: u8 = u8::MAX;
 
 /// Most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
@@ -130,6 +126,10 @@ struct VcpuPlace {
     takes_over: Notice,
     /// SGIs that other vCPUs have sent to this one.
     sgis: Mailbox,
+    /// Whether the vCPU was the guest's last one on its core, which may have translations of it and
+    /// has none of another one. Accessed by that core, and by the core that has the guest parked;
+    /// relaxed, for the vCPUs' locks order the two.
+    was_last: AtomicBool,
     stats: Stats,
 }
 
@@ -166,10 +166,6 @@ pub struct Domain {
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
     resident: ResidentLock,
-    /// Index of the guest's vCPU that each core has run last, and whose translations it may still
-    /// have. Accessed by that core, and by the core that has the guest parked; relaxed, for the
-    /// vCPUs' locks order the two.
-    last_on: [AtomicU8; MAX_CORES],
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
     /// Regions that the guest shares with others.
@@ -274,6 +270,7 @@ impl Domain {
                 hold: Hold::new(),
                 takes_over: Notice::new(),
                 sgis: Mailbox::new(),
+                was_last: AtomicBool::new(false),
                 stats: Stats::new(),
             }
         });
@@ -292,7 +289,6 @@ impl Domain {
                 debugger: None,
                 stage2: Some(stage2),
             }),
-            last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             turns: Turns::new(),
             shared,
             given,

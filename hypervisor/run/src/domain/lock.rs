@@ -5,11 +5,14 @@
 //! its guest, such as to kick a core, to send a byte or to log a line, takes a reference to
 //! [`Unlocked`]. So it does not compile under the lock.
 
-use super::{Domain, NOBODY, Resident};
+use super::{Domain, Resident};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU8, Ordering};
 use stasis_arch::cpu;
 use stasis_cores::sync::{Lock, LockGuard};
+
+/// Value of [`ResidentLock::parked_on`]: no core.
+const NOBODY: u8 = u8::MAX;
 
 /// The lock of what a guest's vCPUs share. Whoever parks a guest keeps it for long, and would wait
 /// for itself for ever: that is a panic.
