@@ -90,16 +90,17 @@ fn vmid(number: usize) -> u8 {
 }
 
 /// State that a guest's vCPUs share. It belongs to whoever holds its lock.
+#[repr(C)] // The guest is large: an instruction's offset reaches what stands before it.
 pub struct Resident {
-    /// The guest.
-    pub guest: Guest,
     /// What the guest is doing.
     pub state: RunState,
-    ram: Ram,
     /// The debugger that has the guest, if there is one.
     debugger: debug::MaybeDebugger,
     /// Translation of the guest; `None` once the guest was removed.
     stage2: Option<Translation>,
+    ram: Ram,
+    /// The guest.
+    pub guest: Guest,
 }
 
 impl Whole for Resident {
@@ -157,15 +158,19 @@ pub struct Memory {
 }
 
 /// A guest on the machine.
+#[repr(C)] // What the vCPUs share is large: an instruction's offset reaches what stands before it.
 pub struct Domain {
     /// The guest's number on the console.
     pub number: usize,
-    /// The guest's name, which no other guest has.
-    pub name: String,
     vcpus: Vec<VcpuPlace>,
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
+    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
+    /// rung for it, or an interrupt of its devices or a frame has come.
+    news: News,
     resident: ResidentLock,
+    /// The guest's name, which no other guest has.
+    pub name: String,
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
     /// Regions that the guest shares with others.
@@ -177,9 +182,6 @@ pub struct Domain {
     input: SpinMutex<VecDeque<Character>>,
     terminal: terminal::Terminal,
     inbox: Inbox,
-    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
-    /// rung for it, or an interrupt of its devices or a frame has come.
-    news: News,
 }
 
 impl Memory {
