@@ -57,9 +57,9 @@ pub fn main(workspace: &Workspace, only: &[String]) -> Result<()> {
         report::step(format_args!("{name} under Miri"));
         let status = rustup(&["run", "nightly", "cargo", "miri", "test"])
             .args(["--package", &format!("stasis-{name}")])
-            .args(tests)
             .arg("--target-dir")
             .arg(workspace.folder("miri")?)
+            .args(tests)
             .env("MIRIFLAGS", FLAGS)
             .env("PROPTEST_CASES", CASES)
             .status()

@@ -4,6 +4,7 @@
 //! instruction, and maintains caches. The compiler sees none of these accesses, so it can't assume
 //! anything of the memory. The portable one uses atomics, which Miri understands.
 
+use alloc::vec;
 use core::fmt::Debug;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -178,6 +179,10 @@ pub unsafe trait Machine: Debug {
 #[derive(Clone, Copy, Debug)]
 pub struct Portable;
 
+/// Bytes from which on one access stands for one of each word, under Miri, which takes long for
+/// each: in no test does anybody else access so many meanwhile.
+const AT_ONCE: usize = if cfg!(miri) { 32 << 10 } else { isize::MAX as usize };
+
 /// Calls `word` with the offset of each aligned word of `len` bytes at `start`, and `byte` with
 /// that of each byte beside them.
 fn each(start: *const u8, len: usize, mut word: impl FnMut(usize), mut byte: impl FnMut(usize)) {
@@ -198,6 +203,11 @@ fn each(start: *const u8, len: usize, mut word: impl FnMut(usize), mut byte: imp
 // makes to shared memory are to atomics.
 unsafe impl Machine for Portable {
     unsafe fn load(shared: *const u8, into: *mut u8, len: usize) {
+        if len >= AT_ONCE {
+            // SAFETY: the caller lets us access `len` bytes of `shared`, and `into` has as many of
+            // the caller's, which are others. Nobody writes so many meanwhile.
+            return unsafe { into.copy_from_nonoverlapping(shared, len) };
+        }
         let word = |at| {
             // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, and the caller
             // lets us access those bytes of `shared`. 2. Nobody has a reference to them, by the
@@ -217,6 +227,11 @@ unsafe impl Machine for Portable {
     }
 
     unsafe fn store(from: *const u8, shared: *mut u8, len: usize) {
+        if len >= AT_ONCE {
+            // SAFETY: the caller lets us access `len` bytes of `shared`, and `from` has as many of
+            // the caller's, which are others. Nobody accesses so many meanwhile.
+            return unsafe { shared.copy_from_nonoverlapping(from, len) };
+        }
         let word = |at| {
             // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, and the caller
             // lets us access those bytes of `shared`. 2. Nobody has a reference to them, by the
@@ -251,6 +266,11 @@ unsafe impl Machine for Portable {
     }
 
     unsafe fn zero(shared: *mut u8, len: usize) {
+        if len >= AT_ONCE {
+            // SAFETY: the caller lets us access `len` bytes of `shared`. Nobody else accesses so
+            // many meanwhile.
+            return unsafe { shared.write_bytes(0, len) };
+        }
         let word = |at| {
             // SAFETY: 1. `each` gives offsets of whole aligned words below `len`, which the caller
             // lets us access. 2. Nobody has a reference to them, by the caller.
@@ -278,6 +298,15 @@ unsafe impl Machine for Portable {
     }
 
     unsafe fn pages_with_content(shared: *const u8, count: usize) -> u64 {
+        if count * PAGE_SIZE >= AT_ONCE {
+            let mut bytes = vec![0; count * PAGE_SIZE];
+            // SAFETY: the caller lets us access `count` pages of `shared`. The buffer is this
+            // function's own, and as long.
+            unsafe { Self::load(shared, bytes.as_mut_ptr(), bytes.len()) };
+            let pages = bytes.as_chunks::<PAGE_SIZE>().0.iter().zip(0..);
+            return pages
+                .fold(0, |map, (page, bit)| map | u64::from(*page != [0; PAGE_SIZE]) << bit);
+        }
         (0..count).fold(0, |map, page| {
             let mut words = (0..PAGE_SIZE).step_by(WORD).map(|at| page * PAGE_SIZE + at);
             // SAFETY: 1. The offsets are those of whole words of `count` pages, which the caller

@@ -33,7 +33,6 @@ fn bring_all(ram: &mut GuestRam<Portable>) {
     }
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn what_was_never_written_and_has_no_content_is_not_missing() {
     let ram = ram();
@@ -45,7 +44,6 @@ fn what_was_never_written_and_has_no_content_is_not_missing() {
     assert_eq!(missing.ask(SIZE), Asked::There, "nothing is brought that is not in the memory");
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn the_hypervisor_is_refused_what_is_missing() {
     let mut ram = ram();
@@ -62,7 +60,6 @@ fn the_hypervisor_is_refused_what_is_missing() {
     assert_eq!(ram.missing().unwrap().left(), before);
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn what_has_arrived_is_what_was_brought() {
     let mut ram = ram();
@@ -72,13 +69,12 @@ fn what_has_arrived_is_what_was_brought() {
     ram.read(0, &mut bytes).unwrap();
     for (number, unit) in bytes.chunks(UNIT_SIZE).enumerate() {
         let expected = if (UNITS..2 * UNITS).contains(&number) { 0 } else { number as u8 };
-        assert!(unit.iter().all(|byte| *byte == expected), "unit {number}");
+        assert!(*unit == [expected; UNIT_SIZE][..unit.len()], "unit {number}");
     }
     assert!(ram.missing().is_none() && ram.is_finished());
     assert_eq!(ram.written_blocks().collect::<Vec<_>>(), [0, 2 * BLOCK_SIZE]);
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn only_a_unit_that_is_missing_is_filled() {
     let ram = ram();
@@ -95,7 +91,6 @@ fn only_a_unit_that_is_missing_is_filled() {
     assert_eq!(filling.crc32c(LAST.start..LAST.start + 8), Ok(routines::crc32c(0, &[7; 8])));
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn the_units_of_the_last_block_end_with_the_memory() {
     let ram = ram();
@@ -107,7 +102,6 @@ fn the_units_of_the_last_block_end_with_the_memory() {
     assert!(!missing.arrived(LAST.start).is_block_whole && missing.is_there(LAST));
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn what_is_given_up_counts_as_written_and_not_as_finished() {
     let mut ram = ram();
@@ -117,7 +111,7 @@ fn what_is_given_up_counts_as_written_and_not_as_finished() {
     ram.zero_all(&mut || ());
     let mut bytes = vec![1; SIZE];
     ram.read(0, &mut bytes).unwrap();
-    assert!(bytes.iter().all(|byte| *byte == 0), "something is left of what was before");
+    assert!(bytes == vec![0; SIZE], "something is left of what was before");
 }
 
 #[test]
@@ -142,14 +136,12 @@ fn memory_that_was_not_cleared_is_missing_as_a_whole() {
     assert_eq!(ram.load_u64(8), Ok(0));
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 #[should_panic(expected = "bytes are missing")]
 fn loading_does_not_end_before_all_is_there() {
     ram().end_loading();
 }
 
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 #[should_panic(expected = "a snapshot would have what is not brought yet")]
 fn there_is_no_snapshot_of_what_is_missing() {
@@ -160,7 +152,6 @@ fn there_is_no_snapshot_of_what_is_missing() {
 
 /// A guest that is resumed again finds first what it has touched first, and what it touches then
 /// comes before that.
-#[cfg_attr(miri, ignore = "it clears more than Miri does in a minute")]
 #[test]
 fn what_was_touched_first_arrives_first_the_next_time() {
     let mut ram = ram();

@@ -97,7 +97,7 @@ fn cleaned() -> usize {
 #[test]
 fn memory_shows_nothing_of_whom_had_it_before() {
     let ram = ram(2 * PAGE_SIZE, 0xa5);
-    assert!(bytes(&ram).iter().all(|&byte| byte == 0));
+    assert!(bytes(&ram) == vec![0; ram.len()]);
     assert!(!ram.may_have_content(0) && ram.written_blocks().next().is_none());
     assert_eq!(ram.pages_with_content(0, 2), Ok(0));
 }
@@ -121,7 +121,7 @@ fn bytes_are_read_and_written_wherever_they_lie() {
         assert_eq!(read, written, "{len} bytes at {offset}");
         assert_eq!(ram.crc32c(0, offset..end), Ok(routines::crc32c(0, &written)));
         ram.zero(offset..end).unwrap();
-        assert!(bytes(&ram).iter().all(|&byte| byte == 0));
+        assert!(bytes(&ram) == vec![0; ram.len()]);
     }
 }
 
@@ -208,7 +208,7 @@ fn only_what_was_written_is_cleared() {
     assert_eq!(ZEROED.take(), BLOCK_SIZE);
     ram.zero_all(&mut || ());
     assert_eq!(ZEROED.take(), BLOCK_SIZE, "what was written stays writable for the guest");
-    assert!(bytes(&ram).iter().all(|&byte| byte == 0));
+    assert!(bytes(&ram) == vec![0; ram.len()]);
 }
 
 #[test]

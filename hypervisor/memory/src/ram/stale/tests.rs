@@ -179,7 +179,7 @@ impl Guest {
             self.ram.raw.read(block, &mut bytes).unwrap();
             for (page, word) in bytes.chunks(PAGE_SIZE).zip(words) {
                 assert_eq!(page[..8], word.to_ne_bytes());
-                assert!(page[8..].iter().all(|byte| *byte == 0), "old bytes would be stored");
+                assert!(page[8..] == [0; PAGE_SIZE - 8], "old bytes would be stored");
             }
         }
     }

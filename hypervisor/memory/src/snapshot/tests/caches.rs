@@ -77,7 +77,7 @@ unsafe impl Machine for Cached {
         pages
             .chunks(PAGE_SIZE)
             .enumerate()
-            .fold(0, |map, (n, page)| map | u64::from(page.iter().any(|byte| *byte != 0)) << n)
+            .fold(0, |map, (n, page)| map | u64::from(*page != [0; PAGE_SIZE]) << n)
     }
 
     fn clean_and_invalidate(addresses: Range<usize>) {
@@ -187,6 +187,7 @@ fn a_page_is_kept_as_it_was_stored_once_reading_has_begun() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "each byte of 65 pages passes through the model of the cache")]
 fn a_page_is_kept_as_it_was_stored_while_reading_begins() {
     /// The page behind the first piece that begins to be read.
     const LAST: usize = 64 * PAGE_SIZE;
