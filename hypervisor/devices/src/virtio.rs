@@ -288,10 +288,7 @@ impl Slots {
             Ok(false) => self.notified &= !id.bit(),
             // The request is tried again.
             Err(Broken::NoFrame) => {}
-            Err(Broken::NotThere) => {
-                self.notified &= !id.bit();
-                self.waiting |= id.bit();
-            }
+            Err(Broken::NotThere) => self.stand_still(id),
             Err(_) => self.fail(id.slot.into()),
         }
     }

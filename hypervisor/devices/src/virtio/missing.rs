@@ -1,36 +1,45 @@
 //! Requests that need memory which is still to be loaded, as their guest was resumed on demand.
 //!
 //! Before a step of a device, and only while something is missing, all that the first request of
-//! each queue needs is looked at: its rings, its descriptors and its buffers
+//! the next queue needs is looked at: its rings, its descriptors and its buffers
 //! ([`Slots::await_missing`]). What is not there is asked for, and the queue stands still until
-//! something has arrived ([`Slots::go_on`]); other queues go on. So a step has all that it needs,
-//! and nothing is done twice because the end of a request was not there.
+//! something has arrived ([`Slots::go_on`]); other queues go on. So nothing is read from a disk
+//! twice because the end of a request was not there.
 //!
-//! A driver that changes a request behind that look may make the step find something missing. Then
-//! the queue stands still, too ([`Broken::NotThere`]), and the request is done again.
+//! A step may find something missing all the same: the queue before it stands still, so it takes
+//! one that was not looked at; or the driver has changed its request. Then that queue stands still,
+//! too ([`Broken::NotThere`]), and the request is done again from its beginning.
+//!
+//! One queue is looked at, and not all: a chain may have as many descriptors as its queue, and
+//! nothing ends the walk over them.
 
 use super::net;
 use super::queue::Queue;
 use super::view::Broken;
-use super::{QueueId, Queues, Slots};
+use super::{QueueId, Slots, Work};
 use crate::context::Memory;
 
 impl Slots {
-    /// Looks at the first request of each queue that may have some, and asks for what is missing of
-    /// what it needs. Returns whether anything is: such a queue stands still from now on.
-    pub fn await_missing(&mut self, memory: &Memory<'_>) -> bool {
-        let mut left = self.notified;
-        let mut lacking: Queues = 0;
-        while left != 0 {
-            let id = QueueId::at(left.trailing_zeros());
-            left &= !id.bit();
-            if self.lacks_memory(id, memory) {
-                lacking |= id.bit();
-            }
+    /// Looks at the next request of a disk, or of another device, as `work` says, and asks for what
+    /// is missing of what it needs. Returns whether anything is: its queue stands still from now
+    /// on.
+    pub fn await_missing(&mut self, work: Work, memory: &Memory<'_>) -> bool {
+        let among = match work {
+            Work::Disks => self.disks & !self.under_way,
+            Work::Others => !self.disks,
+        };
+        let next = self.next_notified(among);
+        let lacking = next.filter(|id| self.lacks_memory(*id, memory));
+        if let Some(id) = lacking {
+            self.stand_still(id);
         }
-        self.notified &= !lacking;
-        self.waiting |= lacking;
-        lacking != 0
+        lacking.is_some()
+    }
+
+    /// Makes a queue stand still until something has arrived.
+    pub(super) fn stand_still(&mut self, id: QueueId) {
+        self.notified &= !id.bit();
+        self.waiting |= id.bit();
     }
 
     /// Notes that something has arrived: all queues that stand still are looked at again.

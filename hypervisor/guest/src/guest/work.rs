@@ -4,12 +4,12 @@ use super::{Guest, Line};
 use alloc::sync::Arc;
 use stasis_devices::device::Memory;
 use stasis_devices::generation;
-use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::late::Late;
 use stasis_devices::virtio::net::Card;
+use stasis_devices::virtio::{Outward, Work};
 use stasis_memory::GuestMemory;
 use stasis_vgic::VcpuMask;
 
@@ -33,13 +33,13 @@ impl Guest {
         self.devices.virtio.has_disk_work()
     }
 
-    /// Looks at the requests of all virtio devices, before one of them does a step, while some of
-    /// the RAM is still to be loaded. Asks for what is missing of what they need, and returns
-    /// whether anything is: what needs it stands still until it [goes on](Self::go_on).
+    /// Looks at the next request of a disk, or of another virtio device, before that does a step,
+    /// while some of the RAM is still to be loaded. Asks for what is missing of what it needs, and
+    /// returns whether anything is: what needs it stands still until it [goes on](Self::go_on).
     #[cold]
-    pub fn await_missing(&mut self, ram: &mut impl GuestMemory) -> bool {
+    pub fn await_missing(&mut self, ram: &mut impl GuestMemory, work: Work) -> bool {
         let memory = &Memory { base: *self.record.ram_base, ram };
-        self.devices.virtio.await_missing(memory)
+        self.devices.virtio.await_missing(work, memory)
     }
 
     /// Makes virtio devices look again at the requests that have stood still, as some of the RAM

@@ -24,12 +24,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use stasis_arch::timer;
 use stasis_cores::sync::LockGuard;
-use stasis_devices::virtio::Outward;
 use stasis_devices::virtio::ahead::Buffer;
 use stasis_devices::virtio::block::{NotMoved, Outcome, Request, Transfer, Turn};
 use stasis_devices::virtio::chain::Bytes;
 use stasis_devices::virtio::late::Late;
 use stasis_devices::virtio::net::MAX_FRAME;
+use stasis_devices::virtio::{Outward, Work};
 use stasis_guest::{Guest, Whole};
 use stasis_host::run_state::RunState;
 use stasis_memory::GuestMemory;
@@ -140,24 +140,24 @@ enum Step {
 
 impl Resident {
     /// Returns whether devices can work: the guest runs, and it does not lack a frame for what they
-    /// write. While some of its memory is missing, this looks at what they need next, and those
-    /// that lack something have no work afterwards, until something has arrived.
-    ///
-    /// Whatever is done for devices is done behind this, under the same lock: so nothing of a
-    /// request is done before all that it needs is there.
-    pub(super) fn is_served(&mut self) -> bool {
-        let is_served = self.state == RunState::Running && !self.ram.lacks_frame();
-        if self.ram.missing().is_some() && is_served {
-            self.await_missing();
-        }
-        is_served
+    /// write.
+    pub(super) fn is_served(&self) -> bool {
+        self.state == RunState::Running && !self.ram.lacks_frame()
     }
 
-    /// Makes devices that need missing memory stand still, and wakes the loader for it.
+    /// Does what must be done before a step of a disk or of another device, as `work` says, under
+    /// the same lock: while some of the guest's memory is missing, a request that needs what is not
+    /// there stands still until something has arrived, and the loader is woken for it.
+    fn before_step(&mut self, work: Work) {
+        if self.ram.missing().is_some() {
+            self.await_missing(work);
+        }
+    }
+
     #[cold]
-    fn await_missing(&mut self) {
+    fn await_missing(&mut self, work: Work) {
         let (guest, ram) = self.parts();
-        if guest.await_missing(ram) {
+        if guest.await_missing(ram, work) {
             roster::wake_console();
         }
     }
@@ -185,6 +185,7 @@ impl Resident {
     /// `turn_ends`.
     pub(super) fn serve_small(&mut self, turn_ends: u64) -> VcpuMask {
         let mut kick = VcpuMask::NONE;
+        self.before_step(Work::Disks);
         let (guest, ram) = self.parts();
         if ram.is_mapped() {
             return kick;
@@ -278,6 +279,7 @@ impl Domain {
             // The guest is told when it can be served.
             return Step::Idle;
         }
+        resident.before_step(Work::Others);
         let (guest, ram) = resident.parts();
         let Some(kick) = guest.serve(ram, machine) else {
             return if guest.has_disk_work() { Step::Disk } else { Step::Idle };
@@ -308,6 +310,7 @@ impl Domain {
             if !resident.is_served() {
                 return DiskStep::Nothing;
             }
+            resident.before_step(Work::Disks);
             let (guest, ram) = resident.parts();
             if let Some(kick) = guest.serve_small(ram) {
                 self.release(resident, kick);

@@ -195,7 +195,8 @@ impl Scene {
         loop {
             let (slots, mut memory) = driver.memory();
             if *looks {
-                slots.await_missing(&memory);
+                slots.await_missing(Work::Others, &memory);
+                slots.await_missing(Work::Disks, &memory);
             }
             if world.frame.is_some() && !slots.frame_must_wait(0, &memory) {
                 slots.receive(0, &mut memory, &world.frame.take().unwrap());
@@ -324,6 +325,25 @@ fn a_queue_that_waits_keeps_no_other_one_from_its_work() {
     assert_eq!((used(&mut scene, 0), used(&mut scene, 1)), (1, 1));
 }
 
+/// A look walks over a whole chain, which nothing ends.
+#[test]
+fn one_queue_is_looked_at_before_a_step() {
+    let mut driver = Driver::of(&[Fitting::Entropy, Fitting::Entropy]);
+    for slot in [0, 1] {
+        driver.slot = slot;
+        driver.set_up();
+        driver.published = 0;
+        driver.describe(DESC + driver.rings(), 0, (within(3, 0), 8), WRITE);
+        driver.publish(0);
+    }
+    let mut scene = Scene { driver, volume: Fake::default(), world: World::default(), looks: true };
+    scene.lose(|unit| unit == 3);
+    let (slots, memory) = scene.driver.memory();
+    assert!(!slots.await_missing(Work::Disks, &memory));
+    assert!(slots.await_missing(Work::Others, &memory) && slots.has_work());
+    assert!(slots.await_missing(Work::Others, &memory) && !slots.has_work());
+}
+
 #[test]
 fn a_device_that_waits_can_be_reset_and_begins_anew() {
     let mut scene = Scene::new(&REQUESTS[4], 0, true);
@@ -355,7 +375,11 @@ fn what_is_in_no_ram_is_not_waited_for() {
     scene.lose(|unit| unit >= 3);
     let missing = scene.driver.moment.ram.missing().cloned().unwrap();
     let (slots, memory) = scene.driver.memory();
-    assert!(!slots.await_missing(&memory) && slots.has_disk_work() && !missing.is_waited_for());
+    assert!(
+        !slots.await_missing(Work::Disks, &memory)
+            && slots.has_disk_work()
+            && !missing.is_waited_for()
+    );
 }
 
 #[test]
