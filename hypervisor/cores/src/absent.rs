@@ -195,13 +195,14 @@ impl Absent {
     pub fn next(&self) -> Option<usize> {
         let mut units = self.units.lock();
         // A unit may be there that was asked for: with the rest of another one's block.
-        while let Some(unit) = units.wanted.pop_front() {
+        while let Some(unit) = units.wanted.front().copied() {
             if units.is_absent(unit) {
+                // One that can't be brought now stays the first one, and is wanted.
                 units.cursor = unit;
-                units.waited += 1;
                 units.note(unit);
                 return Some(unit);
             }
+            units.wanted.pop_front();
         }
         while let Some(unit) = units.preferred.pop() {
             let unit = unit as usize;
@@ -228,6 +229,10 @@ impl Absent {
         let after = before & !bit(unit);
         units.absent[unit / UNITS] = after;
         units.left -= 1;
+        if units.wanted.front() == Some(&unit) {
+            units.wanted.pop_front();
+            units.waited += 1;
+        }
         units.partial =
             units.partial + usize::from(is_partial(after)) - usize::from(is_partial(before));
         Arrived {

@@ -178,3 +178,22 @@ fn who_asks_for_many_units_takes_some_of_the_places_and_is_told_of_any_arrival()
         assert_eq!(absent.next(), Some(3 * UNITS + 14), "it goes on with the rest");
     });
 }
+
+#[test]
+fn a_unit_that_could_not_be_brought_is_still_wanted_and_the_next_one() {
+    loom::model(|| {
+        let absent = Absent::new(vec![u32::MAX]);
+        absent.prefer(vec![5, 6]);
+        assert!(absent.ask_all(9..11));
+        for _ in 0..3 {
+            assert_eq!(absent.next(), Some(9));
+            assert!(absent.is_wanted() && absent.is_waited_for());
+        }
+        assert!(absent.arrived(9).is_waited_for && absent.is_wanted());
+        assert_eq!(absent.next(), Some(10));
+        let _ = absent.arrived(10);
+        assert!(!absent.is_wanted());
+        assert_eq!(absent.next(), Some(5));
+        assert_eq!(absent.take_noted(), (vec![9, 10, 5], 2));
+    });
+}
