@@ -6,7 +6,7 @@
 use alloc::vec::Vec;
 
 use crate::port::Port;
-use crate::ring::Ring;
+use crate::ring::{CAPACITY, Ring};
 
 /// Who reads. No two readers have the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct ReaderId(u64);
 struct Reader {
     id: ReaderId,
     port: Port,
-    /// Bytes that the ring has forgotten and that were not read.
+    /// Bytes that the ring has forgotten and that were not read, as many as a ring has at most.
     left: Vec<u8>,
     /// Number of the bytes of the ring that were read, left for it, or passed over.
     position: u64,
@@ -68,10 +68,18 @@ impl Readers {
     }
 
     /// Keeps for each reader of a port what it has not read of the ring, which is about to forget
-    /// it.
+    /// it; of all that is kept for it the newest, as many bytes as the ring has at most. Without
+    /// memory for them, they are lost.
     pub fn keep(&mut self, port: Port, ring: &Ring) {
-        for reader in self.all.iter_mut().filter(|reader| reader.port == port) {
-            reader.left.extend(ring.read_from(&mut reader.position, usize::MAX));
+        for Reader { left, position, .. } in
+            self.all.iter_mut().filter(|reader| reader.port == port)
+        {
+            let unread = ring.read_from(position, usize::MAX);
+            let surplus = (left.len() + unread.len()).saturating_sub(CAPACITY);
+            left.drain(..surplus.min(left.len()));
+            if left.try_reserve(unread.len()).is_ok() {
+                left.extend(unread);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What guests send and get, attached and not.
 
 use super::*;
+use crate::ring::CAPACITY;
 
 #[test]
 fn a_break_on_the_line_is_the_attached_guests_and_nobodys_else() {
@@ -247,4 +248,17 @@ fn a_reader_reads_on_where_another_guest_takes_the_place_of_its_own() {
     bench.console.forget(1);
     bench.output(1, b"again");
     assert_eq!(bench.console.read_output(reader, false, 99), b"before, behind, again");
+}
+
+#[test]
+fn of_what_a_reader_does_not_read_the_newest_is_kept_and_no_more_than_a_ring_has() {
+    let mut bench = Bench::new();
+    let reader = bench.console.add_reader(1);
+    for byte in b"abc" {
+        bench.output(1, &[*byte; CAPACITY / 2 + 1]);
+        bench.console.forget(1);
+    }
+    let read = bench.console.read_output(reader, false, usize::MAX);
+    assert_eq!((read.len(), read[0], read[CAPACITY - 1]), (CAPACITY, b'b', b'c'));
+    assert_eq!(read.iter().filter(|byte| **byte == b'c').count(), CAPACITY / 2 + 1);
 }
