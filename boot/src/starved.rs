@@ -38,23 +38,23 @@ pub fn await_load(domain: &Arc<Domain>) {
     }
 }
 
-/// Lets a guest go on, of which something was loaded, if it has waited for that. The caller does
-/// not have the guest parked.
+/// Lets a guest go on, of which all was loaded that somebody wanted, if it has waited for that. The
+/// caller does not have the guest parked.
 pub fn loaded(task: &mut Task, domain: &Domain) {
     let waiting = STARVED.lock(task).take_loaded(domain.number);
     if let Some(domain) = waiting {
-        go_on(&domain);
+        go_on(&domain, "what it waited for is loaded");
     }
 }
 
-/// Lets a guest go on, if it still waits.
-fn go_on(domain: &Domain) {
+/// Lets a guest go on, if it still waits, and says why.
+fn go_on(domain: &Domain, why: &str) {
     let mut parked = domain.park();
     // A person may have paused, stopped or removed it meanwhile.
     if parked.state == RunState::Starved {
         parked.set_state(RunState::Running);
         drop(parked);
-        log::info!("guest \"{}\" goes on: there is memory again", domain.name);
+        log::info!("guest \"{}\" goes on: {why}", domain.name);
     }
 }
 
@@ -76,7 +76,7 @@ pub fn serve(task: &mut Task) -> bool {
     }
     while STARVED.lock(task).is_page_wanted() && tables::is_any_free() {
         let Some(domain) = STARVED.lock(task).take_first() else { break };
-        go_on(&domain);
+        go_on(&domain, "there is memory again");
         is_busy = true;
     }
     is_busy

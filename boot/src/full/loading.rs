@@ -247,7 +247,9 @@ impl Load {
                         self.domain.name
                     );
                 }
-                starved::loaded(task, &self.domain);
+                if !self.missing.upgrade().is_some_and(|missing| missing.is_wanted()) {
+                    starved::loaded(task, &self.domain);
+                }
                 if *more {
                     LOADS.lock(task).push_back(self);
                 }
@@ -306,7 +308,7 @@ impl Load {
         drop(parked);
         let how = Stopped::Crash(Crash::NotLoaded { address, checkpoint, is_damaged });
         match before {
-            RunState::Running => notes::stopped(self.domain, how),
+            RunState::Running | RunState::Starved => notes::stopped(self.domain, how),
             _ => log::error!("guest \"{}\" {how}", self.domain.name),
         }
     }

@@ -56,9 +56,13 @@ impl<D> Starved<D> {
         self.0.iter().all(|one| one.guest.strong_count() == 0)
     }
 
-    /// Returns the guests that wait.
+    /// Returns the guests that wait; nobody if there is no memory for the list.
     pub fn all(&self) -> Vec<Arc<D>> {
-        self.0.iter().filter_map(|one| one.guest.upgrade()).collect()
+        let mut all = Vec::new();
+        if all.try_reserve_exact(self.0.len()).is_ok() {
+            all.extend(self.0.iter().filter_map(|one| one.guest.upgrade()));
+        }
+        all
     }
 
     /// Forgets a guest that does not wait any more.
