@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display};
 
-use crate::layout::crc32c;
+use crate::crc32c::crc32c;
 
 /// Bytes of a sector, the unit of every address and length here.
 pub const SECTOR: usize = 512;

@@ -1,7 +1,7 @@
 //! How a store stands on the disk, byte for byte. `docs/store.md` says the same in words.
 
 use crate::block::SECTOR;
-use crc::{CRC_32_ISCSI, Crc, Table};
+pub use crate::crc32c::crc32c;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -340,8 +340,6 @@ const _: () = assert!(UNIT_BLOCKS as usize * BLOCK - BLOCK <= u16::MAX as usize)
 const _: () = assert!(LEAF_BLOCKS as usize <= MAX_RUNS);
 const _: () = assert!(size_of::<InstantEntry>() == 64 && MAX_INSTANTS == 63);
 
-static CRC32C: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISCSI);
-
 /// Returns the CRC-32C of what follows the `crc` field, which superblock and catalog have at the
 /// same place.
 pub fn checksum(bytes: &[u8]) -> u32 {
@@ -353,9 +351,4 @@ pub fn checksum_by(crc32c: impl Fn(&[u8]) -> u32, bytes: &[u8]) -> u32 {
     const { assert!(core::mem::offset_of!(Superblock, crc) == 8) };
     const { assert!(core::mem::offset_of!(CatalogHeader, crc) == 8) };
     crc32c(bytes.get(12..).unwrap_or_default())
-}
-
-/// Returns the CRC-32C of bytes, each of which it looks up in a table.
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    CRC32C.checksum(bytes)
 }

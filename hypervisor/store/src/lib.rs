@@ -11,9 +11,9 @@
 //!   `blockset`: which blocks nobody has; `shares`: which one alone has.
 //! - [`volume`]: disks of guests in the store; [`Volumes`] reads and writes them.
 //! - `unit`: compressed contents; `unpacked`: the ones that were read last.
-//! - `io`: what is read and written on the device; `buffer`: memory for it. `entry`, `slots`,
-//!   `superblock`, `upgrade`: what stands in the catalog's slots, and how the store gets from one
-//!   version to the next.
+//! - `io`: what is read and written on the device; `buffer`: memory for it; `crc32c`: its
+//!   checksums. `entry`, `slots`, `superblock`, `upgrade`: what stands in the catalog's slots, and
+//!   how the store gets from one version to the next.
 //!
 //! `docs/store.md` specifies the layout for whoever wants to write a reader of their own.
 
@@ -26,6 +26,7 @@ pub mod block;
 mod blockset;
 mod buffer;
 pub mod catalog;
+mod crc32c;
 mod entry;
 pub mod error;
 mod free;

@@ -5,7 +5,8 @@
 
 use super::Volume;
 use crate::catalog::Which;
-use crate::layout::{NAME_LEN, crc32c};
+use crate::crc32c::crc32c;
+use crate::layout::NAME_LEN;
 use alloc::collections::BinaryHeap;
 use alloc::format;
 use alloc::string::{String, ToString};
