@@ -71,6 +71,10 @@ impl Means for Helper<'_, '_> {
     }
 
     fn warn(&mut self, setback: Setback<'_, HelpError>) {
+        // What was passed over at the first try is not said at each other one.
+        if CARE.lock(self.work.task).was_put_off(self.domain.number) {
+            return;
+        }
         log::warn!("guest \"{}\" {setback}", self.domain.name);
     }
 }

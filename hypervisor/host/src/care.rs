@@ -29,23 +29,26 @@ pub struct Care<G, E> {
     /// yet. The first one waits the longest.
     stopped: VecDeque<(usize, Arc<G>, Stopped)>,
     /// Guests that have stopped and could not be helped for want of memory, with their numbers, and
-    /// when that is tried again. The first one is tried first.
-    put_off: VecDeque<(u64, usize, Arc<G>, Stopped)>,
+    /// when that is tried again.
+    put_off: Vec<(u64, usize, Arc<G>, Stopped)>,
     /// By the guests' numbers.
     records: Vec<Record<E>>,
     /// When the console was used, and when a checkpoint was made.
     courtesy: Courtesy,
 }
 
-/// Microseconds after which a guest that was put off is tried again.
+/// Microseconds after which a guest that was put off is tried again. A try may read a whole
+/// checkpoint, so each pause is twice as long as the one before.
 const PUT_OFF_US: u64 = 1_000_000;
+/// Most times that a pause becomes longer.
+const MOST_DOUBLED: u32 = 4;
 
 /// What is remembered of a guest.
 #[derive(Debug)]
 struct Record<E> {
     recovery: Recovery,
-    /// Whether it waits for memory since it has stopped.
-    is_put_off: bool,
+    /// How often it was put off since it has stopped.
+    times_put_off: u32,
     checkpoints: Option<Timetable>,
     /// Why its last periodic checkpoint failed: the same is not said twice.
     failure: Option<E>,
@@ -62,7 +65,7 @@ pub enum Duty<G> {
 
 impl<E> Record<E> {
     fn new() -> Self {
-        Self { recovery: Recovery::default(), is_put_off: false, checkpoints: None, failure: None }
+        Self { recovery: Recovery::default(), times_put_off: 0, checkpoints: None, failure: None }
     }
 }
 
@@ -71,7 +74,7 @@ impl<G, E> Care<G, E> {
     pub const fn new() -> Self {
         Self {
             stopped: VecDeque::new(),
-            put_off: VecDeque::new(),
+            put_off: Vec::new(),
             records: Vec::new(),
             courtesy: Courtesy::new(),
         }
@@ -149,8 +152,17 @@ impl<G, E> Care<G, E> {
     /// again in a while, unless the guest starts, is resumed or is removed before. Returns whether
     /// it was not put off before, since it has stopped.
     pub fn put_off(&mut self, number: usize, guest: Arc<G>, how: Stopped, now_us: u64) -> bool {
-        self.put_off.push_back((now_us.saturating_add(PUT_OFF_US), number, guest, how));
-        !core::mem::replace(&mut self.record(number).is_put_off, true)
+        let times = &mut self.record(number).times_put_off;
+        let pause_us = PUT_OFF_US << (*times).min(MOST_DOUBLED);
+        *times = times.saturating_add(1);
+        let is_first = *times == 1;
+        self.put_off.push((now_us.saturating_add(pause_us), number, guest, how));
+        is_first
+    }
+
+    /// Returns whether the guest was put off since it has stopped.
+    pub fn was_put_off(&mut self, number: usize) -> bool {
+        self.record(number).times_put_off > 0
     }
 
     /// Takes what is to be done now, if anything is: about guests that have stopped, in the order
@@ -164,8 +176,8 @@ impl<G, E> Care<G, E> {
         if let Some((_, guest, how)) = self.stopped.pop_front() {
             return Some(Duty::Treat(guest, how));
         }
-        if self.put_off.front().is_some_and(|(due_us, ..)| *due_us <= now_us) {
-            let (_, _, guest, how) = self.put_off.pop_front()?;
+        if let Some(at) = self.put_off.iter().position(|(due_us, ..)| *due_us <= now_us) {
+            let (_, _, guest, how) = self.put_off.remove(at);
             return Some(Duty::Treat(guest, how));
         }
         let records = &self.records;
@@ -185,7 +197,7 @@ impl<G, E> Care<G, E> {
         let tables = self.records.iter().filter_map(|record| record.checkpoints.as_ref());
         let stored_us = tables.map(Timetable::next_us).min();
         let stored_us = stored_us.map(|due_us| self.courtesy.begins_us(due_us));
-        let put_off_us = self.put_off.front().map(|(due_us, ..)| *due_us);
+        let put_off_us = self.put_off.iter().map(|(due_us, ..)| *due_us).min();
         stored_us.into_iter().chain(put_off_us).min()
     }
 
@@ -226,7 +238,7 @@ impl<G, E> Care<G, E> {
     /// Notes that a guest is helped, or needs no help: nothing is put off.
     fn settle(&mut self, number: usize) {
         self.put_off.retain(|(_, other, ..)| *other != number);
-        self.record(number).is_put_off = false;
+        self.record(number).times_put_off = 0;
     }
 
     fn forget_stop(&mut self, number: usize) {

@@ -75,6 +75,13 @@ fn a_guest_that_is_put_off_is_treated_again_in_a_while_and_said_once() {
     assert_eq!(next(&mut care, 4 + SECOND), None);
     assert_eq!(next(&mut care, 5 + SECOND), Some(("rt", true)));
     assert!(!care.put_off(1, guest.clone(), CRASH, 5 + SECOND), "it is said again");
+    // Each pause is twice as long as the one before, up to 16 seconds.
+    for pause in [2, 4, 8, 16, 16] {
+        let due = care.next_us(0).unwrap();
+        assert_eq!(next(&mut care, due), Some(("rt", true)));
+        assert!(care.was_put_off(1) && !care.put_off(1, guest.clone(), CRASH, due));
+        assert_eq!(care.next_us(0), Some(due + (2 * pause).min(16) * SECOND));
+    }
     care.resumed(1, 7, true, 6 + SECOND);
     assert_eq!(care.next_us(6 + SECOND), None, "it goes on");
     assert!(care.put_off(1, guest, CRASH, 9 * SECOND), "this is another time");
