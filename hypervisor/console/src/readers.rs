@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use crate::port::Port;
 use crate::ring::{CAPACITY, Ring};
 
-/// Who reads. No two readers have the same one.
+/// What a reader is called by: no two have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderId(u64);
 
