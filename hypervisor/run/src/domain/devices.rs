@@ -7,7 +7,7 @@
 //! while the guest goes on.
 //!
 //! While a guest's memory is still loaded, a device that needs some that is not there asks for it
-//! and stands still until something has arrived ([`Resident::is_served`], [`Domain::arrive`]). So
+//! and stands still until something has arrived ([`Resident::before_step`], [`Domain::arrive`]). So
 //! does a frame that has come for one of the guest's cards.
 
 use super::first_look::fill;

@@ -3,7 +3,8 @@
 //! A turn begins with [`Unlocked`]. [`Domain::lock`] takes that and gives [`Locked`], and
 //! [`Locked::unlock`] gives it back; [`Domain::try_lock`] borrows it. What a turn does outside of
 //! its guest, such as to kick a core, to send a byte or to log a line, takes a reference to
-//! [`Unlocked`]. So it does not compile under the lock.
+//! [`Unlocked`]. So it does not compile under the lock. The console's task alone is woken under it,
+//! by a device that asks for memory which is still to be loaded.
 
 use super::{Domain, Resident};
 use core::ops::{Deref, DerefMut};
