@@ -150,7 +150,7 @@ pub struct Arguments {
     /// a world switch, "read-4k", "read-4k-apart", "read-1m", "write-4k", "write-1m" and
     /// "frame-1500" are requests of virtio devices, "checkpoint" is one of a guest that has written
     /// next to nothing since the last one, "page-store", "page-load" and "page-on-demand" are what
-    /// a page with content takes
+    /// a page with content takes, "resume" and "resume-1g" one on demand until the guest is entered
     #[arg(long, value_name = "OPERATION", exclusive = true)]
     profile: Option<String>,
     /// Measure what a page costs in a checkpoint and a resume, and nothing else

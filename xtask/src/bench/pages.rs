@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use stasis_host::config::{Configuration, GuestConfig};
 
@@ -73,10 +73,16 @@ const CHECKPOINT: &str = "checkpoint";
 const STORED: &str = "page-store";
 const LOADED: &str = "page-load";
 const FETCHED: &str = "page-on-demand";
+/// The names by which a resume on demand of a guest that has stopped can be profiled, from the
+/// command to the guest's first entry, and the guest's memory.
+const RESUMES: [(&str, u64); 2] = [("resume", 64 * MIB), ("resume-1g", 1024 * MIB)];
+/// The function that enters a guest.
+const ENTRY: &str = "stasis_enter_guest";
 
 /// Returns whether this is the name of something that can be profiled here.
 pub fn is_one(name: &str) -> bool {
     [CHECKPOINT, STORED, LOADED, FETCHED].contains(&name)
+        || RESUMES.iter().any(|(resume, _)| *resume == name)
 }
 
 /// The guest's phases, in their order.
@@ -92,6 +98,8 @@ enum How {
     Whole,
     /// On demand, until all is there.
     OnDemand,
+    /// On demand, when the guest was stopped.
+    Stopped,
 }
 
 /// Number of instructions of each of the [`STEPS`].
@@ -179,6 +187,9 @@ impl<'a> Pages<'a> {
 
     /// Returns the profile of what this name stands for, and how often it was done.
     pub fn profile(&self, name: &str) -> Result<(Profile, u64)> {
+        if let Some((_, memory)) = RESUMES.iter().find(|(resume, _)| *resume == name) {
+            return Ok((self.until_entry(*memory)?, 1));
+        }
         let how = if name == FETCHED { How::OnDemand } else { How::Whole };
         let profile = &|log: Log| {
             let mut calls = Calls::new(&self.functions);
@@ -202,6 +213,26 @@ impl<'a> Pages<'a> {
             _ => resumed.beyond(&resumed_before),
         };
         Ok((more, WRITTEN_PAGES))
+    }
+
+    /// Returns the profile of a resume on demand of a guest with this memory, until its first entry.
+    fn until_entry(&self, memory: u64) -> Result<Profile> {
+        let entry = self.functions.entry(ENTRY)?;
+        let profile = &|log: Log| {
+            let mut calls = Calls::new(&self.functions);
+            for event in log {
+                if let Event::Instruction(core, pc) = event? {
+                    if pc == entry {
+                        return Ok(Some(calls.profile()));
+                    }
+                    calls.step(core, pc);
+                }
+            }
+            Ok(None)
+        };
+        let mut found = self.phases(memory, &PHASES[..1], How::Stopped, profile)?;
+        let resumed = found.pop().and_then(|(_, resumed)| resumed);
+        resumed.context("the guest was not entered")
     }
 
     /// Returns the instructions of the steps of both commands in each phase of the guest.
@@ -248,7 +279,8 @@ impl<'a> Pages<'a> {
         // The machine has only one core. QEMU executes several cores in long turns, and a command
         // waits for the guest's core.
         let machine = Switched::prepare(machine, &self.functions.range(), &log, &socket);
-        let mut machine = machine.cpus(1).time_limit(PATIENCE * 8).start()?;
+        let ram = if memory < 512 * MIB { "1G" } else { "3G" };
+        let mut machine = machine.cpus(1).memory(ram).time_limit(PATIENCE * 8).start()?;
         let console = &mut machine.console;
         console.wait_for("stasis> ", PATIENCE)?;
         let mut log = Switched::connect(&socket, log)?;
@@ -267,9 +299,17 @@ impl<'a> Pages<'a> {
                 })
             };
             let stored = count(command(&format!("checkpoint pages {phase}"), |_| Ok(()))?)?;
+            if how == How::Stopped {
+                command("stop pages", |_| Ok(()))?;
+            }
             let resumed = match how {
                 How::Whole => command(&format!("resume {phase} --whole"), |_| Ok(()))?,
                 How::OnDemand => command(&format!("resume {phase}"), wait_until_loaded)?,
+                // The guest has been entered when another command is answered.
+                How::Stopped => command(&format!("resume {phase}"), |console| {
+                    console.command_within("guests", PATIENCE, |_| ())?;
+                    Ok(())
+                })?,
             };
             found.push((stored, count(resumed)?));
         }
