@@ -164,11 +164,15 @@ impl DevicesDue {
 /// The type takes several KiB and is made in a box: code that is built for size would copy it from
 /// frame to frame.
 #[derive(Debug)]
-#[repr(C)] // Most exits look at the first fields, which an instruction's offset reaches.
 pub struct Guest {
+    /// The guest's name, and what it needs.
+    pub record: guest::Guest,
     /// The guest's clock. It stands still until it is started.
     pub clock: GuestClock,
-    due: DevicesDue,
+    clock_record: Clock,
+    /// The record of a guest that has switched its machine off, or has reset it. None if it has
+    /// done neither.
+    pub power: Option<guest::GuestPower>,
     /// The power record of each vCPU: whether it is on.
     pub powers: Vec<Power>,
     /// The guest's interrupt controller.
@@ -176,12 +180,7 @@ pub struct Guest {
     devices: Devices,
     /// Which devices these are, as it is stored.
     machine: Box<Machine>,
-    /// The guest's name, and what it needs.
-    pub record: guest::Guest,
-    clock_record: Clock,
-    /// The record of a guest that has switched its machine off, or has reset it. None if it has
-    /// done neither.
-    pub power: Option<guest::GuestPower>,
+    due: DevicesDue,
     unclaimed: Unclaimed,
     unknown_registers: Once<16>,
     unknown_exits: Once<16>,

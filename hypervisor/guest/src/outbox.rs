@@ -11,20 +11,17 @@ use stasis_vgic::VcpuMask;
 use crate::exit::{self, Cause, EncodingName};
 
 /// What must be done outside of the guest. The caller of the guest's logic empties it after each
-/// call: it has room for what one access can entail.
+/// call ([`Outbox::take`]): it has room for what one access can entail.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What is in the outbox, in one word, for it is mostly empty: bit n for vCPU n, which must be
-    /// kicked, and [`WORK`] and [`ERRAND`].
-    things: u16,
-    /// The errand, if [`ERRAND`] is set. One access entails at most one.
-    errand: Option<Errand>,
+    /// The other vCPUs that must pass through [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at
+    /// their power state.
+    pub kick: VcpuMask,
+    /// The other thing that must be done. One access entails at most one.
+    pub errand: Option<Errand>,
+    /// Whether virtio devices have requests: [`Guest::serve`](crate::Guest::serve) does them.
+    pub has_work: bool,
 }
-
-/// Bit of [`Outbox::things`]: virtio devices have requests.
-const WORK: u16 = 1 << 8;
-/// Bit of [`Outbox::things`]: there is an errand.
-const ERRAND: u16 = 1 << 9;
 
 /// What must be done outside of the guest, besides kicking its vCPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,59 +43,24 @@ pub enum Errand {
 
 impl Outbox {
     /// An outbox with nothing in it.
-    pub const EMPTY: Self = Self { things: 0, errand: None };
+    pub const EMPTY: Self = Self { kick: VcpuMask::NONE, errand: None, has_work: false };
 
     /// Returns whether there is nothing to do.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.things == 0
+        self.kick.is_empty() && self.errand.is_none() && !self.has_work
     }
 
-    /// Adds `vcpus` to those that must be kicked: the other vCPUs that must pass through
-    /// [`Vgic::enter`](stasis_vgic::Vgic::enter), or look at their power state.
+    /// Returns what must be done, and leaves the outbox empty.
+    #[inline]
+    pub fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::EMPTY)
+    }
+
+    /// Adds `vcpus` to those that must be kicked.
     #[inline]
     pub fn kick(&mut self, vcpus: VcpuMask) {
-        self.things |= u16::from(vcpus.0);
-    }
-
-    /// Returns the vCPUs that must be kicked, and takes them out.
-    #[inline]
-    pub fn take_kicks(&mut self) -> VcpuMask {
-        let kicks = VcpuMask(self.things as u8);
-        self.things &= !u16::from(u8::MAX);
-        kicks
-    }
-
-    /// Notes that virtio devices have requests: [`Guest::serve`](crate::Guest::serve) does them.
-    #[inline]
-    pub fn note_work(&mut self) {
-        self.things |= WORK;
-    }
-
-    /// Returns whether virtio devices have requests.
-    #[inline]
-    pub fn has_work(&self) -> bool {
-        self.things & WORK != 0
-    }
-
-    /// Notes that the requests of virtio devices are done, or are noted elsewhere.
-    #[inline]
-    pub fn forget_work(&mut self) {
-        self.things &= !WORK;
-    }
-
-    /// Puts in the other thing that must be done.
-    #[inline]
-    pub fn put(&mut self, errand: Errand) {
-        self.things |= ERRAND;
-        self.errand = Some(errand);
-    }
-
-    /// Returns the errand, if there is one, and takes it out.
-    #[inline]
-    pub fn take_errand(&mut self) -> Option<Errand> {
-        self.things &= !ERRAND;
-        self.errand.take()
+        self.kick.0 |= vcpus.0;
     }
 }
 

@@ -70,7 +70,7 @@ pub fn timer_forgets() -> bool {
 /// when the counter reads `now`.
 #[inline]
 pub fn must_watch(offset: u64, now: u64) -> bool {
-    offset > now && timer_forgets()
+    timer_forgets() && offset > now
 }
 
 /// Returns the microseconds since the counter was 0.

@@ -59,8 +59,9 @@ use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::AtomicU8;
 use spin::mutex::SpinMutex;
+use stasis_arch::boot::MAX_CORES;
 use stasis_arch::mmu;
 use stasis_cores::gate::Gate;
 use stasis_cores::hold::{Hold, Turns};
@@ -78,6 +79,9 @@ use stasis_hw::paging::{Attributes, MapError, Translation};
 use stasis_memory::range::Range;
 use stasis_vgic::VcpuMask;
 
+/// Value of [`Domain::last_on`]: no vCPU.
+const NOBODY: u8 = u8::MAX;
+
 /// Most bytes and breaks that wait for room in a guest's UART.
 const MAX_INPUT: usize = 4096;
 
@@ -90,17 +94,16 @@ fn vmid(number: usize) -> u8 {
 }
 
 /// State that a guest's vCPUs share. It belongs to whoever holds its lock.
-#[repr(C)] // The guest is large: an instruction's offset reaches what stands before it.
 pub struct Resident {
+    /// The guest.
+    pub guest: Guest,
     /// What the guest is doing.
     pub state: RunState,
+    ram: Ram,
     /// The debugger that has the guest, if there is one.
     debugger: debug::MaybeDebugger,
     /// Translation of the guest; `None` once the guest was removed.
     stage2: Option<Translation>,
-    ram: Ram,
-    /// The guest.
-    pub guest: Guest,
 }
 
 impl Whole for Resident {
@@ -127,10 +130,6 @@ struct VcpuPlace {
     takes_over: Notice,
     /// SGIs that other vCPUs have sent to this one.
     sgis: Mailbox,
-    /// Whether the vCPU was the guest's last one on its core, which may have translations of it and
-    /// has none of another one. Accessed by that core, and by the core that has the guest parked;
-    /// relaxed, for the vCPUs' locks order the two.
-    was_last: AtomicBool,
     stats: Stats,
 }
 
@@ -158,19 +157,19 @@ pub struct Memory {
 }
 
 /// A guest on the machine.
-#[repr(C)] // What the vCPUs share is large: an instruction's offset reaches what stands before it.
 pub struct Domain {
     /// The guest's number on the console.
     pub number: usize,
+    /// The guest's name, which no other guest has.
+    pub name: String,
     vcpus: Vec<VcpuPlace>,
     /// Gate of the guest's vCPUs. Closed unless the guest's state is [`RunState::Running`].
     gate: Gate,
-    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
-    /// rung for it, or an interrupt of its devices or a frame has come.
-    news: News,
     resident: ResidentLock,
-    /// The guest's name, which no other guest has.
-    pub name: String,
+    /// Index of the guest's vCPU that each core has run last, and whose translations it may still
+    /// have. Accessed by that core, and by the core that has the guest parked; relaxed, for the
+    /// vCPUs' locks order the two.
+    last_on: [AtomicU8; MAX_CORES],
     /// Turn of the vCPUs to make others stand still.
     turns: Turns,
     /// Regions that the guest shares with others.
@@ -182,6 +181,9 @@ pub struct Domain {
     input: SpinMutex<VecDeque<Character>>,
     terminal: terminal::Terminal,
     inbox: Inbox,
+    /// Announcement that something was typed for the guest's UART or at its terminal, a bell was
+    /// rung for it, or an interrupt of its devices or a frame has come.
+    news: News,
 }
 
 impl Memory {
@@ -272,7 +274,6 @@ impl Domain {
                 hold: Hold::new(),
                 takes_over: Notice::new(),
                 sgis: Mailbox::new(),
-                was_last: AtomicBool::new(false),
                 stats: Stats::new(),
             }
         });
@@ -291,6 +292,7 @@ impl Domain {
                 debugger: None,
                 stage2: Some(stage2),
             }),
+            last_on: [const { AtomicU8::new(NOBODY) }; MAX_CORES],
             turns: Turns::new(),
             shared,
             given,

@@ -29,6 +29,10 @@ pub enum Taken {
     /// EL2's timer has fired, and is off: a deadline of the guest's is over, or a turn. The
     /// interrupt is ended.
     Timer,
+    /// EL2's timer has fired, and is off, and the turn is over: the core must decide. If a deadline
+    /// of the guest's is over, too, the timer fires again as soon as it is set. The interrupt is
+    /// ended.
+    TurnOver,
     /// Another interrupt, which is active, and whose priority was dropped.
     Other(Acknowledged),
 }

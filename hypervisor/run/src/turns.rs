@@ -187,15 +187,22 @@ pub fn serve_console(
 unsafe fn run_vcpus(roster: &Roster) -> u64 {
     let this_core = ThisCore::here();
     let mut next = Turn::NOBODYS;
-    decide(roster, &this_core, &mut next);
+    // Whether the core has decided already, while the vCPU before was leaving.
+    let mut is_decided = false;
     loop {
+        if !core::mem::take(&mut is_decided) {
+            if let Taken::Other(interrupt) = interrupts::take(roster, &this_core) {
+                interrupts::pass(&this_core, interrupt);
+            }
+            roster.decide(&mut next);
+        }
         let (stay, from) = (next.stay, next.from);
         match core::mem::replace(&mut next.who, Who::Nobody) {
             Who::Vcpu { domain, index } => {
                 // SAFETY: 1. The core is set up, by condition 1. 2. No vCPU is loaded, by condition
                 // 2, and each `run` unloads the vCPU that it has loaded.
                 match unsafe { domain.run(index, (stay, from), &this_core, &mut next) } {
-                    After::Decided => continue,
+                    After::Decided => is_decided = true,
                     After::Anything => {}
                     After::Stopped(how) => above::get().stopped(domain, how),
                     After::Starved => above::get().starved(domain),
@@ -218,16 +225,5 @@ unsafe fn run_vcpus(roster: &Roster) -> u64 {
                 cpu::wait_for_interrupt();
             }
         }
-        decide(roster, &this_core, &mut next);
     }
-}
-
-/// Takes an interrupt that is pending on the calling core, if one is, and decides who has the core
-/// from now on.
-#[inline(never)]
-fn decide(roster: &Roster, this_core: &ThisCore, next: &mut Turn) {
-    if let Taken::Other(interrupt) = interrupts::take(roster, this_core) {
-        interrupts::pass(this_core, interrupt);
-    }
-    roster.decide(next);
 }

@@ -194,7 +194,7 @@ fn cpu_on_starts_the_other_vcpu_and_nobody_else() {
     let (mut guest, mut vcpus, mut core) = guest(3);
     assert!(guest.power_on(2, &mut vcpus[2]).is_none());
     let next = call(&mut core, &mut guest, &mut vcpus[0], [CPU_ON_64, 2, 0x4010_0000, 7]);
-    assert_eq!((next, vcpus[0].core.x[0], core.outbox.take_kicks().0), (Next::Enter, 0, 1 << 2));
+    assert_eq!((next, vcpus[0].core.x[0], core.outbox.kick.0), (Next::Enter, 0, 1 << 2));
     assert!(guest.power_on(2, &mut vcpus[2]).is_some());
     assert!(guest.power_on(1, &mut vcpus[1]).is_none());
     assert_eq!((*vcpus[2].core.pc, vcpus[2].core.x[0]), (0x4010_0000, 7));

@@ -126,7 +126,7 @@ impl Guest {
                 let Exited { vcpu, host, esr, .. } = exited;
                 if self.unknown_exits.is_first(class.into()) {
                     let (esr, pc) = (*esr, *vcpu.core.pc);
-                    host.outbox().put(Errand::Report(Report::Undefined { esr, pc }));
+                    host.outbox().errand = Some(Errand::Report(Report::Undefined { esr, pc }));
                 }
                 inject::undefined(&mut vcpu.core, host.el1());
             }
@@ -158,7 +158,7 @@ impl Guest {
         if self.unclaimed.report(address) {
             let (cause, pc) = (fault.cause, *vcpu.core.pc);
             let report = Report::NothingThere { cause, address, pc };
-            host.outbox().put(Errand::Report(report));
+            host.outbox().errand = Some(Errand::Report(report));
         }
         let before = (*vcpu.core.pc, *vcpu.core.pstate);
         inject::external_abort(&mut vcpu.core, host.el1(), fault);
@@ -224,7 +224,8 @@ impl Guest {
             sysreg::Outcome::Undefined { hidden } => {
                 if !hidden && self.unknown_registers.is_first(access.encoding.into()) {
                     let (encoding, pc) = (access.encoding, *vcpu.core.pc);
-                    host.outbox().put(Errand::Report(Report::NoRegister { encoding, pc }));
+                    host.outbox().errand =
+                        Some(Errand::Report(Report::NoRegister { encoding, pc }));
                 }
                 return inject::undefined(&mut vcpu.core, host.el1());
             }

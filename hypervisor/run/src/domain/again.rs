@@ -3,7 +3,6 @@
 
 use super::VcpuPlace;
 use super::first_look::{AtExit, Glimpse, fill};
-use super::times::Due;
 use crate::gic;
 use crate::interrupts::{self, Taken};
 use stasis_arch::world::Looked;
@@ -65,19 +64,13 @@ impl AtExit<'_> {
         Looked::Interrupt
     }
 
-    /// Ends the interrupt of EL2's timer. If the vCPU's turn is over, it leaves, and its core
-    /// decides.
+    /// Ends the interrupt of EL2's timer. The vCPU leaves if its turn is over.
     #[inline(always)]
     fn take_timer(&mut self, glimpse: Glimpse<'_>, interrupt: Acknowledged) -> Looked {
         interrupts::end_timer(interrupt, &self.host.gic);
-        match self.host.times.note_fired() {
-            Due::Turn => {
-                self.host.note_exit();
-                self.host.place.roster.timer_fired();
-                Looked::Answered
-            }
-            Due::Look => self.leave_for(Taken::Timer),
-            Due::Tick(now) => self.raise_timer(glimpse, now),
+        match self.host.times.note_fired(self.host.place.roster) {
+            Ok(now) => self.raise_timer(glimpse, now),
+            Err(taken) => self.leave_for(taken),
         }
     }
 

@@ -207,7 +207,7 @@ impl Domain {
     /// them then.
     #[cold]
     pub(super) fn serve_devices(&self, _: &Unlocked, host: &mut RunningOn) {
-        host.errands.outbox.forget_work();
+        host.errands.outbox.has_work = false;
         let machine = &mut Machine::none(&self.terminal);
         for _ in 0..BATCH {
             if host.turn_is_over() {

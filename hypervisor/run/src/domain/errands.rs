@@ -45,20 +45,31 @@ impl Errands {
 
     #[inline(never)]
     fn carry_out_some(&mut self, domain: &Domain) {
-        domain.kick(self.outbox.take_kicks());
+        domain.kick(core::mem::take(&mut self.outbox.kick));
         if let Some(interrupt) = self.others.take() {
             interrupts::pass(&ThisCore::here(), interrupt);
         }
-        match self.outbox.take_errand() {
+        // Most errands are a byte. The rest of an errand, which is larger, is not moved for it.
+        match self.outbox.errand {
             None => {}
-            Some(Errand::Send(byte)) => above::get().transmit(domain, byte),
+            Some(Errand::Send(byte)) => {
+                self.outbox.errand = None;
+                above::get().transmit(domain, byte);
+            }
             Some(Errand::Ring { region, peer }) => {
+                self.outbox.errand = None;
                 if let Some(connected) = domain.shared().get(usize::from(region)) {
                     connected.ring(peer);
                 }
             }
-            Some(Errand::Load) => roster::wake_console(),
-            Some(Errand::Report(report)) => log_report(domain, report),
+            Some(Errand::Load) => {
+                self.outbox.errand = None;
+                roster::wake_console();
+            }
+            Some(Errand::Report(report)) => {
+                self.outbox.errand = None;
+                log_report(domain, report);
+            }
         }
     }
 }

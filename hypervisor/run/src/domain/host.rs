@@ -221,8 +221,8 @@ impl<'a> RunningOn<'a> {
     #[inline(always)]
     fn tick_at(&mut self, guest: &mut Guest, vcpu: &mut Vcpu, now: u64) {
         self.pass_time(guest, vcpu, now);
-        // Mostly the timer is in none of these states, or fires by itself.
-        if (self.is_watched || guest.vgic.has_active_physical(self.index)) && clock::timer_forgets()
+        // Mostly the timer fires by itself, or is in none of these states.
+        if clock::timer_forgets() && (self.is_watched || guest.vgic.has_active_physical(self.index))
         {
             return self.watch_timer(guest);
         }

@@ -61,7 +61,7 @@ impl Resident {
         };
         if let Asked::Absent { is_first } = missing.ask(offset) {
             if is_first {
-                host.errands.outbox.put(Errand::Load);
+                host.errands.outbox.errand = Some(Errand::Load);
             }
             host.nap();
         }

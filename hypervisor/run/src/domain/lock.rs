@@ -6,14 +6,11 @@
 //! [`Unlocked`]. So it does not compile under the lock. The console's task alone is woken under it,
 //! by a device that asks for memory which is still to be loaded.
 
-use super::{Domain, Resident};
+use super::{Domain, NOBODY, Resident};
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU8, Ordering};
 use stasis_arch::cpu;
 use stasis_cores::sync::{Lock, LockGuard};
-
-/// Value of [`ResidentLock::parked_on`]: no core.
-const NOBODY: u8 = u8::MAX;
 
 /// The lock of what a guest's vCPUs share. Whoever parks a guest keeps it for long, and would wait
 /// for itself for ever: that is a panic.

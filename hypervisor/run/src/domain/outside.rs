@@ -22,7 +22,7 @@ impl Domain {
         let VcpuPlace { takes_over, .. } = host.place;
         host.note_exit();
         match taken {
-            Taken::Own => {}
+            Taken::Own | Taken::TurnOver => {}
             // If the timer has fired because the turn is over, the decision that follows sets it
             // again.
             Taken::Timer if !host.tick_is_due() => {}
@@ -71,7 +71,7 @@ impl Domain {
         let guest = &mut resident.guest;
         if has_work {
             match host.may_serve() {
-                true => host.errands.outbox.note_work(),
+                true => host.errands.outbox.has_work = true,
                 false => self.news.keep(),
             }
         }

@@ -1,6 +1,6 @@
 //! A parked guest, for a caller that stores, overwrites or removes it.
 
-use super::{Domain, Ram, Resident, forget, vmid};
+use super::{Domain, NOBODY, Ram, Resident, forget, vmid};
 use crate::device_interrupts;
 use crate::el2::{El2, GuestRam};
 use crate::shared::{Connected, Region};
@@ -224,8 +224,8 @@ impl Parked<'_> {
         for (place, vcpu) in self.vcpus.iter_mut().zip(vcpus) {
             **place = vcpu;
         }
-        for place in &self.domain.vcpus {
-            place.was_last.store(false, Ordering::Relaxed);
+        for last in &self.domain.last_on {
+            last.store(NOBODY, Ordering::Relaxed);
         }
         self.set_state(state);
     }

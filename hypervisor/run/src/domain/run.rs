@@ -6,6 +6,7 @@ use super::first_write::Answer;
 use super::host::RunningOn;
 use super::lock::{Locked, Unlocked};
 use super::turn::Leaves;
+use crate::interrupts::Taken;
 use stasis_arch::cpu;
 use stasis_arch::world::{ExitKind, Loaded};
 use stasis_cores::hold::Held;
@@ -63,7 +64,7 @@ impl Domain {
             }
             resident = self.prepare_entry(resident, vcpu, host);
             let unlocked = resident.unlock();
-            if host.carry_out(&unlocked) && host.errands.outbox.has_work() {
+            if host.carry_out(&unlocked) && host.errands.outbox.has_work {
                 self.serve_devices(&unlocked, host);
                 resident = self.lock(unlocked);
                 continue;
@@ -194,6 +195,10 @@ impl Domain {
         loop {
             match Loaded::enter(AtExit::of(host, &mut unlocked), vcpu) {
                 ExitKind::Answered => return (Left::Answered, unlocked),
+                ExitKind::Interrupt if matches!(host.taken, Taken::TurnOver) => {
+                    host.note_exit();
+                    return (Left::Answered, unlocked);
+                }
                 ExitKind::Interrupt => return (Left::Interrupt, unlocked),
                 ExitKind::Synchronous => {
                     if !host.lend_debug(vcpu, syndrome()) {

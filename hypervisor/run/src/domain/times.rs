@@ -3,6 +3,8 @@
 
 use super::lock::Unlocked;
 use crate::clock;
+use crate::interrupts::Taken;
+use crate::roster::Roster;
 use stasis_arch::timer;
 use stasis_guest::clock::NEVER;
 
@@ -19,17 +21,6 @@ pub struct Times {
     pub is_stale: bool,
 }
 
-/// What EL2's timer has fired for.
-pub enum Due {
-    /// The vCPU's turn is over. If another time is due, too, the timer fires again as soon as it is
-    /// set.
-    Turn,
-    /// EL2 must look at the guest's virtual timer.
-    Look,
-    /// The guest must be told the time: the counter reads this.
-    Tick(u64),
-}
-
 impl Times {
     /// Returns the times of a turn that ends when the counter reads `turn_ends`, for which the
     /// timer is not set yet.
@@ -37,15 +28,18 @@ impl Times {
         Self { deadline: NEVER, look_at: NEVER, turn_ends, is_stale: true }
     }
 
-    /// Notes that EL2's timer has fired, and is off until it is set again. Returns for what.
+    /// Notes that EL2's timer has fired, and is off: it is set again, or the core of `roster`
+    /// decides if the vCPU's turn is over. Returns the counter; or an error, which says for what
+    /// the vCPU leaves, if the turn is over, or EL2 must look at the guest's virtual timer.
     #[inline]
-    pub fn note_fired(&mut self) -> Due {
+    pub fn note_fired(&mut self, roster: &Roster) -> Result<u64, Taken> {
         self.is_stale = true;
-        match timer::counter() {
-            now if now >= self.turn_ends => Due::Turn,
-            now if now >= self.look_at => Due::Look,
-            now => Due::Tick(now),
+        let now = timer::counter();
+        if now >= self.turn_ends {
+            roster.timer_fired();
+            return Err(Taken::TurnOver);
         }
+        if now >= self.look_at { Err(Taken::Timer) } else { Ok(now) }
     }
 
     /// Notes that the guest must be told the time when the counter reads `deadline`.

@@ -135,7 +135,7 @@ impl Domain {
         traps_waits: bool,
         now: u64,
     ) -> Option<(Loaded, u64, Locked<'a>)> {
-        let index = place.index;
+        let VcpuPlace { index, roster, .. } = *place;
         let mut guard = self.lock(Unlocked::at_begin_of_turn());
         let resident = &mut *guard;
         let resident_stays = resident.stays(index);
@@ -159,8 +159,9 @@ impl Domain {
         // vCPU is loaded on this core, by condition 2, and this is the only `Stage2Active` that is
         // made of it.
         let mut active = unsafe { mmu::activate_stage2(stage2.root(), vmid(self.number)) };
-        if !place.was_last.load(Ordering::Relaxed) {
-            self.note_last(place);
+        let last_on = &self.last_on[roster.core()];
+        if last_on.load(Ordering::Relaxed) != index as u8 {
+            last_on.store(index as u8, Ordering::Relaxed);
             active.forget_vcpu();
         }
         let counter_offset = guest.clock.offset_or_start(now);
@@ -168,13 +169,6 @@ impl Domain {
         let Vcpu { identity, system, fp, debug, .. } = &*vcpu;
         let loaded = active.load(Registers { identity, system, fp, debug }, surroundings);
         Some((loaded, counter_offset, guard))
-    }
-
-    /// Notes that the vCPU in `place` is the guest's last one on its core.
-    #[cold]
-    fn note_last(&self, place: &VcpuPlace) {
-        let here = self.vcpus.iter().filter(|other| other.roster.core() == place.roster.core());
-        here.for_each(|other| other.was_last.store(other.index == place.index, Ordering::Relaxed));
     }
 
     /// Unloads the vCPU's GIC, notes a pending virtual SError and that the guest has stopped, and
@@ -226,7 +220,7 @@ impl Domain {
     ) {
         place.stats.end(now);
         place.hold.end_running();
-        if errands.carry_out(self, &unlocked) && errands.outbox.has_work() {
+        if errands.carry_out(self, &unlocked) && errands.outbox.has_work {
             self.news.announce();
         }
         if leaves != Leaves::ForOthers {

@@ -29,7 +29,7 @@ impl Domain {
         host.note_exit();
         let kick = self.pass_news(&mut resident, host);
         host.errands.outbox.kick(kick);
-        if host.errands.outbox.has_work() {
+        if host.errands.outbox.has_work {
             // The vCPU's devices are served before it enters, and it may wait afterwards.
             return (Ok(()), resident);
         }

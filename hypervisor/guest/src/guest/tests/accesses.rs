@@ -107,7 +107,7 @@ fn an_access_to_nothing_is_reported_once_for_its_page() {
     let mut access = |address| {
         *vcpus[0].core.pc = 0x4008_0000;
         exit(&mut guest, 0, &mut vcpus[0], abort(address, Width::Word, true), &mut core);
-        match core.outbox.take_errand() {
+        match core.outbox.take().errand {
             Some(Errand::Report(report)) => Some(report),
             _ => None,
         }
@@ -316,7 +316,7 @@ fn what_the_uart_answers_at_once_is_what_any_exit_answers() {
             assert!(vcpus[0].core == by_exit[0].core, "{what}");
             assert!(guest.devices.pl011 == expected.devices.pl011, "{what}");
             assert!(guest.vgic.distributor() == expected.vgic.distributor(), "{what}");
-            assert_eq!(core.outbox.take_errand(), answer.sent.map(Errand::Send), "{what}");
+            assert_eq!(core.outbox.take().errand, answer.sent.map(Errand::Send), "{what}");
             let (unchanged, ..) = made();
             lines += usize::from(guest.vgic.distributor() != unchanged.vgic.distributor());
             sent += usize::from(answer.sent.is_some());

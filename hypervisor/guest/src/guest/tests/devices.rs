@@ -8,7 +8,7 @@ fn what_a_guest_sends_reaches_the_outside() {
     let pc = *vcpus[0].core.pc;
     vcpus[0].core.x[1] = u64::from(b'!');
     let next = exit(&mut guest, 0, &mut vcpus[0], abort(0x0900_0000, Width::Word, true), &mut core);
-    assert_eq!((next, core.outbox.take_errand()), (Next::Enter, Some(Errand::Send(b'!'))));
+    assert_eq!((next, core.outbox.take().errand), (Next::Enter, Some(Errand::Send(b'!'))));
     assert_eq!(*vcpus[0].core.pc, pc + 4, "the store is behind it");
 }
 
@@ -90,7 +90,7 @@ fn a_bell_that_is_rung_stays_until_the_guest_has_answered() {
         vcpus[0].core.x[1] = value;
         let abort = abort(DOORBELL + offset, Width::Word, write);
         exit(guest, 0, &mut vcpus[0], abort, &mut core);
-        (vcpus[0].core.x[1], core.outbox.take_errand())
+        (vcpus[0].core.x[1], core.outbox.take().errand)
     };
     access(&mut guest, 0x8, 1, true);
     assert_eq!(access(&mut guest, 0x8, 1, true).1, None, "it has none");

@@ -304,11 +304,11 @@ impl Guest {
         outbox.kick(kick.without(index));
         match outside {
             None => {}
-            Some(Outside::Transmit(byte)) => outbox.put(Errand::Send(byte)),
+            Some(Outside::Transmit(byte)) => outbox.errand = Some(Errand::Send(byte)),
             Some(Outside::Ring(peer)) => {
-                outbox.put(Errand::Ring { region: target.access.n, peer });
+                outbox.errand = Some(Errand::Ring { region: target.access.n, peer });
             }
-            Some(Outside::Work) => outbox.note_work(),
+            Some(Outside::Work) => outbox.has_work = true,
             Some(Outside::Crash(why)) => return Next::Crashed(Crash::Device(why)),
         }
         Next::Enter
