@@ -71,8 +71,9 @@ impl Means for Helper<'_, '_> {
     }
 
     fn warn(&mut self, setback: Setback<'_, HelpError>) {
+        let is_again = CARE.lock(self.work.task).was_put_off(self.domain.number);
         // What was passed over at the first try is not said at each other one.
-        if CARE.lock(self.work.task).was_put_off(self.domain.number) {
+        if is_again && matches!(setback, Setback::PassedOver(_)) {
             return;
         }
         log::warn!("guest \"{}\" {setback}", self.domain.name);
