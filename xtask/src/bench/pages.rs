@@ -191,15 +191,7 @@ impl<'a> Pages<'a> {
             return Ok((self.until_entry(*memory)?, 1));
         }
         let how = if name == FETCHED { How::OnDemand } else { How::Whole };
-        let profile = &|log: Log| {
-            let mut calls = Calls::new(&self.functions);
-            for event in log {
-                if let Event::Instruction(core, pc) = event? {
-                    calls.step(core, pc);
-                }
-            }
-            Ok(calls.profile())
-        };
+        let profile = &|log: Log| Ok(self.profile_of(log, None)?.unwrap_or_default());
         // The first one has written all that it has.
         let phases = if name == CHECKPOINT { &PHASES[..2] } else { &PHASES[..] };
         let mut found = self.phases(32 * MIB, phases, how, profile)?;
@@ -217,22 +209,26 @@ impl<'a> Pages<'a> {
 
     /// Returns the profile of a resume on demand of a guest with this memory, until its first entry.
     fn until_entry(&self, memory: u64) -> Result<Profile> {
-        let entry = self.functions.entry(ENTRY)?;
-        let profile = &|log: Log| {
-            let mut calls = Calls::new(&self.functions);
-            for event in log {
-                if let Event::Instruction(core, pc) = event? {
-                    if pc == entry {
-                        return Ok(Some(calls.profile()));
-                    }
-                    calls.step(core, pc);
-                }
-            }
-            Ok(None)
-        };
+        let entry = Some(self.functions.entry(ENTRY)?);
+        let profile = &|log: Log| self.profile_of(log, entry);
         let mut found = self.phases(memory, &PHASES[..1], How::Stopped, profile)?;
         let resumed = found.pop().and_then(|(_, resumed)| resumed);
         resumed.context("the guest was not entered")
+    }
+
+    /// Returns the profile of what was logged, until the instruction at `end` if that is given; None
+    /// if that one is not there.
+    fn profile_of(&self, log: Log, end: Option<u64>) -> Result<Option<Profile>> {
+        let mut calls = Calls::new(&self.functions);
+        for event in log {
+            if let Event::Instruction(core, pc) = event? {
+                if Some(pc) == end {
+                    return Ok(Some(calls.profile()));
+                }
+                calls.step(core, pc);
+            }
+        }
+        Ok(end.is_none().then(|| calls.profile()))
     }
 
     /// Returns the instructions of the steps of both commands in each phase of the guest.
